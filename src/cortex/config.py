@@ -1,0 +1,287 @@
+"""cortex.toml as frozen structs: file, then `CORTEX_SECTION__KEY` from the environment, then flags.
+
+An unknown key or a wrong type is a ConfigError that names the file, the path and the nearest valid key. The whole
+config is replaced on reload, never changed in place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import platformdirs
+import tomli
+from msgspec import Struct
+
+from cortex import suggest
+from cortex.errors import ConfigError
+
+__all__ = [
+    "AdmissionConfig",
+    "AuthConfig",
+    "Config",
+    "EvictionConfig",
+    "FaultsConfig",
+    "GatewayConfig",
+    "ImagesConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "NeuronConfig",
+    "NeuronEntry",
+    "ResponsesConfig",
+    "Section",
+    "check_exposure",
+    "convert",
+    "load_config",
+    "parse_bytes",
+    "read_toml",
+    "split_listen",
+]
+
+T = TypeVar("T", bound=Struct)
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Frozen: config is shared by tasks. Unknown keys are refused: a typo must not pass for a default."""
+
+
+class AuthConfig(Section, frozen=True):
+    """`keys` maps a key to the principal's name; `keys_file` holds one `key name` per line and is re-read on reload."""
+
+    keys: dict[str, str] | list[str] = []
+    keys_file: str | None = None
+
+
+class LimitsConfig(Section, frozen=True):
+    """`body_bytes`: long histories with images are tens of MiB. Seconds elsewhere."""
+
+    body_bytes: int | str = "64MiB"
+    request_s: float = 3600.0
+    first_event_s: float = 20.0
+    keepalive_s: float = 5.0
+    stall_s: float = 120.0
+    drain_s: float = 30.0
+
+
+class ImagesConfig(Section, frozen=True):
+    """Fetching http(s) image URLs is off unless asked for: a URL in a prompt must not reach into the network."""
+
+    fetch: bool = False
+    max_bytes: int | str = "10MiB"
+    timeout_s: float = 10.0
+
+
+class ResponsesConfig(Section, frozen=True):
+    """Where `store: true` responses live: `store` is a SQLite file, None keeps them in memory."""
+
+    store: str | None = None
+    max_entries: int = 1000
+    max_age_s: float = 7 * 24 * 3600
+
+
+class AdmissionConfig(Section, frozen=True):
+    """Per model: how many run at once, how many may wait, and for how long (seconds)."""
+
+    in_flight: int = 8
+    queue: int = 8
+    queue_s: float = 30.0
+    per_principal: int = 2
+    non_stream_load_s: float = 60.0
+
+
+class EvictionConfig(Section, frozen=True):
+    strategy: Literal["lru", "priority"] = "lru"
+    defrag_after_cycles: int = 50
+    idle_ttl_s: float = 0.0
+    min_residency_s: float = 10.0
+    starvation_s: float = 60.0
+
+
+class GatewayConfig(Section, frozen=True):
+    listen: str = "127.0.0.1:31313"
+    metrics_listen: str | None = "127.0.0.1:31314"
+    default_model: str | None = None
+    poll_busy_s: float = 1.0
+    poll_idle_s: float = 15.0
+    connect_s: float = 2.0
+    tries: int = 3
+    insecure: bool = False
+
+
+class NeuronEntry(Section, frozen=True):
+    """A neuron the gateway knows; `token` is what the gateway presents to it."""
+
+    name: str
+    endpoint: str
+    token: str | None = None
+
+
+class NeuronConfig(Section, frozen=True):
+    """`gpus` "all" finds them; with none found the CPU serves. `cpu_devices` makes that many virtual CPU devices of
+    `cpu_memory` each instead (tests, and hosts without a GPU). `threads` per worker, None = llama.cpp's choice."""
+
+    listen: str = "127.0.0.1:13131"
+    name: str | None = None
+    gpus: Literal["all", "none"] | list[int | str] = "all"
+    cpu_devices: int = 0
+    cpu_memory: int | str | None = None
+    threads: int | None = None
+    model_dirs: list[str] = ["~/models"]
+    huggingface_cache: bool = True
+    offline: bool = False
+    default_models: list[str] = []
+    state_dir: str | None = None
+    memory_margin: float = 0.05
+    heartbeat_s: float = 10.0
+    canary_s: float = 60.0
+    load_stall_s: float = 120.0
+    kill_grace_s: float = 5.0
+    empty_worker_s: float = 2.0
+    host_cache: int | str = "1GiB"
+    rpc_listen: str | None = None
+    defrag_after_cycles: int = 50
+    insecure: bool = False
+
+    @property
+    def state_path(self) -> Path:
+        """Where measured memory, saved KV and the like are kept."""
+        return Path(self.state_dir).expanduser() if self.state_dir else platformdirs.user_state_path("cortex")
+
+
+class LogConfig(Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class FaultsConfig(Section, frozen=True):
+    """Test-only switches in the shipped binary, each off by default; docs/testing.md lists them.
+
+    Values are probabilities or counts; `models` limits them to these ids (empty = all).
+    """
+
+    models: list[str] = []
+    load_fails: int = 0
+    load_delay_s: float = 0.0
+    load_stalls: bool = False
+    decode_fatal_after: int = 0
+    decode_delay_s: float = 0.0
+    drop_heartbeat: bool = False
+    extra_used_bytes: int = 0
+
+
+class Config(Section, frozen=True):
+    auth: AuthConfig = AuthConfig()
+    limits: LimitsConfig = LimitsConfig()
+    images: ImagesConfig = ImagesConfig()
+    responses: ResponsesConfig = ResponsesConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+    eviction: EvictionConfig = EvictionConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    neurons: list[NeuronEntry] = []
+    neuron: NeuronConfig = NeuronConfig()
+    log: LogConfig = LogConfig()
+    models: str | None = None
+    faults: FaultsConfig | None = None
+
+
+def load_config(
+    path: Path | None,
+    environment: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """Read `path` (None = defaults only), lay `CORTEX_A__B=value` over it, then `overrides` ({"gateway.listen": …}).
+
+    Raises ConfigError naming the file and the path inside it. Relative file names stay relative to the working
+    directory, except `models`, which is relative to the config file.
+    """
+    document = read_toml(path) if path else {}
+    for name, raw in environment.items():
+        if name.startswith("CORTEX_") and "__" in name:
+            _put(document, name.removeprefix("CORTEX_").lower().split("__"), _parse_value(raw))
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _put(document, dotted.split("."), value)
+    config = convert(document, Config, str(path) if path else "the environment")
+    if path and config.models:
+        config = msgspec.structs.replace(config, models=str(path.parent / Path(config.models).expanduser()))
+    return config
+
+
+def convert(document: object, type_: type[T], source: str) -> T:
+    """`document` as `type_`; a ConfigError says where and, for an unknown key, which one was probably meant."""
+    try:
+        return msgspec.convert(document, type_)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {suggest.explain(error, type_)}") from error
+
+
+def parse_bytes(value: int | str) -> int:
+    """`"2GiB"`, `"500MB"`, `"1.5 GiB"` or a plain number of bytes. Raises ConfigError."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
+    if not match:
+        raise ConfigError(f"{value!r} is not a size; write bytes or e.g. 2GiB")
+    number, unit, binary = match.groups()
+    base = 1024 if binary else 1000
+    return int(float(number) * base ** " KMGT".index(unit.upper() or " "))
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """("127.0.0.1", 31313) from "127.0.0.1:31313"; "[::1]:80" works. Port 0 = the system chooses."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise ConfigError(f"{listen!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def check_exposure(listen: str, has_keys: bool, insecure: bool, section: str) -> None:
+    """Refuse to listen beyond loopback without keys: thousands of open inference servers were found that way."""
+    host, _ = split_listen(listen)
+    if has_keys or insecure or _is_loopback(host):
+        return
+    raise ConfigError(
+        f"{section}.listen = {listen!r} is reachable from other machines and no API key is set: "
+        f"add [auth] keys, listen on 127.0.0.1, or write {section}.insecure = true if you mean it"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _put(document: dict[str, Any], keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"{'.'.join(keys)}: {key} is not a section")
+    document[keys[-1]] = value
+
+
+def _parse_value(raw: str) -> object:
+    """A TOML value where it is one (`8`, `true`, `[0, 1]`), else the bare string."""
+    try:
+        return tomli.loads(f"value = {raw}")["value"]
+    except tomli.TOMLDecodeError:
+        return raw

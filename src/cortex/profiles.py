@@ -1,0 +1,118 @@
+"""models.toml: how each model is to be served, and where. Shared by gateway and neuron.
+
+A profile is laid over what the catalogue reads from the GGUF; models without one are served with the defaults.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import structs
+
+from cortex.config import Section, convert, read_toml
+from cortex.errors import ConfigError
+from cortex.wire.inference import Sampling
+from cortex.wire.status import Cost
+
+__all__ = ["Limit", "Profile", "Profiles", "Replicas", "load_profiles"]
+
+
+class Limit(Section, frozen=True):
+    """Tokens a client may count on: what one request uses in all, sends, gets."""
+
+    context: int | None = None
+    input: int | None = None
+    output: int | None = None
+
+
+class Replicas(Section, frozen=True):
+    min: int = 0
+    max: int = 1
+
+
+class Profile(Section, frozen=True):
+    """One `[[models]]` entry.
+
+    `id` names the model to clients; `source` = "path" reads `file` (absolute, or below a model directory),
+    "huggingface" takes repository `id` (or `repo`) with `quant` or `file`. None = the model's or the engine's default.
+    """
+
+    id: str
+    source: Literal["path", "huggingface"] = "path"
+    repo: str | None = None
+    file: str | None = None
+    quant: str | None = None
+    revision: str | None = None
+    mmproj: str | None = None
+    aliases: list[str] = []
+    # serving
+    context: int | Literal["auto"] | None = None
+    parallel: int | None = None
+    kv_cells: int | None = None
+    batch: int = 2048
+    ubatch: int = 512
+    threads: int | None = None
+    gpu_layers: int = -1
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    mmap: bool = True
+    mlock: bool = False
+    embedding: bool | None = None
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None
+    host_cache: int | str | None = None
+    isolate_keys: bool = False
+    prompt_lookup: bool = True
+    # placement
+    split_mode: Literal["none", "layer", "row", "tensor"] = "none"
+    devices: list[int | str] | int | None = None
+    tensor_split: list[float] = []
+    rpc: list[str] = []
+    min_devices: int = 1
+    min_device_vram_mb: int = 0
+    pinned_on: list[str] = []
+    pinned: bool = False
+    residency_priority: int = 100
+    idle_ttl_s: float | None = None
+    replicas: Replicas = Replicas()
+    # what clients are told and may do
+    limit: Limit = Limit()
+    cost: Cost | None = None
+    in_flight: int | None = None
+    queue: int | None = None
+    sampling: Sampling = Sampling()
+    # chat
+    chat_template: str | None = None
+    template_kwargs: dict[str, Any] = {}
+    reasoning_format: str | None = None
+    tool_format: str | None = None
+
+
+class Profiles(Section, frozen=True):
+    models: list[Profile] = []
+
+    def get(self, name: str) -> Profile | None:
+        """The profile whose id or alias is `name`."""
+        return next((profile for profile in self.models if name == profile.id or name in profile.aliases), None)
+
+
+def load_profiles(path: Path | None) -> Profiles:
+    """Read models.toml (None = no profiles). Raises ConfigError, also when two profiles claim one name."""
+    if path is None:
+        return Profiles()
+    profiles = convert(read_toml(path), Profiles, str(path))
+    owners: dict[str, str] = {}
+    for profile in profiles.models:
+        for name in [profile.id, *profile.aliases]:
+            if owners.setdefault(name, profile.id) != profile.id:
+                raise ConfigError(f"{path}: {name!r} is claimed by both {owners[name]!r} and {profile.id!r}")
+    if len({profile.id for profile in profiles.models}) < len(profiles.models):
+        raise ConfigError(f"{path}: an id occurs twice in [[models]]")
+    return Profiles(models=[_expanded(profile) for profile in profiles.models])
+
+
+def _expanded(profile: Profile) -> Profile:
+    """File names with `~` resolved."""
+    names = {name: value for name in ("file", "mmproj", "chat_template") if (value := getattr(profile, name))}
+    return structs.replace(profile, **{name: str(Path(value).expanduser()) for name, value in names.items()})

@@ -1,0 +1,61 @@
+"""Length-prefixed msgpack: 4 bytes of big-endian length, then the message. One format for the worker socket and
+for the body of `/infer`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Generic, TypeVar
+
+import msgspec
+
+__all__ = ["MAX_FRAME_BYTES", "FrameDecoder", "FrameTooLarge", "encode_frame"]
+
+T = TypeVar("T")
+
+_LENGTH = struct.Struct(">I")
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+"""A request with several large images fits; a corrupted length prefix doesn't make us buffer for ever."""
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class FrameTooLarge(ValueError):
+    """The peer announced a frame beyond MAX_FRAME_BYTES: the stream is corrupt and can't be resynchronised."""
+
+
+def encode_frame(message: object) -> bytes:
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameDecoder(Generic[T]):
+    """Bytes in, messages out: `feed` returns every message completed so far.
+
+    Raises FrameTooLarge on a corrupt prefix and msgspec.DecodeError on a body of another shape; after either the
+    connection must be dropped.
+    """
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[T]:
+        self._buffer += data
+        messages: list[T] = []
+        start = 0
+        while len(self._buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer, start)
+            if length > MAX_FRAME_BYTES:
+                raise FrameTooLarge(f"frame of {length} bytes announced, at most {MAX_FRAME_BYTES} are accepted")
+            end = start + _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            messages.append(self._decoder.decode(bytes(self._buffer[start + _LENGTH.size : end])))
+            start = end
+        del self._buffer[:start]
+        return messages
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an unfinished frame; not zero at end of stream means that it was cut."""
+        return len(self._buffer)

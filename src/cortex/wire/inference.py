@@ -1,0 +1,234 @@
+"""What a client asked for, after its dialect is gone: requests for text, vectors and ranks.
+
+Requests cross from gateway to neuron (`POST /infer`) and from neuron to worker. `None` always means "the caller
+didn't say"; defaults are resolved in the worker (request, then profile, then the GGUF's own, then llama.cpp's).
+Evolve by adding fields with defaults only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+__all__ = [
+    "EmbeddingRequest",
+    "Grammar",
+    "Image",
+    "InferenceRequest",
+    "JsonObjectFormat",
+    "JsonSchema",
+    "JsonSchemaFormat",
+    "Message",
+    "OutputFormat",
+    "Part",
+    "Reasoning",
+    "Request",
+    "RerankRequest",
+    "Role",
+    "Sampling",
+    "Text",
+    "TextFormat",
+    "Thinking",
+    "Tool",
+    "ToolCall",
+    "ToolChoice",
+    "ToolResult",
+]
+
+JsonSchema = dict[str, Any]
+"""A JSON Schema document; the one place where a dict is the type, since that is what it is."""
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Text(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class Image(Struct, frozen=True, tag="image"):
+    """Encoded image bytes (PNG, JPEG, WebP …), already fetched and size-checked by the dialect."""
+
+    data: bytes
+    mime: str = "image/png"
+
+
+class Thinking(Struct, frozen=True, tag="thinking", omit_defaults=True):
+    """Reasoning of an earlier assistant turn, as the client replayed it."""
+
+    text: str
+    signature: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A call of an earlier assistant turn; `arguments` is JSON text exactly as the client sent it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result", omit_defaults=True):
+    """The answer to the call `call_id`; `name` where the dialect could resolve it."""
+
+    call_id: str
+    parts: list[Text | Image]
+    name: str | None = None
+    is_error: bool = False
+
+
+Part = Text | Image | Thinking | ToolCall | ToolResult
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn. A `tool` message holds ToolResult parts only; ToolCall and Thinking occur in `assistant` only."""
+
+    role: Role
+    parts: list[Part]
+    name: str | None = None
+
+
+class Tool(Struct, frozen=True, omit_defaults=True):
+    name: str
+    description: str = ""
+    parameters: JsonSchema = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+    strict: bool = False
+
+
+class ToolChoice(Struct, frozen=True, omit_defaults=True):
+    """`required` with one name in `only` is the named choice; `only` empty means every offered tool."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    only: list[str] = []
+
+
+class TextFormat(Struct, frozen=True, tag="text"):
+    pass
+
+
+class JsonObjectFormat(Struct, frozen=True, tag="json_object"):
+    pass
+
+
+class JsonSchemaFormat(Struct, frozen=True, tag="json_schema", omit_defaults=True):
+    schema: JsonSchema
+    name: str = "response"
+    strict: bool = True
+
+
+class Grammar(Struct, frozen=True, tag="grammar"):
+    syntax: Literal["gbnf", "lark", "regex"]
+    text: str
+
+
+OutputFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | Grammar
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """Sampling parameters by llama.cpp's names; None = not said. `merged_over` layers the sources."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    top_n_sigma: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    dynatemp_range: float | None = None
+    dynatemp_exponent: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_penalty_last_n: int | None = None
+    dry_sequence_breakers: list[str] | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    mirostat: Literal[0, 1, 2] | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    seed: Annotated[int, Meta(ge=-1)] | None = None
+    logit_bias: dict[int, float] | None = None
+    ignore_eos: bool | None = None
+
+    def merged_over(self, fallback: Sampling) -> Sampling:
+        """Self's values where said, `fallback`'s elsewhere."""
+        mine = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(fallback, **mine)
+
+
+class Reasoning(Struct, frozen=True, omit_defaults=True):
+    """`budget` in tokens; `effort` is the client's word (none … max), mapped to what the template accepts."""
+
+    mode: Literal["auto", "on", "off"] = "auto"
+    effort: str | None = None
+    budget: int | None = None
+
+
+class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
+    """One generation. Either `messages` (templated) or `prompt` (raw text or token ids) is given, never both.
+
+    `count_only` stops after tokenising: the events are Started (with the number) and Finished.
+    `logprobs` is the number of alternatives to report per token (0 = the chosen one only; None = off).
+    `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous).
+    `deadline_s` bounds the whole request, from its arrival at the process that reads it.
+    `replay` are token ids already sent to the client: they are evaluated after the prompt and never emitted again
+    (a stream moved from a neuron that died).
+    """
+
+    id: str
+    model: str
+    messages: list[Message] = []
+    prompt: str | list[int] | None = None
+    suffix: str | None = None
+    echo: bool = False
+    tools: list[Tool] = []
+    tool_choice: ToolChoice = ToolChoice()
+    parallel: bool | None = None
+    format: OutputFormat = TextFormat()
+    sampling: Sampling = Sampling()
+    stop: list[str] = []
+    max_output: int | None = None
+    n: Annotated[int, Meta(ge=1)] = 1
+    logprobs: int | None = None
+    reasoning: Reasoning = Reasoning()
+    template_kwargs: dict[str, Any] = {}
+    continue_final: bool = False
+    cache_key: str | None = None
+    cache_prompt: bool = True
+    principal: str | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+    report_progress: bool = False
+    report_tokens: bool = False
+    count_only: bool = False
+    replay: list[int] = []
+
+
+class EmbeddingRequest(Struct, frozen=True, tag="embed", omit_defaults=True):
+    """Vectors for `inputs` (texts or token ids), answered by one Embedded event each, then Finished."""
+
+    id: str
+    model: str
+    inputs: list[str | list[int]]
+    principal: str | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+
+
+class RerankRequest(Struct, frozen=True, tag="rerank", omit_defaults=True):
+    """Relevance of each document to `query`, answered by one Scored event each, then Finished."""
+
+    id: str
+    model: str
+    query: str
+    documents: list[str]
+    principal: str | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+
+
+Request = InferenceRequest | EmbeddingRequest | RerankRequest

@@ -1,0 +1,252 @@
+"""What a neuron says of itself, and the orders the gateway (or an operator) gives it.
+
+`NeuronStatus` is one cheap document: reading it never loads, wakes or keeps anything. The gateway builds its
+fleet snapshot and its `/v1/models` from these alone, so a restarted gateway knows the truth after one poll.
+Sizes are bytes, times seconds, unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = [
+    "Capabilities",
+    "Cost",
+    "DeviceStatus",
+    "Discovery",
+    "Limits",
+    "LoadJob",
+    "LoadOrder",
+    "ModelCard",
+    "ModelState",
+    "ModelStatus",
+    "NeuronStatus",
+    "Reservation",
+    "RunningRequest",
+    "UnloadOrder",
+    "WorkerState",
+    "WorkerStatus",
+]
+
+ModelState = Literal["unloaded", "loading", "ready", "unloading", "failed"]
+WorkerState = Literal["stopped", "starting", "ready", "draining", "dead"]
+
+
+class DeviceStatus(Struct, frozen=True, omit_defaults=True):
+    """One place where a model can live. `id` is this neuron's name for it (`cuda0`, `cpu1`), `budget_bytes` what cortex
+    may use of it, `used_bytes` what is in use by anyone, `reserved_bytes` what the ledger promised to models."""
+
+    id: str
+    kind: Literal["cuda", "rocm", "vulkan", "metal", "cpu", "rpc"]
+    name: str
+    uuid: str
+    total_bytes: int
+    free_bytes: int
+    budget_bytes: int
+    used_bytes: int = 0
+    reserved_bytes: int = 0
+    utilisation: float | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+    healthy: bool = True
+    health: str = ""
+
+
+class Discovery(Struct, frozen=True, omit_defaults=True):
+    """What this host is: answered by `GET /discovery`."""
+
+    neuron: str
+    version: str
+    hostname: str
+    devices: list[DeviceStatus]
+    llama_cpp: str = ""
+    os: str = ""
+    cpu: str = ""
+    cpu_count: int = 0
+    memory_bytes: int = 0
+
+
+class Capabilities(Struct, frozen=True, omit_defaults=True):
+    chat: bool = True
+    completion: bool = True
+    embedding: bool = False
+    rerank: bool = False
+    vision: bool = False
+    tools: bool = False
+    reasoning: bool = False
+    infill: bool = False
+
+
+class Limits(Struct, frozen=True, omit_defaults=True):
+    """Tokens. `context` is what one request may use in all; None = the rest of the context."""
+
+    context: int
+    input: int | None = None
+    output: int | None = None
+
+
+class Cost(Struct, frozen=True, omit_defaults=True):
+    """Money per million tokens, as told in models.toml; only ever passed on."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cache_read: float = 0.0
+    cache_write: float = 0.0
+
+
+class ModelCard(Struct, frozen=True, omit_defaults=True):
+    """A model as the catalogue knows it without loading: the GGUF's header under its profile."""
+
+    id: str
+    limits: Limits
+    capabilities: Capabilities = Capabilities()
+    aliases: list[str] = []
+    architecture: str = ""
+    quantisation: str = ""
+    parameters: int = 0
+    size_bytes: int = 0
+    gguf_hash: str = ""
+    context_train: int = 0
+    parallel: int = 1
+    created: int = 0
+    cost: Cost | None = None
+    pinned: bool = False
+    pinned_on: list[str] = []
+    residency_priority: int = 100
+    min_devices: int = 1
+    min_device_bytes: int = 0
+    idle_ttl_s: float | None = None
+    replicas_min: int = 0
+    replicas_max: int = 1
+    available: bool = True
+    problem: str = ""
+
+
+class ModelStatus(Struct, frozen=True, omit_defaults=True):
+    """One model on one neuron, loaded or not. `estimate_bytes` (per device, by the ledger) tells what a load would
+    take; `devices` where it is. `servable` is decode-proven: a ready model that can't step isn't."""
+
+    card: ModelCard
+    state: ModelState = "unloaded"
+    servable: bool = False
+    devices: list[str] = []
+    split_mode: str = "none"
+    progress: float = 0.0
+    stage: str = ""
+    eta_s: float | None = None
+    error: str = ""
+    pinned: bool = False
+    bytes: int = 0
+    estimate_bytes: int = 0
+    load_seconds: float | None = None
+    context: int = 0
+    running: int = 0
+    waiting: int = 0
+    kv_cells: int = 0
+    kv_used: int = 0
+    kv_cached: int = 0
+    prompt_tokens_total: int = 0
+    cached_tokens_total: int = 0
+    completion_tokens_total: int = 0
+    reasoning_tokens_total: int = 0
+    requests_total: int = 0
+    tool_calls_total: int = 0
+    tool_call_failures_total: int = 0
+    preemptions_total: int = 0
+    tokens_per_second: float = 0.0
+    prefill_tokens_per_second: float = 0.0
+    ttft_s: float = 0.0
+    idle_s: float = 0.0
+    prefix_hashes: list[int] = []
+    prefix_block: int = 0
+
+
+class WorkerStatus(Struct, frozen=True, omit_defaults=True):
+    """One worker process and the devices it owns; `log_tail` its last words when it died or failed."""
+
+    id: str
+    state: WorkerState
+    devices: list[str]
+    pid: int | None = None
+    rss_bytes: int = 0
+    restarts: int = 0
+    load_cycles: int = 0
+    heartbeat_age_s: float | None = None
+    exit_code: int | None = None
+    log_tail: list[str] = []
+
+
+class RunningRequest(Struct, frozen=True, omit_defaults=True):
+    id: str
+    model: str
+    state: Literal["queued", "prefill", "decode"]
+    principal: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    age_s: float = 0.0
+
+
+class Reservation(Struct, frozen=True, omit_defaults=True):
+    """A line of the memory ledger: `model` holds `bytes` on `device`, measured or still an estimate."""
+
+    device: str
+    model: str
+    bytes: int
+    measured: bool = False
+
+
+class NeuronStatus(Struct, frozen=True, omit_defaults=True):
+    """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one they were
+    decided on. `boot` is unique per start of the daemon, so a restart is told from a quiet minute."""
+
+    neuron: str
+    version: str
+    boot: str
+    revision: int
+    state: Literal["ready", "draining"]
+    devices: list[DeviceStatus]
+    workers: list[WorkerStatus]
+    models: list[ModelStatus]
+    requests: list[RunningRequest] = []
+    ledger: list[Reservation] = []
+    uptime_s: float = 0.0
+
+
+class LoadOrder(Struct, frozen=True, omit_defaults=True):
+    """POST /models/load. `devices` empty = the neuron chooses. `evict` are models to unload first, decided by the
+    caller on `revision`; with a revision given, a neuron that has moved on refuses with 409."""
+
+    model: str
+    devices: list[str] = []
+    evict: list[str] = []
+    wait: bool = True
+    revision: int | None = None
+
+
+class UnloadOrder(Struct, frozen=True, omit_defaults=True):
+    """POST /models/unload. Drains first; `force` fails what is running."""
+
+    model: str
+    force: bool = False
+    wait: bool = True
+    revision: int | None = None
+
+
+class LoadJob(Struct, frozen=True, omit_defaults=True):
+    """The state of one load; answered by /models/load and streamed as SSE by /models/{id}/events."""
+
+    id: str
+    model: str
+    state: ModelState
+    progress: float = 0.0
+    stage: str = ""
+    eta_s: float | None = None
+    devices: list[str] = []
+    error: str = ""
+    code: str = ""
+    status: ModelStatus | None = None

@@ -1,0 +1,267 @@
+"""What a neuron's parent and a worker process say to each other over their socketpair.
+
+Commands go down, notices come up. A worker owns its devices and every model on them; the parent never touches
+llama.cpp. Events of all running requests leave in one `Emissions` frame per engine step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from cortex.wire.events import Event
+from cortex.wire.inference import Request, Sampling
+
+__all__ = [
+    "Canary",
+    "Cancel",
+    "Command",
+    "Emission",
+    "Emissions",
+    "EngineModelStats",
+    "Heartbeat",
+    "Load",
+    "LoadFailed",
+    "LoadProgress",
+    "LoadSpec",
+    "Loaded",
+    "Notice",
+    "Probe",
+    "ProbeReport",
+    "Ready",
+    "RequestStats",
+    "RestoreState",
+    "SaveState",
+    "Shutdown",
+    "StateSaved",
+    "Submit",
+    "Unload",
+    "Unloaded",
+]
+
+
+class LoadSpec(Struct, frozen=True, omit_defaults=True):
+    """Everything a worker needs to load one model; made by the neuron from catalogue + profile, never by a client.
+
+    `context` is tokens per request, `parallel` the sequences decoded together; the KV pool has
+    `kv_cells` cells (None = context × parallel). `devices` are ggml device names ("CUDA0", "CPU", "RPC0") in
+    split order, empty = the worker's only device. Batch sizes are tokens. `faults` is `config.FaultsConfig` as a
+    mapping, empty unless the neuron's config has a `[faults]` section.
+    """
+
+    model: str
+    path: str
+    context: int
+    parallel: int = 1
+    kv_cells: int | None = None
+    mmproj: str | None = None
+    split_mode: Literal["none", "layer", "row", "tensor"] = "none"
+    devices: list[str] = []
+    tensor_split: list[float] = []
+    rpc: list[str] = []
+    gpu_layers: int = -1
+    batch: int = 2048
+    ubatch: int = 512
+    threads: int | None = None
+    threads_batch: int | None = None
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    mmap: bool = True
+    mlock: bool = False
+    embedding: bool = False
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None
+    sampling: Sampling = Sampling()
+    host_cache_bytes: int = 0
+    isolate_keys: bool = False
+    prompt_lookup: bool = True
+    chat_template: str | None = None
+    template_kwargs: dict[str, Any] = {}
+    reasoning_format: str | None = None
+    tool_format: str | None = None
+    limit_output: int | None = None
+    limit_input: int | None = None
+    faults: dict[str, Any] = {}
+
+
+# ---- commands: parent -> worker
+
+
+class Load(Struct, frozen=True, tag="load"):
+    spec: LoadSpec
+
+
+class Unload(Struct, frozen=True, tag="unload"):
+    """Frees the model; requests still running on it fail with Draining. Answered by Unloaded."""
+
+    model: str
+
+
+class Submit(Struct, frozen=True, tag="submit"):
+    """`age_s`: how long ago the request arrived at the parent, so that deadlines and TTFT count from there."""
+
+    request: Request
+    age_s: float = 0.0
+
+
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Ends a request within a step. Its end is not emitted: the canceller isn't listening any more."""
+
+    request_id: str
+
+
+class Canary(Struct, frozen=True, tag="canary"):
+    """Decode one token on `model` to prove that it can; shows as `last_step_age_s` in the next Heartbeat."""
+
+    model: str
+
+
+class Probe(Struct, frozen=True, tag="probe"):
+    """Ask for the ProbeReport of a loaded model."""
+
+    model: str
+
+
+class SaveState(Struct, frozen=True, tag="save_state"):
+    """Write the cached prefixes of `model` under `directory` before an eviction. Answered by StateSaved."""
+
+    model: str
+    directory: str
+
+
+class RestoreState(Struct, frozen=True, tag="restore_state"):
+    model: str
+    directory: str
+
+
+class Shutdown(Struct, frozen=True, tag="shutdown"):
+    pass
+
+
+Command = Load | Unload | Submit | Cancel | Canary | Probe | SaveState | RestoreState | Shutdown
+
+
+# ---- notices: worker -> parent
+
+
+class Ready(Struct, frozen=True, tag="ready", omit_defaults=True):
+    """The worker's first word. `devices` are ggml's names for what it sees."""
+
+    pid: int
+    devices: list[str]
+    llama_cpp: str = ""
+    system_info: str = ""
+
+
+class LoadProgress(Struct, frozen=True, tag="load_progress", omit_defaults=True):
+    model: str
+    fraction: float
+    stage: str = "weights"
+
+
+class Loaded(Struct, frozen=True, tag="loaded", omit_defaults=True):
+    """The configuration really used, and what the probe found. `bytes_by_device` as llama.cpp counts its buffers."""
+
+    model: str
+    context: int
+    kv_cells: int
+    parallel: int
+    seconds: float
+    split_mode: str = "none"
+    note: str = ""
+    bytes_by_device: dict[str, int] = {}
+    tools: bool = False
+    reasoning: bool = False
+    vision: bool = False
+    embedding: bool = False
+    rerank: bool = False
+    infill: bool = False
+    restored_prefixes: int = 0
+
+
+class LoadFailed(Struct, frozen=True, tag="load_failed"):
+    model: str
+    code: str
+    message: str
+
+
+class Unloaded(Struct, frozen=True, tag="unloaded"):
+    model: str
+
+
+class Emission(Struct, frozen=True, gc=False):
+    request_id: str
+    events: list[Event]
+
+
+class Emissions(Struct, frozen=True, tag="emissions"):
+    """Everything one engine step produced, for all sequences of all models in this worker."""
+
+    items: list[Emission]
+
+
+class RequestStats(Struct, frozen=True, omit_defaults=True, gc=False):
+    id: str
+    state: Literal["queued", "prefill", "decode"]
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class EngineModelStats(Struct, frozen=True, omit_defaults=True):
+    """Counters since the model was loaded. Cells: `kv_used` by running sequences, `kv_cached` by finished ones.
+
+    `prefix_hashes` are rolling hashes of the cached prefixes, one per `prefix_block` tokens from the start.
+    `canaries` counts Canary commands answered by a real decode.
+    """
+
+    model: str
+    kv_cells: int
+    kv_used: int = 0
+    kv_cached: int = 0
+    running: int = 0
+    waiting: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+    tool_calls: int = 0
+    tool_call_failures: int = 0
+    preemptions: int = 0
+    steps: int = 0
+    canaries: int = 0
+    tokens_per_second: float = 0.0
+    prefill_tokens_per_second: float = 0.0
+    ttft_s: float = 0.0
+    prefix_hashes: list[int] = []
+    prefix_block: int = 0
+    requests_running: list[RequestStats] = []
+
+
+class Heartbeat(Struct, frozen=True, tag="heartbeat", omit_defaults=True):
+    """Sent from the engine loop itself about twice a second: a loop that can't step sends none."""
+
+    models: list[EngineModelStats]
+    rss_bytes: int = 0
+
+
+class ProbeReport(Struct, frozen=True, tag="probe_report", omit_defaults=True):
+    """What the chat probe found in the GGUF, by which evidence, and whether a rendered call parsed back."""
+
+    model: str
+    reasoning_format: str | None = None
+    tool_format: str | None = None
+    evidence: list[str] = []
+    template: dict[str, str] = {}
+    self_test: str = ""
+
+
+class StateSaved(Struct, frozen=True, tag="state_saved"):
+    model: str
+    prefixes: int
+    bytes: int
+
+
+Notice = Ready | LoadProgress | Loaded | LoadFailed | Unloaded | Emissions | Heartbeat | ProbeReport | StateSaved
