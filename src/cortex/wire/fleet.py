@@ -1,7 +1,7 @@
 """What the gateway tells operators: the fleet as it sees it, and why it would place a model where.
 
-`FleetStatus` is the body of `GET /fleet` and of each `snapshot` on `GET /fleet/events`; `cortex status`, `cortex top` and
-`cortex plan` are made from these structs alone.
+`FleetStatus` is the body of `GET /fleet` and of each `snapshot` on `GET /fleet/events`; `cortex status`, `cortex top`
+and `cortex plan` are made from these structs alone.
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""A small client of the operators' HTTP surface, shared by `cortex top` and the operator commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from cortex.errors import CortexError, Unavailable, from_code
+from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
+from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
+
+__all__ = ["FleetApi"]
+
+T = TypeVar("T")
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+    code: str | None = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _ErrorBody
+
+
+class FleetApi:
+    """Calls a gateway; a neuron alone answers too, shown as a fleet of one.
+
+    Every method raises CortexError: the server's own words, or Unavailable when it can't be reached.
+    """
+
+    def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 5.0, client: httpx.Client | None = None):
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.url = url.rstrip("/")
+        self._client = client or httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        self._is_neuron = False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def fleet(self) -> FleetStatus:
+        """The fleet now; a cheap read that keeps nothing alive."""
+        response = self._send("GET", "/fleet")
+        self._is_neuron = response.status_code == 404
+        if not self._is_neuron:
+            return self._decode(response, FleetStatus)
+        return self._as_fleet(self._decode(self._send("GET", "/status"), NeuronStatus))
+
+    def plan(self, model: str) -> PlacementPlan:
+        return self._decode(self._send("GET", f"/fleet/placement/{_path(model)}"), PlacementPlan)
+
+    def load(self, model: str) -> LoadJob:
+        """Start (or join) a load and return at once."""
+        if self._is_neuron:
+            return self._decode(self._send("POST", "/models/load", LoadOrder(model=model, wait=False)), LoadJob)
+        return self._decode(self._send("POST", f"/fleet/models/{_path(model)}/load"), LoadJob)
+
+    def unload(self, model: str) -> None:
+        if self._is_neuron:
+            self._check(self._send("POST", "/models/unload", UnloadOrder(model=model, wait=False)))
+        else:
+            self._check(self._send("POST", f"/fleet/models/{_path(model)}/unload"))
+
+    def pin(self, model: str, pinned: bool) -> None:
+        self._check(self._send("POST", f"/fleet/models/{_path(model)}/{'pin' if pinned else 'unpin'}"))
+
+    def drain(self, neuron: str, drained: bool) -> None:
+        self._check(self._send("POST", f"/fleet/neurons/{_path(neuron)}/{'drain' if drained else 'resume'}"))
+
+    def cancel(self, request_id: str) -> None:
+        self._check(self._send("DELETE", f"/fleet/requests/{_path(request_id)}"))
+
+    def watch_load(self, model: str, job: LoadJob, interval_s: float = 0.3) -> Iterator[LoadJob]:
+        """Yield the job's state until it ends, as the fleet's polled documents tell it."""
+        import time  # noqa: PLC0415 - only this loop waits
+
+        yield job
+        while job.state == "loading":
+            time.sleep(interval_s)
+            job = _job_of(self.fleet(), model, job)
+            yield job
+
+    def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        content = msgspec.json.encode(body) if body is not None else None
+        try:
+            return self._client.request(
+                method, path, content=content, headers={"content-type": "application/json"} if content else None
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self.url} can't be reached: {error or type(error).__name__}") from error
+
+    def _decode(self, response: httpx.Response, type_: type[T]) -> T:
+        self._check(response)
+        return msgspec.json.decode(response.content, type=type_)
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        try:
+            error = msgspec.json.decode(response.content, type=_Envelope).error
+        except msgspec.DecodeError:
+            raise CortexError(f"{self.url} answered {response.status_code} to {response.request.url.path}") from None
+        raise from_code(error.code or "", error.message)
+
+    def _as_fleet(self, status: NeuronStatus) -> FleetStatus:
+        healthy = all(device.healthy for device in status.devices)
+        neuron = FleetNeuron(
+            name=status.neuron,
+            endpoint=self.url,
+            health="healthy" if healthy else "degraded",
+            drained=status.state == "draining",
+            age_s=0.0,
+            status=status,
+        )
+        return FleetStatus(
+            version=status.version, boot=status.boot, state=status.state, neurons=[neuron], uptime_s=status.uptime_s
+        )
+
+
+def _path(word: str) -> str:
+    return quote(word, safe="/")
+
+
+def _job_of(fleet: FleetStatus, model: str, job: LoadJob) -> LoadJob:
+    found = [
+        status
+        for neuron in fleet.neurons
+        if neuron.status
+        for status in neuron.status.models
+        if status.card.id == model or model in status.card.aliases
+    ]
+    best = max(found, key=lambda status: (status.state == "ready", status.state == "loading", status.state == "failed"))
+    state = "loading" if best.state == "unloaded" else best.state
+    return msgspec.structs.replace(
+        job, state=state, progress=best.progress, stage=best.stage, eta_s=best.eta_s, error=best.error
+    )

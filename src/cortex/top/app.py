@@ -1,0 +1,104 @@
+"""The loop of `cortex top`: poll, key, draw. One thread draws; another polls, so that a slow gateway never freezes keys."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from cortex.errors import CortexError
+from cortex.top.api import FleetApi
+from cortex.top.keys import Keyboard
+from cortex.top.model import Action, TopState, on_key, on_snapshot, on_unreachable
+from cortex.top.view import draw
+from cortex.wire.fleet import FleetStatus
+
+__all__ = ["run", "run_once"]
+
+
+def run_once(api: FleetApi, console: Console, height: int | None = None) -> None:
+    """Print one frame (`cortex top --once`). Raises CortexError if the gateway can't be reached."""
+    state = on_snapshot(TopState(url=api.url, show_unloaded=True), api.fleet())
+    console.print(Group(*draw(state, console.width, height or console.height)))
+
+
+def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:
+    """Draw until q or Ctrl-C. A gateway that is away is shown as such and asked again."""
+    poller = _Poller(api, interval_s)
+    state = TopState(url=api.url)
+    with Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+        poller.start()
+        try:
+            while not state.quit:
+                state = poller.apply_to(state)
+                live.update(Group(*draw(state, console.width, console.height)), refresh=True)
+                for key in keyboard.wait(0.1):
+                    state, action = on_key(state, key)
+                    if action:
+                        poller.do(action)
+        except KeyboardInterrupt:
+            pass  # Ctrl-C is a way to leave, not an error
+        finally:
+            poller.stop()
+
+
+class _Poller(threading.Thread):
+    """Asks the fleet every `interval_s` and carries out actions; hands results to the drawing thread by a queue."""
+
+    def __init__(self, api: FleetApi, interval_s: float) -> None:
+        super().__init__(daemon=True, name="poller")
+        self._api = api
+        self._interval_s = interval_s
+        self._results: queue.SimpleQueue[FleetStatus | CortexError] = queue.SimpleQueue()
+        self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        self._stopping = False
+
+    def run(self) -> None:
+        while not self._stopping:
+            self._attempt(lambda: self._results.put(self._api.fleet()))
+            try:
+                action = self._actions.get(timeout=self._interval_s)
+            except queue.Empty:
+                continue
+            if action is not None:
+                self._attempt(lambda action=action: perform(self._api, action))
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except CortexError as error:
+            self._results.put(error)
+
+    def do(self, action: Action) -> None:
+        self._actions.put(action)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._actions.put(None)
+
+    def apply_to(self, state: TopState) -> TopState:
+        while not self._results.empty():
+            result = self._results.get()
+            if isinstance(result, CortexError):
+                state = on_unreachable(state, result.message)
+            else:
+                state = on_snapshot(state, result)
+        return state
+
+
+def perform(api: FleetApi, action: Action) -> None:
+    """Carry out a confirmed action."""
+    match action.kind:
+        case "unload":
+            api.unload(action.target)
+        case "load":
+            api.load(action.target)
+        case "pin" | "unpin":
+            api.pin(action.target, action.kind == "pin")
+        case "drain" | "resume":
+            api.drain(action.target, action.kind == "drain")
+        case "cancel":
+            api.cancel(action.target)

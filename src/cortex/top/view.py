@@ -1,0 +1,248 @@
+"""The picture: a TopState at a width and height becomes lines of rich Text. Pure, and the same without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from cortex.top.model import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, TopState, rows_of
+from cortex.wire.fleet import FleetNeuron
+
+__all__ = ["draw", "format_age", "format_bytes", "sparkline"]
+
+WIDE = 120
+"""From here on there is room for the columns that 80 characters can't hold."""
+
+_BARS = "▁▂▃▄▅▆▇█"
+_HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "stale": "yellow", "down": "bold red"}
+_STATE_STYLE = {"ready": "green", "loading": "cyan", "unloading": "yellow", "failed": "bold red", "unloaded": "dim"}
+_HELP = (
+    "↑ ↓ j k  move          u  unload the selected model    s  sort by the next column",
+    "PgUp PgDn  ten rows    l  load it                      /  filter (Esc clears)",
+    "space  pause           p  pin or unpin it              a  show unloaded models too",
+    "q  quit                d  drain or resume a neuron     c  cancel a request",
+)
+
+
+def draw(state: TopState, width: int, height: int) -> list[Text]:
+    """Exactly `height` lines, each at most `width` cells: a header, as many rows as fit around the selected one, a
+    footer."""
+    head = [_title(state, width), _headings(width)]
+    foot = [_footer(state, width)]
+    if state.show_help:
+        foot = [Text(line, style="dim") for line in _HELP] + foot
+    rows = rows_of(state)
+    room = max(0, height - len(head) - len(foot))
+    body = [_line(row, width, row.key == state.selected) for row in _window(rows, state.selected, room)]
+    if not rows:
+        body = [_empty(state)][:room]
+    lines = head + body + [Text("")] * (room - len(body)) + foot
+    for line in lines:
+        line.truncate(width)
+    return lines[:height]
+
+
+def _window(rows: Sequence[Row], selected: str, room: int) -> Sequence[Row]:
+    at = next((index for index, row in enumerate(rows) if row.key == selected), 0)
+    start = max(0, min(at - room // 2, len(rows) - room))
+    return rows[start : start + room]
+
+
+# ---- header and footer
+
+
+def _title(state: TopState, width: int) -> Text:
+    line = Text("cortex top  ", style="bold")
+    line.append(state.url, style="dim")
+    if state.fleet is not None:
+        up = [neuron for neuron in state.fleet.neurons if neuron.health in ("healthy", "degraded")]
+        line.append(f"  {len(up)}/{len(state.fleet.neurons)} neurons up")
+    rate = state.history[-1] if state.history else 0.0
+    tail = f"{rate:.0f} tok/s "
+    spark = sparkline(state.history, max(0, min(30, width - line.cell_len - len(tail) - 2)))
+    line.append(" " * max(1, width - line.cell_len - len(tail) - len(spark)))
+    line.append(tail, style="bold")
+    line.append(spark, style="cyan")
+    return line
+
+
+def _headings(width: int) -> Text:
+    cells = _columns(
+        width, "NEURON / DEVICE / MODEL", "STATE", "RUN", "QUE", "TOK/S", "TTFT", "KV", "CACHE", "IDLE", "MEMORY"
+    )
+    return Text(cells, style="reverse")
+
+
+def _footer(state: TopState, width: int) -> Text:
+    if state.pending is not None:
+        return Text(f" {state.pending.question} y = yes, any other key = no", style="bold reverse")
+    if state.typing_filter:
+        return Text(f" filter: {state.filter}▏ (Enter keeps, Esc clears)", style="bold")
+    if state.error:
+        return Text(f" {state.error} – showing the last picture, trying again", style="bold red")
+    marks = [f"sort: {state.sort}"]
+    if state.filter:
+        marks.append(f"filter: {state.filter}")
+    if state.paused:
+        marks.append("PAUSED")
+    if state.fleet is not None and state.fleet.config_error:
+        marks.append(f"config not reloaded: {state.fleet.config_error}")
+    left = state.message or "  ".join(marks)
+    keys = "? help  q quit"
+    return Text(f" {left}{' ' * max(1, width - len(left) - len(keys) - 2)}{keys} ", style="dim")
+
+
+def _empty(state: TopState) -> Text:
+    if state.fleet is None:
+        return Text(" waiting for the first answer …" if not state.error else "", style="dim")
+    return Text(" nothing matches the filter" if state.filter else " no neurons yet", style="dim")
+
+
+# ---- rows
+
+
+def _columns(
+    width: int,
+    name: str,
+    state: str,
+    run: str,
+    queue: str,
+    rate: str,
+    ttft: str,
+    kv: str,
+    cache: str,
+    idle: str,
+    memory: str,
+) -> str:
+    """One line of the table; 80 characters leave out the cached share and memory."""
+    if width >= WIDE:
+        fixed = f" {state:<16.16}{run:>6} {queue:>4} {rate:>8} {ttft:>8} {kv:>5} {cache:>6} {idle:>6} {memory:>10} "
+    else:
+        fixed = f" {state:<12.12}{run:>5} {queue:>3} {rate:>7} {ttft:>6} {kv:>4} {idle:>5} "
+    room = max(8, width - len(fixed))
+    return f"{_clip(name, room):<{room}}{fixed}"
+
+
+def _line(row: Row, width: int, selected: bool) -> Text:
+    match row:
+        case NeuronRow():
+            line = _neuron_line(row.neuron)
+        case DeviceRow():
+            line = _device_line(row, width)
+        case ModelRow():
+            line = _model_line(row, width)
+        case RequestRow():
+            line = _request_line(row, width)
+    if selected:
+        line.pad_right(max(0, width - line.cell_len))
+        line.stylize("reverse")
+    return line
+
+
+def _neuron_line(neuron: FleetNeuron) -> Text:
+    line = Text(f"● {neuron.name}", style="bold " + _HEALTH_STYLE[neuron.health])
+    words = [neuron.health]
+    if neuron.drained:
+        words.append("drained")
+    if neuron.breaker != "closed":
+        words.append(f"breaker {neuron.breaker.replace('_', '-')}")
+    if neuron.reason:
+        words.append(neuron.reason)
+    if neuron.status:
+        words.append(f"up {format_age(neuron.status.uptime_s)}")
+    return line.append("  " + " · ".join(words), style="dim")
+
+
+def _device_line(row: DeviceRow, width: int) -> Text:
+    device = row.device
+    room = 20 if width >= WIDE else 10
+    share = device.used_bytes / device.total_bytes if device.total_bytes else 0.0
+    line = Text(f"  {device.id:<7} ", style="" if device.healthy else "bold red")
+    line.append(_bar(share, room), style=_load_style(share))
+    line.append(f" {format_bytes(device.used_bytes)} of {format_bytes(device.total_bytes)}")
+    if device.reserved_bytes:
+        line.append(f" ({format_bytes(device.reserved_bytes)} cortex)", style="dim")
+    facts = [
+        None if device.utilisation is None else f"{device.utilisation:.0%}",
+        None if device.temperature_c is None else f"{device.temperature_c} °C",
+        None if device.power_w is None else f"{device.power_w:.0f} W",
+        None if device.healthy else device.health or "unhealthy",
+        device.name,
+    ]
+    return line.append("  " + "  ".join(fact for fact in facts if fact), style="dim")
+
+
+def _model_line(row: ModelRow, width: int) -> Text:
+    status = row.status
+    loading = status.state == "loading"
+    state = f"{status.state} {status.progress:.0%}" if loading else status.state
+    if status.state == "ready" and not status.servable:
+        state = "not servable"
+    cells = _columns(
+        width,
+        f"    {'◆' if row.pinned else '·'} {status.card.id}",
+        state,
+        f"{status.running}/{status.card.parallel}",
+        str(row.queued),
+        f"{status.tokens_per_second:.1f}" if status.running else "-",
+        f"{status.ttft_s:.2f}s" if status.ttft_s else "-",
+        f"{(status.kv_used + status.kv_cached) / status.kv_cells:.0%}" if status.kv_cells else "-",
+        f"{status.cached_tokens_total / status.prompt_tokens_total:.0%}" if status.prompt_tokens_total else "-",
+        "-" if status.running or status.state != "ready" else format_age(status.idle_s),
+        format_bytes(status.bytes) if status.bytes else "-",
+    )
+    line = Text(cells, style=_STATE_STYLE[status.state])
+    if status.error and status.state == "failed":
+        line = Text(f"    · {status.card.id}  failed: {status.error.splitlines()[0]}", style="red")
+    return line
+
+
+def _request_line(row: RequestRow, width: int) -> Text:
+    request = row.request
+    who = request.principal or "anonymous"
+    tokens = f"{request.prompt_tokens}→{request.completion_tokens}"
+    text = f"  ▸ {request.id[:18]:<18} {who[:12]:<12} {request.state:<8} {tokens:>12} {format_age(request.age_s):>5}  "
+    return Text(_clip(text + f"{request.model} @ {row.neuron}", width))
+
+
+# ---- small pictures
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The last `width` values as block characters, the highest a full block."""
+    shown = list(values)[-width:] if width > 0 else []
+    top = max(shown, default=0.0)
+    if top <= 0:
+        return _BARS[0] * len(shown)
+    return "".join(_BARS[min(len(_BARS) - 1, round(value / top * (len(_BARS) - 1)))] for value in shown)
+
+
+def format_bytes(count: float) -> str:
+    """`18.2G`: three or four significant characters, binary units."""
+    for unit in "BKMG":
+        if count < 1024 or unit == "G":
+            return f"{count:.0f}{unit}" if unit in "BK" else f"{count:.1f}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def format_age(seconds: float) -> str:
+    """`12s`, `4m`, `3h`, `2d`."""
+    for limit, unit, name in ((60, 1, "s"), (3600, 60, "m"), (86400, 3600, "h")):
+        if seconds < limit:
+            return f"{int(seconds // unit)}{name}"
+    return f"{int(seconds // 86400)}d"
+
+
+def _bar(share: float, width: int) -> str:
+    full = round(max(0.0, min(1.0, share)) * width)
+    return "█" * full + "░" * (width - full)
+
+
+def _load_style(share: float) -> str:
+    return "red" if share > 0.95 else "yellow" if share > 0.8 else "green"
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
