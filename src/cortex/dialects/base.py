@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cortex.dialects.images import Images
 from cortex.errors import CortexError
 from cortex.wire.events import Event
 from cortex.wire.inference import Request
@@ -23,7 +24,7 @@ class CallContext:
     """What the HTTP layer knows and the body doesn't say. `created` in whole Unix seconds.
 
     `resolve` maps the client's model word (alias, `claude-*`, "" = default) to a model id that exists; it raises
-    ModelNotFound with the ids there are.
+    ModelNotFound with the ids there are. `images` turns image URLs into wire images.
     """
 
     request_id: str
@@ -31,6 +32,7 @@ class CallContext:
     resolve: Callable[[str], str]
     principal: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    images: Images = field(default_factory=Images)
 
 
 class StreamRenderer(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from cortex.wire.events import Event
@@ -20,7 +20,7 @@ class Backend(Protocol):
     any point, and returns when the cancel is on its way.
     """
 
-    def infer(self, request: Request) -> AsyncIterator[Sequence[Event]]: ...
+    def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]: ...
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
         """Every model that is or can be served, with the neurons that have it loaded."""
