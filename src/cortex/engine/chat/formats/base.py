@@ -1,0 +1,98 @@
+"""The words in which a chat format is described: what the probe finds and the splitter consumes.
+
+A format is data plus a parser written as a generator over a `Reader`: straight-line code that yields where it needs
+more input. The parser tells a `CallSink` what it reads; buffering, ids, unknown names and fallback to verbatim text
+are the sink's business, so a family file holds only what is peculiar to the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cortex.engine.vocabulary import Vocabulary
+from cortex.wire.inference import Tool
+
+if TYPE_CHECKING:
+    from cortex.engine.chat.calls import CallSink
+    from cortex.engine.chat.reader import Reader
+    from cortex.engine.chat.lark import LarkBuilder
+
+__all__ = ["Evidence", "ReasoningFormat", "Steps", "ToolFormat", "Trigger", "single_token"]
+
+Steps = Generator[None, None, None]
+"""A parser in progress: it yields when it needs more input and returns at the block's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a family is recognised by. `source`: all chat templates of the GGUF, joined."""
+
+    source: str
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningFormat:
+    """A model's thinking markers, exactly as its template writes them (surrounding blanks left out).
+
+    Matched by token id where both are single tokens, by text otherwise. `wrappers` surround the answer and are
+    dropped from it (`<response>` … `</response>`). `answer` is what must follow `close` before the answer can begin
+    (harmony opens the next message), for closing reasoning by force.
+    """
+
+    name: str
+    open: str
+    close: str
+    wrappers: tuple[str, ...] = ()
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Text that begins a tool-call block. `at_start`: only as the first thing of a text segment."""
+
+    text: str
+    at_start: bool = False
+
+
+class ToolFormat(Protocol):
+    """One family of tool-call markup.
+
+    `triggers`: what begins a block, the one a grammar should open with first. `atoms`: the marker strings (of
+    triggers, closers and separators alike) that are matched by token id where the vocabulary has them as one token.
+    `frames`: the markup also frames plain answers and reasoning, so it is parsed with no tools offered, too.
+    `wrappers`: markers around plain answers, dropped from the text.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def triggers(self) -> Sequence[Trigger]: ...
+    @property
+    def atoms(self) -> Sequence[str]: ...
+    @property
+    def frames(self) -> bool: ...
+    @property
+    def wrappers(self) -> Sequence[str]: ...
+
+    def matches(self, evidence: Evidence) -> str | None:
+        """A sentence saying why this GGUF speaks the format, or None."""
+        ...
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        """Read one block; the reader stands at the trigger, which is part of the block. Raises Malformed."""
+        ...
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        """A Lark expression for one block without its leading trigger; rules it needs are added to `lark`."""
+        ...
+
+
+def single_token(vocabulary: Vocabulary, marker: str) -> int | None:
+    """The id of the one token that is `marker`, or None if it takes several."""
+    tokens = vocabulary.tokenize(marker, special=True)
+    if len(tokens) != 1 or vocabulary.piece(tokens[0]).decode("utf-8", "replace") != marker:
+        return None
+    return tokens[0]
