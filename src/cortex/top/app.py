@@ -1,10 +1,12 @@
-"""The loop of `cortex top`: poll, key, draw. One thread draws; another polls, so that a slow gateway never freezes keys."""
+"""The loop of `cortex top`: one thread reads keys and draws, another polls, so that a slow gateway freezes nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,11 +14,10 @@ from rich.live import Live
 from cortex.errors import CortexError
 from cortex.top.api import FleetApi
 from cortex.top.keys import Keyboard
-from cortex.top.model import Action, TopState, on_key, on_snapshot, on_unreachable
+from cortex.top.model import Action, TopState, on_done, on_key, on_snapshot, on_unreachable
 from cortex.top.view import draw
-from cortex.wire.fleet import FleetStatus
 
-__all__ = ["run", "run_once"]
+__all__ = ["perform", "run", "run_once"]
 
 
 def run_once(api: FleetApi, console: Console, height: int | None = None) -> None:
@@ -46,31 +47,40 @@ def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:
 
 
 class _Poller(threading.Thread):
-    """Asks the fleet every `interval_s` and carries out actions; hands results to the drawing thread by a queue."""
+    """Asks the fleet every `interval_s` and carries out actions; what came of it waits in a queue as state changes."""
 
     def __init__(self, api: FleetApi, interval_s: float) -> None:
         super().__init__(daemon=True, name="poller")
         self._api = api
         self._interval_s = interval_s
-        self._results: queue.SimpleQueue[FleetStatus | CortexError] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[Callable[[TopState], TopState]] = queue.SimpleQueue()
         self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
         self._stopping = False
 
     def run(self) -> None:
         while not self._stopping:
-            self._attempt(lambda: self._results.put(self._api.fleet()))
-            try:
+            self._poll()
+            with contextlib.suppress(queue.Empty):
                 action = self._actions.get(timeout=self._interval_s)
-            except queue.Empty:
-                continue
-            if action is not None:
-                self._attempt(lambda action=action: perform(self._api, action))
+                if action is not None:
+                    self._perform(action)
 
-    def _attempt(self, work: Callable[[], None]) -> None:
+    def _poll(self) -> None:
         try:
-            work()
+            fleet = self._api.fleet()
         except CortexError as error:
-            self._results.put(error)
+            self._changes.put(partial(on_unreachable, reason=error.message))
+        else:
+            self._changes.put(partial(on_snapshot, fleet=fleet))
+
+    def _perform(self, action: Action) -> None:
+        try:
+            perform(self._api, action)
+        except CortexError as error:
+            outcome = f"{action.kind} {action.target}: {error.message}"
+        else:
+            outcome = f"{action.kind} {action.target}: done"
+        self._changes.put(partial(on_done, outcome=outcome))
 
     def do(self, action: Action) -> None:
         self._actions.put(action)
@@ -80,12 +90,8 @@ class _Poller(threading.Thread):
         self._actions.put(None)
 
     def apply_to(self, state: TopState) -> TopState:
-        while not self._results.empty():
-            result = self._results.get()
-            if isinstance(result, CortexError):
-                state = on_unreachable(state, result.message)
-            else:
-                state = on_snapshot(state, result)
+        while not self._changes.empty():
+            state = self._changes.get()(state)
         return state
 
 

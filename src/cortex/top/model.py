@@ -17,6 +17,7 @@ __all__ = [
     "RequestRow",
     "Row",
     "TopState",
+    "on_done",
     "on_key",
     "on_snapshot",
     "on_unreachable",
@@ -121,6 +122,11 @@ def on_snapshot(state: TopState, fleet: FleetStatus) -> TopState:
 def on_unreachable(state: TopState, reason: str) -> TopState:
     """The gateway is away (restarting, perhaps): the last picture stays, marked."""
     return replace(state, error=reason)
+
+
+def on_done(state: TopState, outcome: str) -> TopState:
+    """An action ended; `outcome` is what to say of it."""
+    return replace(state, message=outcome)
 
 
 def total_tokens_per_second(fleet: FleetStatus) -> float:

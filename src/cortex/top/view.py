@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.text import Text
 
 from cortex.top.model import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, TopState, rows_of
 from cortex.wire.fleet import FleetNeuron
+from cortex.wire.status import ModelStatus
 
 __all__ = ["draw", "format_age", "format_bytes", "sparkline"]
 
@@ -68,10 +70,7 @@ def _title(state: TopState, width: int) -> Text:
 
 
 def _headings(width: int) -> Text:
-    cells = _columns(
-        width, "NEURON / DEVICE / MODEL", "STATE", "RUN", "QUE", "TOK/S", "TTFT", "KV", "CACHE", "IDLE", "MEMORY"
-    )
-    return Text(cells, style="reverse")
+    return Text(_columns(width, _HEADINGS), style="reverse")
 
 
 def _footer(state: TopState, width: int) -> Text:
@@ -102,20 +101,27 @@ def _empty(state: TopState) -> Text:
 # ---- rows
 
 
-def _columns(
-    width: int,
-    name: str,
-    state: str,
-    run: str,
-    queue: str,
-    rate: str,
-    ttft: str,
-    kv: str,
-    cache: str,
-    idle: str,
-    memory: str,
-) -> str:
-    """One line of the table; 80 characters leave out the cached share and memory."""
+class _Cells(NamedTuple):
+    """One line of the table, already as text."""
+
+    name: str
+    state: str
+    run: str
+    queue: str
+    rate: str
+    ttft: str
+    kv: str
+    cache: str
+    idle: str
+    memory: str
+
+
+_HEADINGS = _Cells("NEURON / DEVICE / MODEL", "STATE", "RUN", "QUE", "TOK/S", "TTFT", "KV", "CACHE", "IDLE", "MEMORY")
+
+
+def _columns(width: int, cells: _Cells) -> str:
+    """80 characters leave out the cached share and memory."""
+    name, state, run, queue, rate, ttft, kv, cache, idle, memory = cells
     if width >= WIDE:
         fixed = f" {state:<16.16}{run:>6} {queue:>4} {rate:>8} {ttft:>8} {kv:>5} {cache:>6} {idle:>6} {memory:>10} "
     else:
@@ -142,7 +148,7 @@ def _line(row: Row, width: int, selected: bool) -> Text:
 
 def _neuron_line(neuron: FleetNeuron) -> Text:
     line = Text(f"● {neuron.name}", style="bold " + _HEALTH_STYLE[neuron.health])
-    words = [neuron.health]
+    words: list[str] = [neuron.health]
     if neuron.drained:
         words.append("drained")
     if neuron.breaker != "closed":
@@ -175,27 +181,31 @@ def _device_line(row: DeviceRow, width: int) -> Text:
 
 def _model_line(row: ModelRow, width: int) -> Text:
     status = row.status
-    loading = status.state == "loading"
-    state = f"{status.state} {status.progress:.0%}" if loading else status.state
-    if status.state == "ready" and not status.servable:
-        state = "not servable"
-    cells = _columns(
-        width,
-        f"    {'◆' if row.pinned else '·'} {status.card.id}",
-        state,
-        f"{status.running}/{status.card.parallel}",
-        str(row.queued),
-        f"{status.tokens_per_second:.1f}" if status.running else "-",
-        f"{status.ttft_s:.2f}s" if status.ttft_s else "-",
-        f"{(status.kv_used + status.kv_cached) / status.kv_cells:.0%}" if status.kv_cells else "-",
-        f"{status.cached_tokens_total / status.prompt_tokens_total:.0%}" if status.prompt_tokens_total else "-",
-        "-" if status.running or status.state != "ready" else format_age(status.idle_s),
-        format_bytes(status.bytes) if status.bytes else "-",
+    if status.state == "failed" and status.error:
+        return Text(f"    · {status.card.id}  failed: {status.error.splitlines()[0]}", style=_STATE_STYLE["failed"])
+    cells = _Cells(
+        name=f"    {'◆' if row.pinned else '·'} {status.card.id}",
+        state=_state_word(status),
+        run=f"{status.running}/{status.card.parallel}",
+        queue=str(row.queued),
+        rate=f"{status.tokens_per_second:.1f}" if status.running else "-",
+        ttft=f"{status.ttft_s:.2f}s" if status.ttft_s else "-",
+        kv=_share(status.kv_used + status.kv_cached, status.kv_cells),
+        cache=_share(status.cached_tokens_total, status.prompt_tokens_total),
+        idle="-" if status.running or status.state != "ready" else format_age(status.idle_s),
+        memory=format_bytes(status.bytes) if status.bytes else "-",
     )
-    line = Text(cells, style=_STATE_STYLE[status.state])
-    if status.error and status.state == "failed":
-        line = Text(f"    · {status.card.id}  failed: {status.error.splitlines()[0]}", style="red")
-    return line
+    return Text(_columns(width, cells), style=_STATE_STYLE[status.state])
+
+
+def _state_word(status: ModelStatus) -> str:
+    if status.state == "loading":
+        return f"loading {status.progress:.0%}"
+    return "not servable" if status.state == "ready" and not status.servable else status.state
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"
 
 
 def _request_line(row: RequestRow, width: int) -> Text:
