@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 from urllib.parse import quote
@@ -76,8 +77,6 @@ class FleetApi:
 
     def watch_load(self, model: str, job: LoadJob, interval_s: float = 0.3) -> Iterator[LoadJob]:
         """Yield the job's state until it ends, as the fleet's polled documents tell it."""
-        import time  # noqa: PLC0415 - only this loop waits
-
         yield job
         while job.state == "loading":
             time.sleep(interval_s)
