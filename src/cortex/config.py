@@ -23,6 +23,7 @@ from cortex.errors import ConfigError
 
 __all__ = [
     "AdmissionConfig",
+    "AnthropicConfig",
     "AuthConfig",
     "Config",
     "EvictionConfig",
@@ -74,6 +75,13 @@ class ImagesConfig(Section, frozen=True):
     fetch: bool = False
     max_bytes: int | str = "10MiB"
     timeout_s: float = 10.0
+
+
+class AnthropicConfig(Section, frozen=True):
+    """`normalise_billing_header`: Claude Code's first system line changes with every request; left as it is, no
+    prompt would share a prefix with the one before."""
+
+    normalise_billing_header: bool = True
 
 
 class ResponsesConfig(Section, frozen=True):
@@ -178,6 +186,7 @@ class Config(Section, frozen=True):
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     images: ImagesConfig = ImagesConfig()
+    anthropic: AnthropicConfig = AnthropicConfig()
     responses: ResponsesConfig = ResponsesConfig()
     admission: AdmissionConfig = AdmissionConfig()
     eviction: EvictionConfig = EvictionConfig()

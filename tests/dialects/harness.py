@@ -14,7 +14,7 @@ from cortex.dialects.base import Call, CallContext, ErrorEncoder
 from cortex.wire.events import Failed
 from tests.dialects.scripts import SILENCE, Script
 
-__all__ = ["CONTEXT", "Dialect", "assert_golden", "collect", "stream", "stream_pieces"]
+__all__ = ["CONTEXT", "GOLDEN", "Dialect", "assert_golden", "collect", "stream", "stream_pieces"]
 
 GOLDEN = Path(__file__).parent / "golden"
 CONTEXT = CallContext(request_id="0123456789abcdef", created=1700000000, resolve=lambda name: name or "demo")

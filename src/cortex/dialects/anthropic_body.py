@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Raw, Struct
 
 __all__ = [
@@ -14,9 +13,10 @@ __all__ = [
     "Body",
     "DocumentBlock",
     "ImageBlock",
+    "Kind",
     "MessageBody",
     "OutputConfig",
-    "RedactedThinkingBlock",
+    "OutputFormatBody",
     "Source",
     "TextBlock",
     "ThinkingBlock",
@@ -26,6 +26,12 @@ __all__ = [
     "ToolResultBlock",
     "ToolUseBlock",
 ]
+
+
+class Kind(Struct, frozen=True):
+    """The one field that every block has; what we don't know (redacted thinking, server tools) is skipped by it."""
+
+    type: str = ""
 
 
 class TextBlock(Struct, frozen=True, tag="text"):
@@ -56,10 +62,6 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
     signature: str | None = None
 
 
-class RedactedThinkingBlock(Struct, frozen=True, tag="redacted_thinking"):
-    pass
-
-
 class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
     """`input` stays the JSON text that the client sent."""
 
@@ -74,12 +76,12 @@ class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
     is_error: bool | None = None
 
 
-Block = TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
+Block = TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
 
 
 class MessageBody(Struct, frozen=True):
     role: Literal["user", "assistant", "system"]
-    content: str | list[Raw]
+    content: str | list[Raw] | None = None
 
 
 class ToolBody(Struct, frozen=True):
@@ -134,7 +136,3 @@ class Body(Struct, frozen=True):
     top_k: int | None = None
     metadata: Raw = Raw(b"null")
     stream: bool | None = None
-
-
-class Kind(msgspec.Struct, frozen=True):
-    type: str = ""

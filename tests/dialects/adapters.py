@@ -1,0 +1,16 @@
+"""Every dialect under test."""
+
+from __future__ import annotations
+
+from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
+from tests.dialects.harness import Dialect
+from tests.dialects.scripts import SCRIPTS, Script
+
+__all__ = ["DIALECTS", "cases"]
+
+DIALECTS: tuple[Dialect, ...] = (ANTHROPIC_MESSAGES,)
+
+
+def cases(*dialects: Dialect) -> list[tuple[Dialect, Script]]:
+    """Every script that each of `dialects` (all of them by default) can be asked for."""
+    return [(dialect, script) for dialect in dialects or DIALECTS for script in SCRIPTS if dialect.tells(script)]
