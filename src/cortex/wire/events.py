@@ -80,8 +80,11 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
+    """The request was accepted. `neuron` is filled by the gateway, for its records."""
+
     prompt_tokens: int
     cached_tokens: int = 0
+    neuron: str = ""
 
 
 class Progress(Struct, frozen=True, tag="progress", omit_defaults=True):

@@ -1,0 +1,153 @@
+"""What is worth knowing of a request once it is over: measured while its events pass, told once at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from cortex.wire.events import (
+    ChoiceFinished,
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    Timings,
+    ToolCallArguments,
+    ToolCallStart,
+    Usage,
+)
+
+__all__ = ["Ended", "Observer", "RequestMeter", "RequestRecord"]
+
+Ended = Literal["ok", "error", "cancelled", "refused"]
+"""`refused` never began (4xx/5xx before Started), `cancelled` lost its client, `error` failed after it began."""
+
+
+class RequestRecord(Struct, frozen=True):
+    """One request, at its end. Seconds by the process's own clock, from the request's arrival.
+
+    `inter_token_s` are the gaps between batches of output, each divided over the deltas it brought. `status` is the
+    HTTP status that the client saw (499 where it had gone).
+    """
+
+    id: str
+    dialect: str
+    model: str
+    principal: str | None
+    neuron: str
+    status: int
+    ended: Ended
+    finish: str
+    code: str
+    usage: Usage
+    timings: Timings
+    duration_s: float
+    ttft_s: float | None
+    inter_token_s: Sequence[float]
+    tool_calls: int
+    resumed: int
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Completion tokens after the first over the time after the first; None for fewer than two."""
+        if self.ttft_s is None or self.usage.completion_tokens < 2 or self.duration_s <= self.ttft_s:
+            return None
+        return (self.usage.completion_tokens - 1) / (self.duration_s - self.ttft_s)
+
+
+Observer = Callable[[RequestRecord], None]
+
+
+class RequestMeter:
+    """Watches one request's events. `clock` gives monotonic seconds; one reading per batch, not per event."""
+
+    def __init__(
+        self, request_id: str, dialect: str, model: str, principal: str | None, clock: Callable[[], float]
+    ) -> None:
+        self._id = request_id
+        self._dialect = dialect
+        self._model = model
+        self._principal = principal
+        self._clock = clock
+        self._arrived = clock()
+        self._first: float | None = None
+        self._last = self._arrived
+        self._gaps: list[float] = []
+        self._started: Started | None = None
+        self._deltas = 0
+        self._tool_calls = 0
+        self._finish = ""
+        self._end: Finished | Failed | None = None
+
+    def feed(self, events: Sequence[Event]) -> None:
+        deltas = 0
+        for event in events:
+            match event:
+                case TextDelta() | ReasoningDelta() | ToolCallArguments():
+                    deltas += 1
+                case ToolCallStart():
+                    self._tool_calls += 1
+                    deltas += 1
+                case Started():
+                    self._started = event
+                case ChoiceFinished():
+                    self._finish = self._finish or event.reason
+                case Finished() | Failed():
+                    self._end = event
+        if deltas:
+            self._note_output(deltas)
+
+    def _note_output(self, deltas: int) -> None:
+        now = self._clock()
+        if self._first is None:
+            self._first = now
+        else:
+            self._gaps += [(now - self._last) / deltas] * deltas
+        self._last = now
+        self._deltas += deltas
+
+    def finish(self, status: int, ended: Ended | None = None) -> RequestRecord:
+        """The record; `ended` None = judged by the last event."""
+        end, started = self._end, self._started
+        usage = end.usage if isinstance(end, Finished) else self._usage_so_far()
+        return RequestRecord(
+            id=self._id,
+            dialect=self._dialect,
+            model=self._model,
+            principal=self._principal,
+            neuron=started.neuron if started else "",
+            status=status,
+            ended=ended or self._judge(),
+            finish=self._finish,
+            code=end.code if isinstance(end, Failed) else "",
+            usage=usage,
+            timings=end.timings if isinstance(end, Finished) else Timings(),
+            duration_s=self._clock() - self._arrived,
+            ttft_s=None if self._first is None else self._first - self._arrived,
+            inter_token_s=self._gaps,
+            tool_calls=self._tool_calls,
+            resumed=end.resumed if isinstance(end, Finished) else 0,
+        )
+
+    def _usage_so_far(self) -> Usage:
+        """Of a request without a Finished: the prompt as told, and the deltas seen as the tokens there were."""
+        if self._started is None:
+            return Usage()
+        return Usage(
+            prompt_tokens=self._started.prompt_tokens,
+            cached_tokens=self._started.cached_tokens,
+            completion_tokens=self._deltas,
+        )
+
+    def _judge(self) -> Ended:
+        match self._end:
+            case Finished():
+                return "ok"
+            case Failed():
+                return "error" if self._started else "refused"
+            case _:
+                return "cancelled"

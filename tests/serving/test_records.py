@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from cortex.serving.metrics import RequestMetrics
+from cortex.serving.records import RequestMeter
+from cortex.wire.events import ChoiceFinished, Failed, Finished, Progress, Started, TextDelta, Usage
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def meter(clock: Clock) -> RequestMeter:
+    return RequestMeter("r1", "openai_chat", "m", "alice", clock)
+
+
+def run_plain(clock: Clock) -> RequestMeter:
+    watched = meter(clock)
+    watched.feed([Progress("loading")])
+    clock.now += 2.0
+    watched.feed([Started(10, 4, "beast")])
+    watched.feed([TextDelta("a")])
+    clock.now += 1.0
+    watched.feed([TextDelta("b"), TextDelta("c")])
+    watched.feed([ChoiceFinished("stop"), Finished(usage=Usage(10, 4, 3, 0))])
+    return watched
+
+
+def test_a_finished_request_is_measured_from_its_arrival() -> None:
+    record = run_plain(Clock()).finish(200)
+    assert (record.ended, record.finish, record.neuron) == ("ok", "stop", "beast")
+    assert record.ttft_s == pytest.approx(2.0)
+    assert record.duration_s == pytest.approx(3.0)
+    assert list(record.inter_token_s) == pytest.approx([0.5, 0.5])
+    assert record.tokens_per_second == pytest.approx(2.0)
+
+
+def test_a_request_that_never_started_was_refused() -> None:
+    watched = meter(Clock())
+    watched.feed([Failed("no_room", "pins fill the device")])
+    record = watched.finish(503)
+    assert (record.ended, record.code, record.ttft_s) == ("refused", "no_room", None)
+
+
+def test_a_failure_after_the_start_is_an_error_and_keeps_its_counts() -> None:
+    watched = meter(Clock())
+    watched.feed([Started(10), TextDelta("a"), Failed("worker_died", "gone")])
+    record = watched.finish(200)
+    assert record.ended == "error"
+    assert record.usage == Usage(prompt_tokens=10, completion_tokens=1)
+
+
+def test_a_request_without_an_end_was_cancelled() -> None:
+    watched = meter(Clock())
+    watched.feed([Started(10)])
+    assert watched.finish(499).ended == "cancelled"
+
+
+def test_metrics_count_what_the_record_says() -> None:
+    registry = CollectorRegistry()
+    RequestMetrics(registry, {"m"}.__contains__).observe(run_plain(Clock()).finish(200))
+    labels = {"model": "m", "neuron": "beast", "dialect": "openai_chat", "status": "200"}
+    assert registry.get_sample_value("cortex_requests_total", labels) == 1
+    assert registry.get_sample_value("cortex_tokens_total", {"model": "m", "kind": "cached"}) == 4
+    assert registry.get_sample_value("cortex_time_to_first_token_seconds_count", {"model": "m"}) == 1
+    assert registry.get_sample_value("cortex_inter_token_seconds_count", {"model": "m"}) == 2
+
+
+def test_invented_model_names_make_no_series() -> None:
+    registry = CollectorRegistry()
+    metrics = RequestMetrics(registry, {"other"}.__contains__)
+    for _ in range(3):
+        metrics.observe(run_plain(Clock()).finish(404))
+    models = {sample.labels["model"] for family in registry.collect() for sample in family.samples}
+    assert models == {"unknown"}
