@@ -1,0 +1,73 @@
+"""The parent's end of a worker's socketpair: commands out, notices in, as frames.
+
+An asyncio.Protocol rather than streams: every read hands its whole batch of notices to the handler at once, so that
+a token costs no task and the parent wakes once per engine step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import msgspec
+
+from cortex.errors import WorkerDied
+from cortex.wire.framing import FrameDecoder, FrameTooLarge, encode_frame
+from cortex.wire.worker import Command, Notice
+
+__all__ = ["WorkerLink", "connect"]
+
+logger = logging.getLogger(__name__)
+
+_notices: msgspec.msgpack.Decoder[Notice] = msgspec.msgpack.Decoder(Notice)
+
+
+class WorkerLink(asyncio.Protocol):
+    """`on_notice` gets each notice in order; `on_close` is called once, with what broke the stream or None for EOF."""
+
+    def __init__(self, on_notice: Callable[[Notice], None], on_close: Callable[[Exception | None], None]) -> None:
+        self._on_notice = on_notice
+        self._on_close = on_close
+        self._decoder = FrameDecoder(_notices)
+        self._transport: asyncio.WriteTransport | None = None
+        self._error: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            notices = self._decoder.feed(data)
+        except (FrameTooLarge, msgspec.DecodeError) as error:
+            self._error = error
+            self.close()
+            return
+        for notice in notices:
+            self._on_notice(notice)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._on_close(self._error or exc)
+
+    def send(self, command: Command) -> None:
+        """Write `command`. Raises WorkerDied when the worker's end is closed."""
+        if self._transport is None or self._transport.is_closing():
+            raise WorkerDied("the worker process has ended")
+        self._transport.write(encode_frame(command))
+
+    def close(self) -> None:
+        """Idempotent; the worker takes the EOF as the order to exit."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(
+    parent: socket.socket, on_notice: Callable[[Notice], None], on_close: Callable[[Exception | None], None]
+) -> WorkerLink:
+    """Take over `parent`, one end of a socketpair."""
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_unix_connection(lambda: WorkerLink(on_notice, on_close), sock=parent)
+    return link
