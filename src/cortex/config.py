@@ -139,7 +139,7 @@ class NeuronConfig(Section, frozen=True):
     cpu_devices: int = 0
     cpu_memory: int | str | None = None
     threads: int | None = None
-    model_dirs: list[str] = ["~/models"]
+    model_dirs: list[str] = msgspec.field(default_factory=lambda: ["~/models"])
     huggingface_cache: bool = True
     offline: bool = False
     default_models: list[str] = []

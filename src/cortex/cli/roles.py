@@ -1,0 +1,42 @@
+"""The commands that run a role in this process: `gateway`, `neuron`; and `version`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed
+
+import typer
+
+from cortex import __version__, logs
+from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for command in (gateway, neuron, version):
+        app.command()(command)
+
+
+def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None) -> None:
+    """Serve the whole fleet behind one URL."""
+    settings, profiles = read_config(config, models, {"gateway.listen": listen})
+    logs.configure(settings.log)
+    from cortex.gateway import app
+
+    app.run(settings, profiles)
+
+
+def neuron(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
+    """Serve this machine's models on its GPUs, or on its CPU where it has none."""
+    settings, profiles = read_config(config, models, {"neuron.listen": listen, "neuron.gpus": parse_gpus(gpus)})
+    logs.configure(settings.log)
+    from cortex.neuron import app
+
+    app.run(settings, profiles)
+
+
+def version() -> None:
+    """Print the versions of cortex and of llama-cpp-python."""
+    sys.stdout.write(f"cortex {__version__}\nllama-cpp-python {installed('llama-cpp-python')}\n")

@@ -1,0 +1,81 @@
+"""`cortex up`: a neuron and a gateway on one machine, as two child processes on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+
+from cortex.cli.children import Role, run_roles
+from cortex.cli.generated import Generated, write
+from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
+from cortex.config import Config
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(up)
+
+
+def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
+    """Serve this machine's models: a neuron and a gateway, started together and stopped together."""
+    overrides = {"gateway.listen": listen, "neuron.gpus": parse_gpus(gpus)}
+    settings, profiles = read_config(config, models, overrides)
+    with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
+        files = write(settings, profiles, Path(directory))
+        code = asyncio.run(_run(settings, files))
+    raise typer.Exit(code)
+
+
+async def _run(settings: Config, files: Generated) -> int:
+    roles = [
+        Role("neuron", ["neuron", "--config", str(files.config)], files.neuron),
+        Role("gateway", ["gateway", "--config", str(files.config)], files.gateway),
+    ]
+
+    async def say() -> None:
+        sys.stdout.write(_greeting(files.gateway, await _first_model(files)))
+        sys.stdout.flush()
+
+    # The generated file already holds what these variables say, and free ports where they say 0.
+    environment = {name: value for name, value in os.environ.items() if not _is_config(name)}
+    return await run_roles(roles, environment, settings.limits.drain_s, say)
+
+
+def _is_config(name: str) -> bool:
+    return name == "CORTEX_CONFIG" or (name.startswith("CORTEX_") and "__" in name)
+
+
+async def _first_model(files: Generated) -> str | None:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        answer = await client.get(f"{files.gateway}/v1/models", headers=_headers())
+    models: list[dict[str, Any]] = answer.json().get("data", []) if answer.is_success else []
+    return models[0]["id"] if models else None
+
+
+def _headers() -> dict[str, str]:
+    key = os.environ.get("CORTEX_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _greeting(url: str, model: str | None) -> str:
+    first = f"cortex is up at {url}\n"
+    if model is None:
+        return first + "  no model found: put GGUF files into ~/models or name them in a models.toml (--models)\n"
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]})
+    return (
+        f"{first}"
+        f"  OpenAI clients:     OPENAI_BASE_URL={url}/v1\n"
+        f"  Anthropic clients:  ANTHROPIC_BASE_URL={url}\n"
+        f"  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n"
+        f"  Ctrl-C stops it.\n"
+    )

@@ -1,0 +1,69 @@
+"""Log set-up: readable lines on a terminal, one JSON object a line otherwise; always on stderr.
+
+Both `logging.getLogger(__name__)` and `structlog.get_logger()` end here, so that uvicorn's, httpx's and our own lines
+look alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from cortex.config import LogConfig
+
+__all__ = ["configure"]
+
+_NOISY = (
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "uvicorn.access",
+    "uvicorn.error",
+    "asyncio",
+    "huggingface_hub",
+    "filelock",
+)
+"""Libraries that log per request or per start: their INFO lines cost CPU on the relay path and repeat ours."""
+
+
+def configure(config: LogConfig) -> None:
+    """Send every log line of this process to stderr in the configured form. Call once, before anything logs."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(config)],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(config.level.upper())
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _renderers(config: LogConfig) -> list[structlog.types.Processor]:
+    console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
