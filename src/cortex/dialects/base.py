@@ -62,9 +62,11 @@ ErrorEncoder = Callable[[CortexError, str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A parsed client request. `renderer` and `collector` make a fresh one per answer."""
+    """A parsed client request. `renderer` and `collector` make a fresh one per answer. `keepalive_s` is the interval
+    the client asked for (negative = none), None the server's."""
 
     requests: list[Request]
     stream: bool
     renderer: Callable[[], StreamRenderer]
     collector: Callable[[], Collector]
+    keepalive_s: float | None = None

@@ -1,0 +1,161 @@
+"""OpenAI chat messages to wire messages: every role, content form and legacy way that clients really send."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from cortex.dialects.ids import make_id
+from cortex.dialects.images import Images
+from cortex.errors import BadRequest, UnsupportedValue
+from cortex.wire.inference import Image, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
+
+__all__ = ["MessageBody", "MessageReader", "continues_final"]
+
+
+class ImageUrl(Struct, frozen=True):
+    url: str
+
+
+class PartBody(Struct, frozen=True):
+    """One content part. Responses' names for text are taken too: clients mix the two APIs up."""
+
+    type: str = "text"
+    text: str | None = None
+    refusal: str | None = None
+    image_url: ImageUrl | str | None = None
+
+
+class FunctionBody(Struct, frozen=True):
+    """`arguments` should be JSON text; some clients send the object itself."""
+
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class CustomBody(Struct, frozen=True):
+    name: str
+    input: str = ""
+
+
+class ToolCallBody(Struct, frozen=True):
+    id: str | None = None
+    function: FunctionBody | None = None
+    custom: CustomBody | None = None
+
+
+class MessageBody(Struct, frozen=True):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[PartBody | str] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallBody] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionBody | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
+
+
+class MessageReader:
+    """Reads one conversation, remembering which call each id belongs to so that results carry their tool's name."""
+
+    def __init__(self, images: Images, request_id: str) -> None:
+        self._images = images
+        self._request_id = request_id
+        self._names: dict[str, str] = {}
+        self._legacy_id = ""
+
+    def read(self, bodies: list[MessageBody]) -> list[Message]:
+        """Raises BadRequest naming the message and part at fault."""
+        if not bodies:
+            raise BadRequest("messages must not be empty", param="messages")
+        return [self._message(body, f"messages[{index}]") for index, body in enumerate(bodies)]
+
+    def _message(self, body: MessageBody, at: str) -> Message:
+        match body.role:
+            case "tool" | "function":
+                return Message("tool", [self._result(body, at)])
+            case "assistant":
+                return Message("assistant", self._assistant(body, at), name=body.name)
+            case role:
+                return Message(_role(role), list(self._content(body.content, at)), name=body.name)
+
+    def _assistant(self, body: MessageBody, at: str) -> list[Part]:
+        thinking = body.reasoning_content or (body.reasoning if isinstance(body.reasoning, str) else None)
+        parts: list[Part] = [Thinking(thinking)] if thinking else []
+        parts += self._content(body.content, at)
+        if body.refusal:
+            parts.append(Text(body.refusal))
+        for index, call in enumerate(body.tool_calls or []):
+            parts.append(self._call(call, f"{at}.tool_calls[{index}]"))
+        if body.function_call:
+            self._legacy_id = make_id("call_", self._request_id, at)
+            parts.append(self._function_call(self._legacy_id, body.function_call))
+        return parts
+
+    def _call(self, body: ToolCallBody, at: str) -> ToolCall:
+        call_id = body.id or make_id("call_", self._request_id, at)
+        if body.function:
+            return self._function_call(call_id, body.function)
+        if body.custom:
+            arguments = msgspec.json.encode({"input": body.custom.input}).decode()
+            return self._function_call(call_id, FunctionBody(body.custom.name, arguments))
+        raise BadRequest(f"{at} has neither function nor custom", param=at)
+
+    def _function_call(self, call_id: str, body: FunctionBody) -> ToolCall:
+        self._names[call_id] = body.name
+        arguments = body.arguments or {}
+        text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+        return ToolCall(id=call_id, name=body.name, arguments=text)
+
+    def _result(self, body: MessageBody, at: str) -> ToolResult:
+        """Of a `tool` message, or of the older `function` one, which answers the latest function_call."""
+        call_id = body.tool_call_id or (self._legacy_id if body.role == "function" else "")
+        name = self._names.get(call_id) or body.name
+        return ToolResult(call_id=call_id, parts=self._content(body.content, at), name=name)
+
+    def _content(self, content: str | list[PartBody | str] | None, at: str) -> list[Text | Image]:
+        if not content:
+            return []
+        if isinstance(content, str):
+            return [Text(content)]
+        parts = [self._part(part, f"{at}.content[{index}]") for index, part in enumerate(content)]
+        return [part for part in parts if not isinstance(part, Text) or part.text]
+
+    def _part(self, part: PartBody | str, at: str) -> Text | Image:
+        if isinstance(part, str):
+            return Text(part)
+        match part.type:
+            case "text" | "input_text" | "output_text" if part.text is not None:
+                return Text(part.text)
+            case "refusal" if part.refusal is not None:
+                return Text(part.refusal)
+            case "image_url" | "input_image" if part.image_url is not None:
+                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+                return self._images.load(url, f"{at}.image_url")
+            case "text" | "input_text" | "output_text" | "refusal" | "image_url" | "input_image":
+                raise BadRequest(f"{at} has no {part.type}", param=at)
+            case _:
+                raise UnsupportedValue(f"{at}: content of type {part.type!r} is not supported", param=at)
+
+
+def continues_final(messages: list[Message], asked: bool | None) -> bool:
+    """Whether the last assistant message is to be continued instead of answered (llama.cpp's prefill).
+
+    Raises BadRequest where there is nothing sensible to continue.
+    """
+    if messages[-1].role != "assistant":
+        if asked:
+            raise BadRequest("the last message isn't the assistant's, there is nothing to continue", param="messages")
+        return False
+    if any(isinstance(part, ToolCall) for part in messages[-1].parts):
+        raise BadRequest("the last message has tool_calls: send their results first", param="messages")
+    if len(messages) > 1 and messages[-2].role == "assistant":
+        raise BadRequest("two assistant messages stand at the end; only one can be continued", param="messages")
+    return asked is not False
+
+
+def _role(role: Literal["system", "developer", "user"]) -> Role:
+    return role
