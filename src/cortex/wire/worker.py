@@ -212,7 +212,7 @@ class RequestStats(Struct, frozen=True, omit_defaults=True, gc=False):
 class EngineModelStats(Struct, frozen=True, omit_defaults=True):
     """Counters since the model was loaded. Cells: `kv_used` by running sequences, `kv_cached` by finished ones.
 
-    `prefix_hashes` are rolling hashes of the cached prefixes, one per `prefix_block` tokens from the start.
+    `prefix_hashes` are those of `wire.prefix` for the requests whose KV is still held; `prefix_block` is its block in bytes.
     `canaries` counts Canary commands answered by a real decode.
     """
 

@@ -1,0 +1,59 @@
+"""Rolling hashes of a request's beginning, computed alike by the gateway (no tokenizer there) and by the engine.
+
+A request is written out as bytes in the order in which templates render it (tools, then the turns, oldest first), and
+every full block of BLOCK_BYTES yields one hash of all that came before. A longer conversation begins with the hashes
+of its shorter self, so the number of leading hashes that a neuron publishes tells how much of a prompt it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import islice
+
+import msgspec
+
+from cortex.wire.inference import InferenceRequest
+
+__all__ = ["BLOCK_BYTES", "prefix_hashes"]
+
+BLOCK_BYTES = 1024
+"""About 250 tokens of English: coarser than a KV block, fine enough to rank neurons."""
+
+_MAX_BLOCKS = 512
+"""Half a megabyte of text; what lies behind is never the reason to choose another neuron."""
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+def prefix_hashes(request: InferenceRequest) -> list[int]:
+    """One 63-bit hash per full block from the start; [] for a request shorter than a block.
+
+    Bit 63 is left clear so that a hash fits a signed integer wherever it is stored.
+    """
+    state = blake2b(request.model.encode(), digest_size=8)
+    hashes: list[int] = []
+    for block in islice(_blocks(_written_out(request)), _MAX_BLOCKS):
+        state.update(block)
+        hashes.append(int.from_bytes(state.digest()) >> 1)
+    return hashes
+
+
+def _written_out(request: InferenceRequest) -> Iterator[bytes]:
+    if isinstance(request.prompt, str):
+        yield request.prompt.encode("utf-8", "surrogatepass")
+    elif request.prompt is not None:
+        yield _encoder.encode(request.prompt)
+    for tool in request.tools:
+        yield _encoder.encode(tool)
+    for message in request.messages:
+        yield _encoder.encode(message)
+
+
+def _blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        while len(held) >= BLOCK_BYTES:
+            yield bytes(held[:BLOCK_BYTES])
+            del held[:BLOCK_BYTES]
