@@ -6,10 +6,11 @@ Order matters where one template's source contains another family's markers: the
 from __future__ import annotations
 
 from cortex.engine.chat.formats.base import Evidence, ReasoningFormat, ToolFormat, Trigger
+from cortex.engine.chat.formats.hermes import HERMES
 
 __all__ = ["FAMILIES", "Evidence", "ReasoningFormat", "ToolFormat", "Trigger", "by_name"]
 
-FAMILIES: tuple[ToolFormat, ...] = ()
+FAMILIES: tuple[ToolFormat, ...] = (HERMES,)
 
 
 def by_name(name: str) -> ToolFormat | None:

@@ -16,10 +16,10 @@ from cortex.wire.inference import Tool
 
 if TYPE_CHECKING:
     from cortex.engine.chat.calls import CallSink
-    from cortex.engine.chat.reader import Reader
     from cortex.engine.chat.lark import LarkBuilder
+    from cortex.engine.chat.reader import Reader
 
-__all__ = ["Evidence", "ReasoningFormat", "Steps", "ToolFormat", "Trigger", "single_token"]
+__all__ = ["Evidence", "ReasoningFormat", "Steps", "ToolFormat", "Trigger", "holds_all", "single_token"]
 
 Steps = Generator[None, None, None]
 """A parser in progress: it yields when it needs more input and returns at the block's end."""
@@ -37,15 +37,15 @@ class Evidence:
 class ReasoningFormat:
     """A model's thinking markers, exactly as its template writes them (surrounding blanks left out).
 
-    Matched by token id where both are single tokens, by text otherwise. `wrappers` surround the answer and are
-    dropped from it (`<response>` … `</response>`). `answer` is what must follow `close` before the answer can begin
+    Matched by token id where both are single tokens, by text otherwise. `wrappers` are pairs around the answer that
+    are dropped from it (`<response>` … `</response>`). `answer` is what must follow `close` before the answer can begin
     (harmony opens the next message), for closing reasoning by force.
     """
 
     name: str
     open: str
     close: str
-    wrappers: tuple[str, ...] = ()
+    wrappers: tuple[tuple[str, str], ...] = ()
     answer: str = ""
 
 
@@ -63,7 +63,7 @@ class ToolFormat(Protocol):
     `triggers`: what begins a block, the one a grammar should open with first. `atoms`: the marker strings (of
     triggers, closers and separators alike) that are matched by token id where the vocabulary has them as one token.
     `frames`: the markup also frames plain answers and reasoning, so it is parsed with no tools offered, too.
-    `wrappers`: markers around plain answers, dropped from the text.
+    `wrappers`: pairs of markers around plain answers, dropped from the text.
     """
 
     @property
@@ -75,7 +75,7 @@ class ToolFormat(Protocol):
     @property
     def frames(self) -> bool: ...
     @property
-    def wrappers(self) -> Sequence[str]: ...
+    def wrappers(self) -> Sequence[tuple[str, str]]: ...
 
     def matches(self, evidence: Evidence) -> str | None:
         """A sentence saying why this GGUF speaks the format, or None."""
@@ -88,6 +88,13 @@ class ToolFormat(Protocol):
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         """A Lark expression for one block without its leading trigger; rules it needs are added to `lark`."""
         ...
+
+
+def holds_all(evidence: Evidence, strings: Sequence[str]) -> str | None:
+    """The sentence for a template that holds all of `strings`; None if it lacks one, or none are asked for."""
+    if not strings or not all(string in evidence.source for string in strings):
+        return None
+    return "the template holds " + ", ".join(repr(string) for string in strings)
 
 
 def single_token(vocabulary: Vocabulary, marker: str) -> int | None:

@@ -1,0 +1,238 @@
+"""One JSON value, checked while it arrives and closed by force when it doesn't end.
+
+The scanner is what lets tool arguments stream: whatever it has let through is a prefix of valid JSON, and `close`
+gives the rest of the shortest valid value that begins so.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+__all__ = ["JsonScanner"]
+
+_BLANK = " \t\n\r"
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
+_DIGITS = "0123456789"
+_HEX = "0123456789abcdefABCDEF"
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+_WORDS = {"t": "true", "f": "false", "n": "null"}
+
+
+class _State(Enum):
+    VALUE = auto()
+    FIRST_ITEM = auto()  # after "[": a value or "]"
+    FIRST_KEY = auto()  # after "{": a key or "}"
+    KEY = auto()  # after "," in an object
+    COLON = auto()
+    AFTER = auto()  # after a value inside a container: "," or the closer
+    STRING = auto()
+    ESCAPE = auto()
+    UNICODE = auto()
+    WORD = auto()
+    NUMBER = auto()
+    DONE = auto()
+
+
+# What may follow inside a number, by its part; a part in _NUMBER_ENDS may also be the last.
+_NUMBER_STEPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "minus": (("0", "zero"), ("123456789", "int")),
+    "zero": ((".", "point"), ("eE", "exp")),
+    "int": ((_DIGITS, "int"), (".", "point"), ("eE", "exp")),
+    "point": ((_DIGITS, "frac"),),
+    "frac": ((_DIGITS, "frac"), ("eE", "exp")),
+    "exp": (("+-", "sign"), (_DIGITS, "power")),
+    "sign": ((_DIGITS, "power"),),
+    "power": ((_DIGITS, "power"),),
+}
+_NUMBER_ENDS = {"zero", "int", "frac", "power"}
+
+
+class JsonScanner:
+    """Accepts one JSON value piece by piece.
+
+    Raw control characters inside strings, which small models often write, pass in their escaped form; everything
+    else passes unchanged. `complete`: the value has ended. `broken`: the next character can't belong to it.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.broken = False
+        self._state = _State.VALUE
+        self._stack: list[str] = []
+        self._is_key = False
+        self._part = ""  # of a number, or the rest of a word, or the hex digits of \u so far
+        self._high_surrogate = False
+
+    @property
+    def at_number(self) -> bool:
+        """Whether the value so far is a bare number, which only its successor (or the end of input) can end."""
+        return self._state is _State.NUMBER and not self._stack and self._part in _NUMBER_ENDS
+
+    def feed(self, text: str) -> tuple[str, int]:
+        """What of `text` is accepted, as it should be passed on, and how many characters of it were used.
+
+        Fewer than all are used when the value completes or breaks inside `text`.
+        """
+        out: list[str] = []
+        at = 0
+        while at < len(text) and not self.complete and not self.broken:
+            if self._state is _State.STRING and (run := _plain_end(text, at)) > at:
+                out.append(text[at:run])
+                at = run
+                continue
+            if (passed := self._step(text[at])) is None:
+                break
+            out.append(passed)
+            at += 1
+        return "".join(out), at
+
+    def finish(self) -> bool:
+        """Say that no more comes; whether the value is complete (a bare number ends here)."""
+        if self.at_number:
+            self.complete = True
+        return self.complete
+
+    def close(self) -> str:
+        """The shortest text that makes what was accepted a valid value; nothing may be fed afterwards."""
+        tail = self._close_scalar()
+        while self._stack:
+            tail += "}" if self._stack.pop() == "{" else "]"
+        self.complete = True
+        return tail
+
+    def _step(self, char: str) -> str | None:
+        """Take one character; None if it isn't used (it ends a bare number, or breaks the value)."""
+        match self._state:
+            case _State.STRING:
+                return self._in_string(char)
+            case _State.ESCAPE:
+                return self._in_escape(char)
+            case _State.UNICODE:
+                return self._in_unicode(char)
+            case _State.WORD:
+                return self._in_word(char)
+            case _State.NUMBER:
+                return self._in_number(char)
+        if char in _BLANK:
+            return char
+        match self._state:
+            case _State.VALUE:
+                return self._begin_value(char)
+            case _State.FIRST_ITEM:
+                return self._pop(char) if char == "]" else self._begin_value(char)
+            case _State.FIRST_KEY if char == "}":
+                return self._pop(char)
+            case _State.FIRST_KEY | _State.KEY:
+                return self._begin_string(char, key=True) if char == '"' else self._break()
+            case _State.COLON:
+                return self._go(char, _State.VALUE) if char == ":" else self._break()
+        return self._after_value(char)
+
+    def _begin_value(self, char: str) -> str | None:
+        if char == '"':
+            return self._begin_string(char, key=False)
+        if char in "{[":
+            self._stack.append(char)
+            return self._go(char, _State.FIRST_KEY if char == "{" else _State.FIRST_ITEM)
+        if char in _WORDS:
+            self._part = _WORDS[char][1:]
+            return self._go(char, _State.WORD)
+        if char == "-" or char in _DIGITS:
+            self._part = "minus" if char == "-" else "zero" if char == "0" else "int"
+            return self._go(char, _State.NUMBER)
+        return self._break()
+
+    def _begin_string(self, char: str, *, key: bool) -> str:
+        self._is_key = key
+        return self._go(char, _State.STRING)
+
+    def _after_value(self, char: str) -> str | None:
+        top = self._stack[-1]
+        if char == ",":
+            return self._go(char, _State.KEY if top == "{" else _State.VALUE)
+        return self._pop(char) if (top + char) in ("{}", "[]") else self._break()
+
+    def _in_string(self, char: str) -> str:
+        if char == "\\":
+            return self._go(char, _State.ESCAPE)
+        if char == '"':
+            if self._is_key:
+                return self._go(char, _State.COLON)
+            self._end_value()
+            return char
+        return _ESCAPES.get(char, f"\\u{ord(char):04x}")
+
+    def _in_escape(self, char: str) -> str | None:
+        if char == "u":
+            self._part = ""
+            return self._go(char, _State.UNICODE)
+        return self._go(char, _State.STRING) if char in '"\\/bfnrt' else self._break()
+
+    def _in_unicode(self, char: str) -> str | None:
+        if char not in _HEX:
+            return self._break()
+        self._part += char
+        return self._go(char, _State.STRING if len(self._part) == 4 else _State.UNICODE)
+
+    def _in_word(self, char: str) -> str | None:
+        if char != self._part[0]:
+            return self._break()
+        self._part = self._part[1:]
+        if not self._part:
+            self._end_value()
+        return char
+
+    def _in_number(self, char: str) -> str | None:
+        for chars, part in _NUMBER_STEPS[self._part]:
+            if char in chars:
+                self._part = part
+                return char
+        if self._part not in _NUMBER_ENDS:
+            return self._break()
+        self._end_value()
+        return None if self.complete else self._step(char)
+
+    def _end_value(self) -> None:
+        self._state = _State.AFTER if self._stack else _State.DONE
+        self.complete = not self._stack
+
+    def _pop(self, char: str) -> str:
+        self._stack.pop()
+        self._end_value()
+        return char
+
+    def _go(self, char: str, state: _State) -> str:
+        self._state = state
+        return char
+
+    def _break(self) -> str | None:
+        self.broken = True
+        return None
+
+    def _close_scalar(self) -> str:
+        """Close the innermost unfinished thing; containers are closed by the caller."""
+        match self._state:
+            case _State.VALUE:
+                return "null"
+            case _State.STRING | _State.ESCAPE | _State.UNICODE:
+                return self._close_string()
+            case _State.COLON:
+                return ":null"
+            case _State.KEY:
+                return '"":null'
+            case _State.WORD:
+                return self._part
+            case _State.NUMBER if self._part not in _NUMBER_ENDS:
+                return "0"
+        return ""
+
+    def _close_string(self) -> str:
+        ending = {_State.ESCAPE: "\\", _State.UNICODE: "0" * (4 - len(self._part))}.get(self._state, "")
+        return ending + ('":null' if self._is_key else '"')
+
+
+def _plain_end(text: str, at: int) -> int:
+    """Where the run of characters that need no attention inside a string ends."""
+    run = _PLAIN.match(text, at)
+    return run.end() if run else at

@@ -1,0 +1,71 @@
+"""Writing a grammar in llguidance's Lark dialect, markers as special tokens where the vocabulary has them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from cortex.engine.chat.formats.base import single_token
+from cortex.engine.chat.markers import MarkerTable
+from cortex.wire.inference import JsonSchema
+
+__all__ = ["LarkBuilder"]
+
+
+class LarkBuilder:
+    """Collects rules; expressions are strings that `rule` and `build` take."""
+
+    def __init__(self, markers: MarkerTable) -> None:
+        self._markers = markers
+        self._rules: list[str] = []
+
+    def literal(self, text: str) -> str:
+        """Exactly `text`; a marker in it that is one token must come as this token."""
+        parts: list[str] = []
+        for piece in self._markers.pieces(text):
+            if self._markers.is_token(piece):
+                token = single_token(self._markers.vocabulary, piece)
+                parts.append(f"<[{token}]>")
+            elif piece:
+                parts.append(json.dumps(piece, ensure_ascii=False))
+        return " ".join(parts) or '""'
+
+    def rule(self, expression: str) -> str:
+        """Name an expression."""
+        name = f"r{len(self._rules)}"
+        self._rules.append(f"{name}: {expression}")
+        return name
+
+    def json(self, schema: JsonSchema) -> str:
+        """A JSON value that `schema` accepts."""
+        return self.rule("%json " + json.dumps(schema))
+
+    def regex(self, pattern: str) -> str:
+        """A terminal; `pattern` in Rust's regex syntax."""
+        name = f"R{len(self._rules)}"
+        self._rules.append(f"{name}: /{_slashed(pattern)}/")
+        return name
+
+    def until(self, marker: str) -> str:
+        """Any text up to and including the first `marker`."""
+        if self._markers.is_token(marker):
+            return f"{self.any_text()} {self.literal(marker)}"
+        name = f"u{len(self._rules)}"
+        self._rules.append(f"{name}[suffix={json.dumps(marker, ensure_ascii=False)}]: /{_ANY_TEXT}/")
+        return name
+
+    def any_text(self) -> str:
+        return self.regex(_ANY_TEXT)
+
+    def any_of(self, expressions: list[str]) -> str:
+        return self.rule(" | ".join(expressions))
+
+    def build(self, start: str) -> str:
+        return "\n".join([f"start: {start}", *self._rules]) + "\n"
+
+
+_ANY_TEXT = "(?s:.*)"
+
+
+def _slashed(pattern: str) -> str:
+    return re.sub(r"(?<!\\)/", r"\\/", pattern).replace("\n", r"\n")
