@@ -1,0 +1,100 @@
+"""Every error a client can see, in the envelope of the dialect it speaks.
+
+The dialect is chosen by the route; on shared routes and unknown paths by what the request looks like.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Send
+
+from cortex.dialects.anthropic_reply import anthropic_error
+from cortex.dialects.base import ErrorEncoder
+from cortex.dialects.envelope import openai_error
+from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
+from cortex.serving.identity import RequestIdentity
+
+__all__ = ["ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception"]
+
+logger = logging.getLogger(__name__)
+
+
+class MethodNotAllowed(CortexError):
+    status = 405
+    code = "method_not_allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error as an HTTP response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, error: CortexError, encode: ErrorEncoder, request_id: str) -> ErrorReply:
+        return cls(error.status, _headers(error), encode(error, request_id))
+
+    async def send(self, send: Send, more_headers: list[tuple[bytes, bytes]]) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        headers += [(b"content-length", b"%d" % len(self.body)), *more_headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+def _headers(error: CortexError) -> dict[str, str]:
+    """`x-should-retry` overrides what both SDKs would guess from the status."""
+    headers = {"content-type": "application/json"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if error.status >= 500:
+        headers["x-should-retry"] = "true" if error.retryable else "false"
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if error.status == 413:
+        headers["connection"] = "close"  # the rest of the body is never read
+    return headers
+
+
+def as_cortex_error(exception: BaseException) -> CortexError:
+    """Foreign exceptions become ours at this border; one that nobody foresaw is logged and hidden."""
+    if isinstance(exception, CortexError):
+        return exception
+    if isinstance(exception, HTTPException):
+        return _from_litestar(exception)
+    logger.error("unexpected error", exc_info=exception)
+    return InternalError("an internal error occurred; the server's log has the details")
+
+
+def _from_litestar(exception: HTTPException) -> CortexError:
+    match exception.status_code:
+        case 404:
+            return NotFound("no such path; the API lives under /v1")
+        case 405:
+            return MethodNotAllowed("this path doesn't take that method")
+        case 413:
+            return PayloadTooLarge("the body is larger than this server accepts (limits.body_bytes)")
+        case status if status < 500:
+            return BadRequest(exception.detail)
+        case _:
+            return InternalError(exception.detail)
+
+
+def handle_exception(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:
+    """Litestar's exception handler for the whole application."""
+    error = as_cortex_error(exception)
+    identity = RequestIdentity.of(request.headers)
+    reply = ErrorReply.of(error, _encoder_for(request), identity.echo)
+    headers = reply.headers | {name.decode(): value.decode() for name, value in identity.headers()}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
+
+
+def _encoder_for(request: Request[Any, Any, Any]) -> ErrorEncoder:
+    speaks_anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    return anthropic_error if speaks_anthropic else openai_error

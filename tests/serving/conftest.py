@@ -1,0 +1,63 @@
+"""The real application over a fake backend, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+
+from cortex.config import Config
+from cortex.serving.app import build_app
+from cortex.serving.lifecycle import Lifecycle
+from cortex.serving.records import RequestRecord
+from tests.serving.fake_backend import FakeBackend
+
+
+@dataclass
+class Running:
+    """A server under test; `records` is what its observer was told."""
+
+    url: str
+    port: int
+    backend: FakeBackend
+    lifecycle: Lifecycle
+    records: list[RequestRecord]
+    http: httpx.AsyncClient
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@asynccontextmanager
+async def _serve(backend: FakeBackend | None = None, config: Config | None = None) -> AsyncIterator[Running]:
+    backend = backend or FakeBackend()
+    lifecycle = Lifecycle(drain_s=5)
+    records: list[RequestRecord] = []
+    app = build_app(backend, config or Config(), lifecycle, role="neuron", observers=[records.append])
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(app, http="httptools", ws="none", access_log=False, log_config=None, timeout_graceful_shutdown=1)
+    )
+    task = asyncio.create_task(server._serve([sock]))
+    try:
+        async with asyncio.timeout(10):
+            while not server.started:
+                await asyncio.sleep(0.005)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+            yield Running(f"http://127.0.0.1:{port}", port, backend, lifecycle, records, http)
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """`async with serve(backend, config) as running:`"""
+    return _serve
