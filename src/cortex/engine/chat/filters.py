@@ -1,0 +1,140 @@
+"""The filters that chat templates may use: Jinja's own where they are harmless, bounded ones where they grow text.
+
+What is missing (`center`, `wordwrap`, `urlize`, `batch`, `pprint` …) either costs more than its input or has no place
+in a chat template; using it is an error when the template is compiled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import Undefined
+from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS as JINJA_FILTERS
+
+__all__ = ["FILTERS", "to_json"]
+
+_HARMLESS = [
+    "abs",
+    "attr",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "first",
+    "float",
+    "groupby",
+    "int",
+    "items",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "safe",
+    "select",
+    "selectattr",
+    "sort",
+    "string",
+    "title",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "urlencode",
+    "wordcount",
+]
+_MAX_TEXT = 64_000_000
+
+
+def to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """`tojson` as transformers defines it: plain JSON, not HTML-safe; an undefined value is null."""
+    if isinstance(indent, int) and indent > 16:
+        raise SecurityError("tojson: indent must not exceed 16")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_plain
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Undefined):
+        return None
+    raise TypeError(f"tojson: a {type(value).__name__} is not JSON")
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text)
+
+
+def _bounded(size: int) -> None:
+    if size > _MAX_TEXT:
+        raise SecurityError("the template builds too much text")
+
+
+def _join(values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    if attribute is not None:
+        values = [_item(value, attribute) for value in values]
+    parts = []
+    size = 0
+    for value in values:
+        parts.append(str(value))
+        size += len(parts[-1]) + len(d)
+        _bounded(size)
+    return d.join(parts)
+
+
+def _item(value: Any, name: str | int) -> Any:
+    """An item of a mapping or sequence; attributes are not looked at."""
+    return value[name]
+
+
+def _replace(value: str, old: str, new: str, count: int | None = None) -> str:
+    text = str(value)
+    _bounded(len(text) + text.count(old) * len(new))
+    return text.replace(old, new, -1 if count is None else count)
+
+
+def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    text = str(value)
+    pad = width if isinstance(width, str) else " " * min(width, 256)
+    _bounded(len(text) + (text.count("\n") + 1) * len(pad))
+    head, *rest = text.split("\n")
+    lines = [pad + line if line or blank else line for line in rest]
+    return "\n".join([pad + head if first else head, *lines])
+
+
+def _round(value: float, precision: int = 0, method: str = "common") -> float:
+    return float(JINJA_FILTERS["round"](value, max(-20, min(20, precision)), method))
+
+
+def _sum(values: Iterable[float], attribute: str | int | None = None, start: float = 0) -> float:
+    numbers = values if attribute is None else [_item(value, attribute) for value in values]
+    return sum((float(number) if not isinstance(number, int) else number for number in numbers), start)
+
+
+FILTERS: dict[str, Any] = {name: JINJA_FILTERS[name] for name in _HARMLESS} | {
+    "from_json": _from_json,
+    "fromjson": _from_json,
+    "indent": _indent,
+    "join": _join,
+    "replace": _replace,
+    "round": _round,
+    "sum": _sum,
+    "tojson": to_json,
+}

@@ -1,0 +1,161 @@
+"""One model's chat side: its templates, what they take, and the formats it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.instruction import with_instruction
+from cortex.engine.chat.markers import MarkerTable
+from cortex.engine.chat.normalise import collect_images
+from cortex.engine.chat.probe import Findings, probe_model
+from cortex.engine.chat.prompter import Prompter
+from cortex.engine.chat.reasoning import KNOWN, reasoning_by_name
+from cortex.engine.chat.rendition import Rendition
+from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
+from cortex.engine.chat.template import FALLBACK, ChatTemplate
+from cortex.engine.chat.types import Prepared
+from cortex.engine.vocabulary import Vocabulary
+from cortex.errors import BadRequest
+from cortex.wire.inference import InferenceRequest, Tool
+from cortex.wire.worker import ProbeReport
+
+__all__ = ["ChatModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """Turns chat requests into prompts and splitters. Made once per load; `prepare` is pure and may be called often."""
+
+    default: Prompter
+    with_tools: Prompter
+    findings: Findings
+    vocabulary: Vocabulary
+    markers: MarkerTable
+    vision: bool = False
+
+    @classmethod
+    def from_gguf(
+        cls,
+        template: str | None,
+        named: Mapping[str, str],
+        vocab: Vocabulary,
+        *,
+        override: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        reasoning_format: str | None = None,
+        tool_format: str | None = None,
+        vision: bool = False,
+    ) -> ChatModel:
+        """Probe a GGUF's `template` and its `named` variants.
+
+        `override` replaces them all, `reasoning_format` and `tool_format` ("none" or a format's name) what the probe
+        finds. Raises ModelLoadFailed if a template doesn't compile, BadRequest if a format is unknown.
+        """
+        sources = _sources(template, named, override)
+        kwargs = template_kwargs or {}
+        prompters = {name: Prompter.probed(_compiled(text, vocab), kwargs) for name, text in sources.items()}
+        default = prompters["default"]
+        with_tools = prompters.get("tool_use", default)
+        rendition = Rendition(with_tools.template, with_tools.takes, vocab)
+        findings = probe_model(rendition, list(sources.values()), vocab)
+        _override_formats(findings, reasoning_format, tool_format)
+        markers = MarkerTable(vocab, findings.reasoning, findings.tool_format or HERMES)
+        return cls(default, with_tools, findings, vocab, markers, vision)
+
+    @property
+    def supports_tools(self) -> bool:
+        """Whether the model has a tool-call format of its own (any model can be made to call with `required`)."""
+        return self.findings.tool_format is not None
+
+    @property
+    def supports_reasoning(self) -> bool:
+        return self.findings.reasoning is not None
+
+    def prepare(self, request: InferenceRequest) -> Prepared:
+        """Render `request` and say how its output is to be split. Raises BadRequest where it can't be rendered."""
+        images = self._images(request)
+        tools = [] if request.tool_choice.mode == "none" else request.tools
+        offered = _offered(request, tools)
+        prompter = self.with_tools if tools else self.default
+        shown = with_instruction(request, tools, prompter.takes, self.findings)
+        prompt = prompter.prompt(shown, tools if prompter.takes.tools else [])
+        plan = self._plan(prompt, offered)
+        return Prepared(
+            prompt=prompt,
+            make_splitter=lambda choice: MessageSplitter(plan, choice),
+            images=images,
+            reasoning_budget=request.reasoning.budget if self.findings.reasoning else None,
+        )
+
+    def report(self, model: str) -> ProbeReport:
+        """What the probe found, for people."""
+        found = self.findings
+        return ProbeReport(
+            model=model,
+            reasoning_format=found.reasoning.name if found.reasoning else None,
+            tool_format=found.tool_format.name if found.tool_format else None,
+            evidence=list(found.evidence),
+            template=_described(self.with_tools),
+            self_test=found.self_test,
+        )
+
+    def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
+        reasoning = self.findings.reasoning
+        thinking = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
+        form = self.findings.tool_format or HERMES
+        return SplitPlan(self.markers, reasoning, form, tuple(offered), thinking, None)
+
+    def _images(self, request: InferenceRequest) -> list[bytes]:
+        images = collect_images(request.messages)
+        if images and not self.vision:
+            raise BadRequest(f"model {request.model!r} takes no images; send text only", param="messages")
+        return images
+
+
+def _sources(template: str | None, named: Mapping[str, str], override: str | None) -> dict[str, str]:
+    if override is not None:
+        return {"default": override}
+    return {**named, "default": template or named.get("default") or next(iter(named.values()), FALLBACK)}
+
+
+def _compiled(source: str, vocabulary: Vocabulary) -> ChatTemplate:
+    return ChatTemplate(source, bos=_piece(vocabulary, vocabulary.bos), eos=_piece(vocabulary, vocabulary.eos))
+
+
+def _piece(vocabulary: Vocabulary, token: int | None) -> str:
+    return "" if token is None else vocabulary.piece(token).decode("utf-8", "replace")
+
+
+def _override_formats(findings: Findings, reasoning: str | None, tool_format: str | None) -> None:
+    if reasoning is not None:
+        findings.reasoning = _chosen("reasoning_format", reasoning, reasoning_by_name(reasoning))
+        findings.evidence.append(f"reasoning: the profile says {reasoning!r}")
+    if tool_format is not None:
+        findings.tool_format = _chosen("tool_format", tool_format, by_name(tool_format))
+        findings.evidence.append(f"tools: the profile says {tool_format!r}")
+
+
+def _chosen(key: str, name: str, found: Any) -> Any:
+    if name != "none" and found is None:
+        raise BadRequest(f"{key} {name!r} is not known; known are none, {', '.join(form.name for form in KNOWN)}")
+    return found
+
+
+def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
+    """The tools that may be called. Raises BadRequest if the choice names one that isn't there."""
+    only = request.tool_choice.only if request.tool_choice.mode != "none" else []
+    for name in only:
+        if all(tool.name != name for tool in tools):
+            raise BadRequest(f"tool_choice names {name!r}, which is not in tools", param="tool_choice")
+    if request.tool_choice.mode == "required" and not tools:
+        raise BadRequest("tool_choice is required but there are no tools", param="tool_choice")
+    return [tool for tool in tools if not only or tool.name in only]
+
+
+def _described(prompter: Prompter) -> dict[str, str]:
+    takes = prompter.takes
+    return {name: str(getattr(takes, name)) for name in takes.__dataclass_fields__}

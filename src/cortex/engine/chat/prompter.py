@@ -1,0 +1,115 @@
+"""From a chat request to its prompt: one template, and what it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cortex.engine.chat.capabilities import STRICTEST, Capabilities, Message, probe_capabilities
+from cortex.engine.chat.normalise import normalise
+from cortex.engine.chat.template import ChatTemplate, TemplateRejected
+from cortex.errors import BadRequest
+from cortex.wire import inference
+from cortex.wire.inference import InferenceRequest, Tool
+
+__all__ = ["Prompter", "template_tool"]
+
+_CONTINUED = "\ue000continued\ue000"  # stands for the text to go on with; nobody sends private-use characters
+_RANK = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompter:
+    """Renders requests with `template`; `defaults` are the profile's template variables."""
+
+    template: ChatTemplate
+    takes: Capabilities
+    defaults: Mapping[str, Any]
+
+    @classmethod
+    def probed(cls, template: ChatTemplate, defaults: Mapping[str, Any]) -> Prompter:
+        return cls(template, probe_capabilities(template), dict(defaults))
+
+    def prompt(self, request: InferenceRequest, tools: Sequence[Tool]) -> str:
+        """The prompt that the assistant's turn follows. Raises BadRequest with what the template says."""
+        if not request.messages:
+            raise BadRequest("messages must not be empty", param="messages")
+        if request.continue_final:
+            return self._continued(request, tools)
+        return self._render(request.messages, request, tools, add_generation_prompt=True)
+
+    def _render(
+        self,
+        messages: Sequence[inference.Message],
+        request: InferenceRequest,
+        tools: Sequence[Tool],
+        *,
+        add_generation_prompt: bool,
+    ) -> str:
+        """As the template's capabilities say; if it refuses even so, as plain alternating text."""
+        variables = self._variables(request, tools) | {"add_generation_prompt": add_generation_prompt}
+        try:
+            return self.template.render(variables | {"messages": normalise(messages, self.takes)})
+        except TemplateRejected as refusal:
+            plain = normalise(messages, STRICTEST)
+            try:
+                return self.template.render(variables | {"messages": plain})
+            except TemplateRejected:
+                raise refusal from None
+
+    def _variables(self, request: InferenceRequest, tools: Sequence[Tool]) -> dict[str, Any]:
+        shown: list[Message] | None = [template_tool(tool) for tool in tools]
+        if not shown and not self.takes.tools_always:
+            shown = None
+        variables: dict[str, Any] = {"tools": shown, self.takes.tools_variable: shown}
+        return variables | dict(self.defaults) | self._thinking(request) | request.template_kwargs
+
+    def _thinking(self, request: InferenceRequest) -> dict[str, Any]:
+        """The request's reasoning in this template's words; what the template has no word for is left out."""
+        mode, effort = request.reasoning.mode, request.reasoning.effort
+        if effort == "none" or request.reasoning.budget == 0:
+            mode = "off"
+        said: dict[str, Any] = {}
+        if self.takes.thinking_switch and mode != "auto":
+            said[self.takes.thinking_switch] = mode == "on"
+        if self.takes.effort_variable and (mode == "off" or effort):
+            nearest = self._nearest("none" if mode == "off" else effort or "")
+            said |= {self.takes.effort_variable: nearest} if nearest else {}
+        return said
+
+    def _nearest(self, effort: str) -> str | None:
+        """The accepted effort closest to the one asked for; of two equally close the lower."""
+        accepted = self.takes.efforts
+        if effort in accepted or effort not in _RANK or not accepted:
+            return effort if effort in accepted else None
+        wanted = _RANK.index(effort)
+        return min(accepted, key=lambda level: (abs(_RANK.index(level) - wanted), _RANK.index(level)))
+
+    def _continued(self, request: InferenceRequest, tools: Sequence[Tool]) -> str:
+        """The prompt up to the end of the last message's text, so that the model goes on from there."""
+        last = request.messages[-1]
+        if last.role != "assistant" or any(isinstance(part, inference.ToolCall) for part in last.parts):
+            message = "only a final assistant message without tool calls can be continued"
+            raise BadRequest(message, param="messages")
+        text = "".join(part.text for part in last.parts if isinstance(part, inference.Text))
+        kept = [part for part in last.parts if isinstance(part, inference.Thinking)]
+        marked = inference.Message("assistant", [*kept, inference.Text(_CONTINUED)], name=last.name)
+        messages = [*request.messages[:-1], marked]
+        prompt, found, _ = self._render(messages, request, tools, add_generation_prompt=False).rpartition(_CONTINUED)
+        if not found:
+            raise BadRequest("the model's chat template can't continue an assistant message", param="messages")
+        return prompt + text
+
+
+def template_tool(tool: Tool) -> dict[str, Any]:
+    """A tool as chat templates read it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": _copied(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
+def _copied(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema object whatever the client left out: templates look for `properties` without asking."""
+    copied: dict[str, Any] = json.loads(json.dumps(schema))
+    return {"type": "object", "properties": {}, **copied}

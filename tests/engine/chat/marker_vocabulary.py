@@ -1,0 +1,58 @@
+"""A small tokenizer for chat tests: markers are single tokens, everything else is bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["MarkerVocabulary", "markers_in"]
+
+_MARKER = re.compile(r"<[^<>\s{}'\"=]{1,64}>|\[/?[A-Z_]{3,32}\]|◁[^▷\s]{1,32}▷|\][<~e][^\]\[]{1,16}\[>?\[?")
+
+
+def markers_in(source: str) -> list[str]:
+    """What looks like a special token in a chat template."""
+    return sorted(set(_MARKER.findall(source)))
+
+
+class MarkerVocabulary:
+    """Implements `Vocabulary`: ids below 256 are bytes, then come the markers; `ends` end generation."""
+
+    def __init__(
+        self, markers: Iterable[str] = (), *, ends: Iterable[str] = ("</s>",), control: Iterable[str] = ()
+    ) -> None:
+        self._texts = ["<s>", "</s>", *dict.fromkeys([*markers, *ends])]
+        self._ids = {text: 256 + number for number, text in enumerate(self._texts)}
+        self._ends = {self._ids[text] for text in ends}
+        self._control = {self._ids[text] for text in ("<s>", "</s>", *control)}
+        self._pattern = re.compile("|".join(re.escape(text) for text in sorted(self._texts, key=len, reverse=True)))
+
+    @property
+    def size(self) -> int:
+        return 256 + len(self._texts)
+
+    @property
+    def bos(self) -> int | None:
+        return self._ids["<s>"]
+
+    @property
+    def eos(self) -> int | None:
+        return self._ids["</s>"]
+
+    def tokenize(self, text: str, *, special: bool = True, add_special: bool = False) -> list[int]:
+        tokens = [self._ids["<s>"]] if add_special else []
+        position = 0
+        for found in self._pattern.finditer(text) if special else ():
+            tokens += text[position : found.start()].encode()
+            tokens.append(self._ids[found[0]])
+            position = found.end()
+        return [*tokens, *text[position:].encode()]
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token]) if token < 256 else self._texts[token - 256].encode()
+
+    def is_control(self, token: int) -> bool:
+        return token in self._control
+
+    def is_end(self, token: int) -> bool:
+        return token in self._ends
