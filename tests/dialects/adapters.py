@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
+from tests.dialects.adapters_responses import OPENAI_RESPONSES
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import SCRIPTS, Script
 
 __all__ = ["DIALECTS", "cases"]
 
-DIALECTS: tuple[Dialect, ...] = (ANTHROPIC_MESSAGES,)
+DIALECTS: tuple[Dialect, ...] = (ANTHROPIC_MESSAGES, OPENAI_RESPONSES)
 
 
 def cases(*dialects: Dialect) -> list[tuple[Dialect, Script]]:
