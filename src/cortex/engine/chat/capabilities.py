@@ -31,8 +31,8 @@ class Capabilities:
     in `tools_variable`, which `tools_always` wants to be a list; `tool_calls` and their results; `parallel_calls`
     for several in a turn; `orphan_results` results nobody asked for; `object_arguments` a call's arguments as mapping
     (else as JSON text); `any_id` call ids of any form (else nine alphanumerics); `text_content` content as string
-    (else as a list of parts); `empty_content` what a turn of calls alone has; `reasoning_key` where earlier reasoning goes;
-    `thinking_switch` the boolean that turns thinking on and off; `effort_variable` and the `efforts` it accepts.
+    (else as a list of parts); `empty_content` what a turn of calls alone has; `reasoning_key` where earlier reasoning
+    goes; `thinking_switch` the boolean that turns thinking on and off; `effort_variable` and the `efforts` it accepts.
     """
 
     system: bool = True
@@ -193,7 +193,8 @@ class _Prober:
     def _reasoning_key(self) -> str | None:
         """Looked for beside an answer and, since some keep no other, beside a call."""
         on = {self._thinking: True} if self._thinking else {}
-        for key, more in itertools.product(_REASONING_KEYS, ({}, {"tool_calls": [call({"key": "value"})]})):
+        beside: tuple[Message, ...] = ({}, {"tool_calls": [call({"key": "value"})]})
+        for key, more in itertools.product(_REASONING_KEYS, beside):
             if self._shows([user(), assistant("" if more else "Reply", **{key: "NEEDLE"}, **more)], "NEEDLE", **on):
                 return key
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cortex.engine.chat.capabilities import assistant, user
 from cortex.engine.chat.formats.base import ReasoningFormat, single_token
-from cortex.engine.chat.rendition import Rendition, realigned
+from cortex.engine.chat.rendition import Rendition
 from cortex.engine.vocabulary import Vocabulary
 
 __all__ = ["KNOWN", "ReasoningFound", "find_reasoning", "reasoning_by_name"]
@@ -17,6 +17,13 @@ _RESPONSE = (("<response>", "</response>"),)
 KNOWN: tuple[ReasoningFormat, ...] = (
     ReasoningFormat(
         "channels", "<|channel|>analysis<|message|>", "<|end|>", answer="<|start|>assistant<|channel|>final<|message|>"
+    ),
+    ReasoningFormat(
+        "open_think",
+        "<|open|>think<|sep|>",
+        "<|close|>think<|sep|>",
+        (("<|open|>response<|sep|>", "<|close|>response<|sep|>"),),
+        answer="<|open|>response<|sep|>",
     ),
     ReasoningFormat("channel_thought", "<|channel>thought", "<channel|>"),
     ReasoningFormat("seed_think", "<seed:think>", "</seed:think>"),
@@ -58,8 +65,7 @@ def find_reasoning(rendition: Rendition, sources: Sequence[str], vocabulary: Voc
     )
     if found is None or "<response>" not in source:
         return found
-    form = found.format
-    return ReasoningFound(ReasoningFormat(form.name, form.open, form.close, _RESPONSE, form.answer), found.evidence)
+    return ReasoningFound(replace(found.format, wrappers=found.format.wrappers + _RESPONSE), found.evidence)
 
 
 def _by_needle(rendition: Rendition) -> ReasoningFound | None:
@@ -67,28 +73,34 @@ def _by_needle(rendition: Rendition) -> ReasoningFound | None:
     if key is None:
         return None
     with_thought = rendition.turn([user(), assistant("NEEDLE_TEXT", **{key: "NEEDLE_THOUGHT"})])
-    without = rendition.turn([user(), assistant("NEEDLE_TEXT")])
-    if not with_thought or not without or "NEEDLE_THOUGHT" not in with_thought:
+    if not with_thought or "NEEDLE_THOUGHT" not in with_thought:
         return None
     before, _, rest = with_thought.partition("NEEDLE_THOUGHT")
-    after, answered, _ = rest.partition("NEEDLE_TEXT")
+    after, answered, end = rest.partition("NEEDLE_TEXT")
     evidence = f"the template renders earlier reasoning between {before[-40:]!r} and {after[:40]!r}"
     for pair in KNOWN:
         if before.rstrip().endswith(pair.open) and after.lstrip().startswith(pair.close):
             return ReasoningFound(pair, evidence)
-    invented = _invented(before, after, without) if answered else None
+    invented = _invented(before, after, end, rendition) if answered else None
     return ReasoningFound(invented, evidence) if invented else None
 
 
-def _invented(before: str, after: str, without: str) -> ReasoningFormat | None:
-    """The pair that nobody knew: what the thought's presence put before it, and the first marker after it."""
-    shared = realigned(before, without)
+def _invented(before: str, after: str, end: str, rendition: Rendition) -> ReasoningFormat | None:
+    """The pair that nobody knew: what follows the generation prompt, and the first marker after the thought.
+
+    What stands between that marker and the answer, or before an answer without thought, frames answers.
+    """
     markers = _MARKER.findall(before)
-    opening = before[shared:].strip() or (markers[-1] if markers else "")
-    closing = _MARKER.search(after)
+    opening = before.removeprefix(rendition.generation_prompt()).strip()
+    if not opening or opening == before.strip():
+        opening = markers[-1] if markers else ""
+    closing, ending = _MARKER.search(after), _MARKER.search(end)
     if not opening or closing is None:
         return None
-    return ReasoningFormat("generic", opening, closing[0])
+    answer = after[closing.end() :].strip()
+    plain = (rendition.output(assistant("NEEDLE_TEXT")) or "").partition("NEEDLE_TEXT")[0].strip()
+    frames = tuple((frame, ending[0]) for frame in (answer, plain) if frame and ending)
+    return ReasoningFormat("generic", opening, closing[0], frames, answer)
 
 
 def _by_generation_prompt(rendition: Rendition) -> ReasoningFound | None:
@@ -101,7 +113,7 @@ def _by_generation_prompt(rendition: Rendition) -> ReasoningFound | None:
 
 def _by_source(source: str) -> ReasoningFound | None:
     for pair in KNOWN:
-        if pair.close in source:
+        if pair.close in source and (pair.open in source or not pair.answer):
             return ReasoningFound(pair, f"the template's source names {pair.close!r}")
     return None
 
