@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
 
 ONLY_IN: dict[str, re.Pattern[str]] = {
     "llama_cpp": re.compile(r"engine/(llama(_\w+)?|constraints)\.py"),
-    "llguidance": re.compile(r"engine/(\w*_)?constraints?(_\w+)?\.py"),
+    "llguidance": re.compile(r"engine/(constraints|schemas)\.py"),
     "prometheus_client": re.compile(r"\w+/metrics\.py"),
     "litestar": re.compile(r"serving/\w+\.py|(gateway|neuron)/(app|admin)\.py"),
     "uvicorn": re.compile(r"serving/\w+\.py"),
@@ -50,8 +50,9 @@ ONLY_IN: dict[str, re.Pattern[str]] = {
 }
 """A library that shapes the code around it stays in its place."""
 
+# template.py bounds a hostile template's time with a thread; response_store.py keeps a file.
 PURE = re.compile(
-    r"(errors|suggest|profiles)\.py|wire/\w+\.py|dialects/(?!response_store)\w+\.py|engine/chat/(?!template\.py).*\.py"  # template.py bounds a hostile template's time with a thread
+    r"(errors|suggest|profiles)\.py|wire/\w+\.py|dialects/(?!response_store)\w+\.py|engine/chat/(?!template\.py).*\.py"
     r"|engine/(scheduler|sequence|kv_cache|text|sampling|vocabulary)\.py"
     r"|gateway/(fleet|router|evictor|scheduler|placement|prefixes|residency|admission|breaker|state|messages|policy)\.py"
     r"|neuron/ledger\.py|top/(model|view)\.py"

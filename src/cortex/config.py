@@ -233,7 +233,7 @@ def parse_bytes(value: int | str) -> int:
     """`"2GiB"`, `"500MB"`, `"1.5 GiB"` or a plain number of bytes. Raises ConfigError."""
     if isinstance(value, int):
         return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
     if not match:
         raise ConfigError(f"{value!r} is not a size; write bytes or e.g. 2GiB")
     number, unit, binary = match.groups()
@@ -244,7 +244,7 @@ def parse_bytes(value: int | str) -> int:
 def split_listen(listen: str) -> tuple[str, int]:
     """("127.0.0.1", 31313) from "127.0.0.1:31313"; "[::1]:80" works. Port 0 = the system chooses."""
     host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdigit():
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{listen!r} is not host:port")
     return host.strip("[]"), int(port)
 

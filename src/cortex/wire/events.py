@@ -40,6 +40,8 @@ __all__ = [
     "failed",
 ]
 
+_Bytes = bytes  # a field named bytes hides the type from msgspec, which reads annotations inside the class
+
 FinishReason = Literal["stop", "stop_sequence", "length", "tool_calls", "content_filter"]
 Stage = Literal["queued", "loading", "prefill"]
 
@@ -66,7 +68,7 @@ class Timings(Struct, frozen=True, omit_defaults=True, gc=False):
 
 class TopLogprob(Struct, frozen=True, gc=False):
     token_id: int
-    bytes: bytes
+    bytes: _Bytes
     logprob: float
 
 
@@ -74,7 +76,7 @@ class TokenLogprob(Struct, frozen=True):
     """Natural-log probability of a chosen token before any sampler but temperature, and its alternatives."""
 
     token_id: int
-    bytes: bytes
+    bytes: _Bytes
     logprob: float
     top: list[TopLogprob] = []
 

@@ -1,0 +1,86 @@
+"""Every message survives msgpack, and a peer that knows more fields is still understood."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from cortex.wire import events, fleet, inference, status, worker
+from cortex.wire.inference import Sampling
+
+UNIONS = {
+    "event": events.Event,
+    "request": inference.Request,
+    "command": worker.Command,
+    "notice": worker.Notice,
+    "part": inference.Part,
+    "format": inference.OutputFormat,
+}
+MEMBERS = [(name, member) for name, union in UNIONS.items() for member in get_args(union)]
+DOCUMENTS = [status.NeuronStatus, status.LoadOrder, status.UnloadOrder, status.LoadJob, fleet.FleetStatus]
+
+
+def example(type_: Any) -> Any:
+    """The smallest value of a type: the first alternative, empty containers, defaults where there are some."""
+    if isinstance(type_, type) and issubclass(type_, Struct):
+        required = [field for field in msgspec.structs.fields(type_) if field.required]
+        return type_(**{field.name: example(field.type) for field in required})
+    info = msgspec.inspect.type_info(type_)
+    match info:
+        case msgspec.inspect.UnionType():
+            return example_of(info.types[0])
+        case _:
+            return example_of(info)
+
+
+def example_of(info: msgspec.inspect.Type) -> Any:
+    match info:
+        case msgspec.inspect.StructType():
+            return example(info.cls)
+        case msgspec.inspect.LiteralType():
+            return info.values[0]
+        case msgspec.inspect.UnionType():
+            return example_of(info.types[0])
+        case msgspec.inspect.ListType():
+            return [example_of(info.item_type)]
+        case msgspec.inspect.DictType():
+            return {}
+        case msgspec.inspect.BytesType():
+            return b"\x00\xff"
+        case msgspec.inspect.StrType():
+            return "é"
+        case msgspec.inspect.IntType():
+            return 3
+        case msgspec.inspect.FloatType():
+            return 0.5
+        case msgspec.inspect.BoolType():
+            return True
+        case _:
+            return None
+
+
+@pytest.mark.parametrize(("union", "member"), MEMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_message_comes_back_as_itself(union: str, member: type[Struct]) -> None:
+    message = example(member)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=UNIONS[union]) == message
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda cls: cls.__name__)
+def test_a_document_comes_back_as_itself_from_json(document: type[Struct]) -> None:
+    value = example(document)
+    assert msgspec.json.decode(msgspec.json.encode(value), type=document) == value
+
+
+@pytest.mark.parametrize(("union", "member"), MEMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_fields_of_a_newer_peer_are_ignored(union: str, member: type[Struct]) -> None:
+    fields = msgspec.to_builtins(example(member), builtin_types=(bytes,))
+    newer = msgspec.msgpack.encode({**fields, "from_the_future": [1, 2]})
+    assert msgspec.msgpack.decode(newer, type=UNIONS[union]) == example(member)
+
+
+def test_sampling_layers_keep_what_was_said() -> None:
+    request, profile = Sampling(temperature=0.0, top_k=None), Sampling(temperature=0.7, top_k=40, top_p=0.9)
+    assert request.merged_over(profile) == Sampling(temperature=0.0, top_k=40, top_p=0.9)
