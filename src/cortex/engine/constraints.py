@@ -1,0 +1,118 @@
+"""Grammars that the output is held to: from a request's wish to a mask over the logits, by llguidance."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import Any, cast
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance.llamacpp import lltokenizer_from_vocab
+
+from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.schemas import checked_schema, compile_error
+from cortex.errors import BadRequest, InternalError
+from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, OutputFormat
+
+__all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
+
+_KEPT_GRAMMARS = 64
+
+
+def spec_for_format(wanted: OutputFormat) -> ConstraintSpec | None:
+    """The grammar of a request's `format`, None for plain text. Raises InvalidSchema or BadRequest."""
+    match wanted:
+        case JsonObjectFormat():
+            return ConstraintSpec(_json({"type": "object"}, strict=False))
+        case JsonSchemaFormat(schema=schema, strict=strict):
+            return ConstraintSpec(_json(schema, strict=strict))
+        case Grammar():
+            return ConstraintSpec(_grammar(wanted))
+    return None
+
+
+def _json(schema: dict[str, Any], *, strict: bool) -> str:
+    return "start: %json " + json.dumps(checked_schema(schema, strict=strict, where="schema")) + "\n"
+
+
+def _grammar(wanted: Grammar) -> str:
+    match wanted.syntax:
+        case "gbnf":
+            lark = _from_gbnf(wanted.text)
+        case "lark":
+            lark = wanted.text
+        case "regex":
+            lark = f"start: /{wanted.text.replace('/', chr(92) + '/')}/\n"
+    if (reason := compile_error(lark)) is not None:
+        raise BadRequest(f"the {wanted.syntax} grammar doesn't compile: {reason}", param="grammar")
+    return lark
+
+
+def _from_gbnf(text: str) -> str:
+    try:
+        return gbnf_to_lark(text)
+    except GbnfToLarkError as error:
+        raise BadRequest(f"the gbnf grammar doesn't parse: {error}", param="grammar") from error
+
+
+class MaskedConstraint:
+    """Implements `engine.chat.types.Constraint`."""
+
+    def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
+        self._matcher = matcher
+        self._size = vocabulary_size
+        self._mask = np.empty((vocabulary_size + 31) // 32 * 4, dtype=np.uint8)
+
+    def apply(self, logits: object) -> None:
+        assert isinstance(logits, np.ndarray)
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._check("computing a mask")
+        allowed = np.unpackbits(self._mask, count=self._size, bitorder="little").view(np.bool_)
+        logits[: self._size][~allowed] = -np.inf
+        logits[self._size :] = -np.inf
+
+    def accept(self, token: int) -> None:
+        self._matcher.consume_token(token)
+        self._check(f"taking token {token}")
+
+    def is_complete(self) -> bool:
+        return bool(self._matcher.is_stopped())
+
+    def reset(self) -> None:
+        self._matcher.reset()
+
+    def _check(self, doing: str) -> None:
+        if self._matcher.is_error():
+            raise InternalError(f"the grammar failed while {doing}: {self._matcher.get_error()}")
+
+
+class ConstraintCompiler:
+    """Compiles grammars for one model. Making one reads the whole vocabulary (about 1 s at 150k tokens).
+
+    `handle` is the `llama_vocab` pointer, `ends` the tokens that may end the output. The last 64 grammars are kept:
+    a client sends the same tools with each turn.
+    """
+
+    def __init__(self, handle: int, vocabulary_size: int, ends: frozenset[int]) -> None:
+        self._tokenizer: LLTokenizer = lltokenizer_from_vocab(cast("Any", handle), eos_token=sorted(ends) or None)
+        self._size = vocabulary_size
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def compile(self, spec: ConstraintSpec) -> MaskedConstraint:
+        """Raises BadRequest if the grammar doesn't compile."""
+        matcher = self._kept.get(spec.lark)
+        if matcher is None:
+            matcher = self._compiled(spec.lark)
+        self._kept[spec.lark] = matcher
+        self._kept.move_to_end(spec.lark)
+        while len(self._kept) > _KEPT_GRAMMARS:
+            self._kept.popitem(last=False)
+        return MaskedConstraint(matcher.deep_copy(), self._size)
+
+    def _compiled(self, lark: str) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0)
+        if matcher.is_error():
+            raise BadRequest(f"the grammar doesn't compile: {matcher.get_error()}")
+        return matcher
