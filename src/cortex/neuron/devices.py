@@ -38,38 +38,42 @@ class Device:
 class DeviceSource(Protocol):
     """Where devices come from. `read` gives them as they are now, a lost one as unhealthy, in a stable order.
 
-    `process_bytes` is what each process (by pid) holds on the device, for "who holds it" and measured loads.
+    `process_bytes` is what each process (by pid) holds on the device, for "who holds it" and measured loads;
+    `foreign_bytes` what is in use beyond the `held` bytes that the ledger knows of.
     """
 
     @property
     def devices(self) -> Sequence[Device]: ...
     def read(self) -> list[DeviceStatus]: ...
     def process_bytes(self, device: str) -> dict[int, int]: ...
+    def foreign_bytes(self, device: str, held: int) -> int: ...
 
 
-def find_devices(config: NeuronConfig, rss_by_device: Callable[[str], int]) -> DeviceSource:
+def find_devices(config: NeuronConfig, rss_by_device: Callable[[str], int], extra_bytes: int = 0) -> DeviceSource:
     """The devices `config` asks for. Raises ConfigError when a GPU named there isn't found.
 
-    `rss_by_device` gives the resident bytes of a CPU device's workers.
+    `rss_by_device` gives the resident bytes of a CPU device's workers; `extra_bytes` is a fault switch: so much more
+    of each CPU device is claimed to be in use by others.
     """
     if config.cpu_devices or config.gpus == "none":
-        return CpuDevices(config, rss_by_device)
+        return CpuDevices(config, rss_by_device, extra_bytes)
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         if config.gpus != "all":
             raise ConfigError(f"neuron.gpus = {config.gpus!r}, but NVML finds no NVIDIA driver: {error}") from error
-        return CpuDevices(config, rss_by_device)
+        return CpuDevices(config, rss_by_device, extra_bytes)
     found = NvmlDevices(config)
-    return found if found.devices else CpuDevices(config, rss_by_device)
+    return found if found.devices else CpuDevices(config, rss_by_device, extra_bytes)
 
 
 class CpuDevices:
     """One CPU device with the host's memory, or `cpu_devices` virtual ones of `cpu_memory` each."""
 
-    def __init__(self, config: NeuronConfig, rss_by_device: Callable[[str], int]) -> None:
+    def __init__(self, config: NeuronConfig, rss_by_device: Callable[[str], int], extra_bytes: int = 0) -> None:
         count = max(config.cpu_devices, 1)
         self._rss = rss_by_device
+        self._extra = extra_bytes
         self._name = cpu_name()
         each = parse_bytes(config.cpu_memory) if config.cpu_memory else psutil.virtual_memory().total // count
         budget = int(each * (1 - config.memory_margin)) if not config.cpu_memory else each
@@ -82,8 +86,11 @@ class CpuDevices:
     def process_bytes(self, device: str) -> dict[int, int]:  # noqa: ARG002  # RSS comes with the heartbeats
         return {}
 
+    def foreign_bytes(self, device: str, held: int) -> int:  # noqa: ARG002  # a budget is cortex's own
+        return self._extra
+
     def _status(self, device: Device) -> DeviceStatus:
-        used = self._rss(device.id)
+        used = self._rss(device.id) + self._extra
         return DeviceStatus(
             id=device.id,
             kind="cpu",
@@ -117,6 +124,10 @@ class NvmlDevices:
         except pynvml.NVMLError:
             return {}  # containers and MIG often hide processes; the device's total still counts
         return {process.pid: process.usedGpuMemory or 0 for process in processes}
+
+    def foreign_bytes(self, device: str, held: int) -> int:
+        """Everything that the ledger doesn't know: other programs and our workers' CUDA contexts."""
+        return max(self._last[device].used_bytes - held, 0)
 
     def _first(self, name: str, handle: Any) -> DeviceStatus:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)

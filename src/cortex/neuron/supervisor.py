@@ -11,8 +11,7 @@ import logging
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from cortex.neuron.worker_state import LogTail, WorkerEvent, backoff_s, next_sta
 from cortex.wire.status import WorkerState, WorkerStatus
 from cortex.wire.worker import Command, Heartbeat, Notice, Ready, Shutdown
 
-__all__ = ["Worker", "WorkerOwner", "WorkerSettings", "worker_command"]
+__all__ = ["Worker", "WorkerOwner", "WorkerSettings"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +40,6 @@ class WorkerOwner(Protocol):
     def on_death(self, worker: Worker, reason: str) -> None:
         """The process is gone without having been asked; `reason` names exit code and cause."""
         ...
-
-
-def worker_command(name: str, threads: int | None) -> Callable[[int], list[str]]:
-    """The shipped worker's command line for an inherited descriptor."""
-    extra = ["--cpu-threads", str(threads)] if threads else []
-    return lambda fd: [sys.executable, "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +263,3 @@ def _retrieved(future: asyncio.Future[None]) -> None:
     """Marks a failed start as seen even when whoever waited for it has been cancelled."""
     if not future.cancelled():
         future.exception()
-
-
-def newest_words(lines: Sequence[str], count: int = 3) -> str:
-    """The log's last lines as part of an error message."""
-    return " | ".join(lines[-count:])

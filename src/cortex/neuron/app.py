@@ -1,0 +1,134 @@
+"""The neuron daemon, put together: devices, catalogue, workers, backend, routes; then served until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvloop
+from huggingface_hub.constants import HF_HUB_CACHE
+from litestar import Litestar
+from prometheus_client import CollectorRegistry
+
+from cortex.config import Config, check_exposure
+from cortex.errors import CortexError
+from cortex.neuron.admin import Admin, admin_routes
+from cortex.neuron.catalog import Catalog, HeaderCache, scan
+from cortex.neuron.devices import find_devices
+from cortex.neuron.local import LocalBackend
+from cortex.neuron.residency import Residency
+from cortex.neuron.streams import Streams
+from cortex.neuron.watchdog import Watchdog
+from cortex.neuron.workers import WorkerPool
+from cortex.profiles import Profiles
+from cortex.serving.app import build_app
+from cortex.serving.lifecycle import Lifecycle
+from cortex.serving.metrics import RequestMetrics
+from cortex.serving.request_log import log_request
+from cortex.serving.server import run_server
+from cortex.wire.status import LoadOrder
+
+__all__ = ["Neuron", "run"]
+
+logger = logging.getLogger(__name__)
+
+_RESCAN_S = 10.0
+
+
+def run(config: Config, profiles: Profiles) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ConfigError before anything is started."""
+    check_exposure(
+        config.neuron.listen, bool(config.auth.keys or config.auth.keys_file), config.neuron.insecure, "neuron"
+    )
+    uvloop.run(Neuron(config, profiles).serve())
+
+
+class Neuron:
+    """Everything the daemon owns, wired; nothing runs until `serve` (or the app's lifespan) does."""
+
+    def __init__(self, config: Config, profiles: Profiles, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self.profiles = profiles
+        self.name = config.neuron.name or socket.gethostname()
+        self.lifecycle = Lifecycle(config.limits.drain_s)
+        self.registry = CollectorRegistry()
+        self.headers = HeaderCache()
+        extra_bytes = config.faults.extra_used_bytes if config.faults else 0
+        self.devices = find_devices(config.neuron, self._rss_of, extra_bytes)
+        self.residency = Residency(config, self.devices, Streams(), clock)
+        self.residency.pool = WorkerPool(
+            self.devices.devices, self.residency, config.neuron.kill_grace_s, config.neuron.threads, clock=clock
+        )
+        self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)
+        metrics = RequestMetrics(self.registry, lambda model: model in self.residency.residents)
+        observers = [metrics.observe, log_request]
+        self.admin = Admin(
+            self.name, uuid.uuid4().hex, clock(), self.residency, self.backend, self.lifecycle, observers
+        )
+        self.app: Litestar = build_app(
+            self.backend,
+            config,
+            self.lifecycle,
+            role="neuron",
+            routes=admin_routes(self.admin),
+            lifespan=[self.running()],
+            observers=observers,
+        )
+
+    def _rss_of(self, device: str) -> int:
+        return self.residency.pool.rss_of(device)
+
+    async def serve(self) -> None:
+        await run_server(self.app, self.config.neuron.listen, self.lifecycle, role="neuron")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """1 read the catalogue; 2 start the watchers; 3 load the default models, not waiting for them.
+        At the end: the watchers stop, then every worker exits."""
+        self.residency.adopt(await asyncio.to_thread(self.scan))  # 1
+        watchers = [  # 2
+            asyncio.create_task(Watchdog(self.residency).run(), name="watchdog"),
+            asyncio.create_task(self._rescan(), name="rescan"),
+        ]
+        for model in self.config.neuron.default_models:  # 3
+            self._load_default(model)
+        try:
+            yield
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+            await self.residency.close()
+
+    def scan(self) -> Catalog:
+        """Read what is on disk; slow for many files, so never on the loop."""
+        directories = [Path(name).expanduser() for name in self.config.neuron.model_dirs]
+        hub = Path(HF_HUB_CACHE) if self.config.neuron.huggingface_cache else None
+        return scan(directories, hub, self.profiles, self.headers)
+
+    async def _rescan(self) -> None:
+        previous = await asyncio.to_thread(self.scan)
+        while True:
+            await asyncio.sleep(_RESCAN_S)
+            try:
+                catalog = await asyncio.to_thread(self.scan)
+            except OSError:
+                logger.exception("model directories are unreadable")
+                continue
+            if catalog != previous:
+                logger.info("catalogue changed", extra={"models": len(catalog.entries)})
+                self.residency.adopt(catalog)
+            previous = catalog
+
+    def _load_default(self, name: str) -> None:
+        """A default model that can't be loaded is the operator's to see, not a reason not to serve the others."""
+        try:
+            self.residency.order_load(LoadOrder(self.backend.resolve(name)))
+        except CortexError as error:
+            logger.error("default model not loaded", extra={"model": name, "reason": error.message})  # noqa: TRY400

@@ -1,0 +1,180 @@
+"""Where a model goes and who must leave for it. Pure: facts in, one decision out, no log, no clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Decision", "Evict", "Need", "Occupant", "Place", "Refuse", "Room", "Wait", "decide", "expired"]
+
+_SETTLED_S = 1.0
+"""A model idle this long may go before its minimum residency ends: nobody is in the middle of using it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A device: what cortex may use there, what others (desktops, foreign processes) hold of it, and its health."""
+
+    device: str
+    budget_bytes: int
+    foreign_bytes: int = 0
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A model holding memory. `busy` counts running and waiting requests alike: neither may lose its model."""
+
+    model: str
+    bytes_by_device: Mapping[str, int]
+    busy: bool = False
+    leaving: bool = False
+    pinned: bool = False
+    last_used_at: float = 0.0
+    loaded_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`sets` are the device sets that could take the model, best first, each with the bytes needed per device.
+
+    `evict` allows other models to be unloaded for it.
+    """
+
+    model: str
+    sets: Sequence[Mapping[str, int]]
+    evict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    bytes_by_device: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Unload these, then ask again."""
+
+    models: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Room will come when `models` are done or gone; `until_s`: or ask again at this time."""
+
+    models: list[str]
+    until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    reason: str
+
+
+Decision = Place | Evict | Wait | Refuse
+
+
+def decide(
+    need: Need, rooms: Sequence[Room], occupants: Sequence[Occupant], now: float, residency_s: float
+) -> Decision:
+    """1. A set of healthy devices has room: place it there.
+    2. A set has room once models that are leaving anyway are gone: wait for them.
+    3. A set has room without idle, unpinned models: evict the least recently used of them.
+    4. A set has room without unpinned models, some still busy or too freshly loaded: wait.
+    5. Refuse, saying for the best set which device lacks how much and who holds it.
+    """
+    by_name = {room.device: room for room in rooms}
+    sets = [wanted for wanted in need.sets if all(by_name[name].healthy for name in wanted)]
+    for wanted in sets:  # 1
+        if _fits(wanted, by_name, occupants):
+            return Place(wanted)
+    staying = [occupant for occupant in occupants if not occupant.leaving]
+    if any(_fits(wanted, by_name, staying) for wanted in sets):  # 2
+        return Wait([occupant.model for occupant in occupants if occupant.leaving])
+    if need.evict:
+        idle = [occupant for occupant in staying if _evictable(occupant, now, residency_s)]
+        plans = [plan for wanted in sets if (plan := _victims(wanted, by_name, staying, idle))]
+        if plans:  # 3
+            return Evict(min(plans, key=lambda plan: max(_last_used(plan, staying))))
+        if any(_fits(wanted, by_name, [o for o in staying if o.pinned]) for wanted in sets):  # 4
+            return _wait(staying, now, residency_s)
+    return Refuse(_explain(need, by_name, staying))  # 5
+
+
+def expired(occupants: Sequence[tuple[Occupant, float]], now: float) -> list[str]:
+    """The idle, unpinned models whose time to live (seconds, 0 = for ever) has passed."""
+    return [
+        occupant.model
+        for occupant, ttl_s in occupants
+        if ttl_s and not (occupant.busy or occupant.pinned or occupant.leaving) and now - occupant.last_used_at >= ttl_s
+    ]
+
+
+def _evictable(occupant: Occupant, now: float, residency_s: float) -> bool:
+    if occupant.pinned or occupant.busy:
+        return False
+    return now - occupant.loaded_at >= residency_s or now - occupant.last_used_at >= _SETTLED_S
+
+
+def _wait(staying: Sequence[Occupant], now: float, residency_s: float) -> Wait:
+    movable = [occupant for occupant in staying if not occupant.pinned]
+    fresh = [min(o.loaded_at + residency_s, o.last_used_at + _SETTLED_S) for o in movable if not o.busy]
+    return Wait([occupant.model for occupant in movable], min((at for at in fresh if at > now), default=None))
+
+
+def _free(room: Room, occupants: Sequence[Occupant]) -> int:
+    held = sum(occupant.bytes_by_device.get(room.device, 0) for occupant in occupants)
+    return room.budget_bytes - room.foreign_bytes - held
+
+
+def _fits(wanted: Mapping[str, int], rooms: Mapping[str, Room], occupants: Sequence[Occupant]) -> bool:
+    return all(_free(rooms[device], occupants) >= size for device, size in wanted.items())
+
+
+def _victims(
+    wanted: Mapping[str, int], rooms: Mapping[str, Room], staying: Sequence[Occupant], idle: Sequence[Occupant]
+) -> list[str]:
+    """Least recently used first until it fits, then without those that turned out not to be needed."""
+    there = sorted((o for o in idle if o.bytes_by_device.keys() & wanted.keys()), key=lambda o: o.last_used_at)
+    gone: list[Occupant] = []
+    for occupant in there:
+        gone.append(occupant)
+        if _fits(wanted, rooms, [o for o in staying if o not in gone]):
+            break
+    else:
+        return []
+    for occupant in list(gone):
+        spared = [o for o in gone if o is not occupant]
+        if _fits(wanted, rooms, [o for o in staying if o not in spared]):
+            gone = spared
+    return [occupant.model for occupant in gone]
+
+
+def _last_used(models: Sequence[str], occupants: Sequence[Occupant]) -> list[float]:
+    return [occupant.last_used_at for occupant in occupants if occupant.model in models]
+
+
+def _explain(need: Need, rooms: Mapping[str, Room], staying: Sequence[Occupant]) -> str:
+    if not need.sets:
+        return f"{need.model} needs more devices than this neuron has"
+    lines = [_lack(device, size, rooms[device], staying) for device, size in need.sets[0].items()]
+    return f"no room for {need.model}: " + "; ".join(line for line in lines if line)
+
+
+def _lack(device: str, size: int, room: Room, staying: Sequence[Occupant]) -> str:
+    if not room.healthy:
+        return f"{device} is unhealthy"
+    missing = size - _free(room, staying)
+    if missing <= 0:
+        return ""
+    holders = [
+        f"{occupant.model} holds {occupant.bytes_by_device[device]}{' (pinned)' if occupant.pinned else ''}"
+        for occupant in staying
+        if occupant.bytes_by_device.get(device)
+    ]
+    if room.foreign_bytes:
+        holders.append(f"other programs hold {room.foreign_bytes}")
+    return (
+        f"{device} lacks {missing} bytes (needs {size} of a budget of {room.budget_bytes}"
+        f"{', ' if holders else ''}{', '.join(holders)})"
+    )

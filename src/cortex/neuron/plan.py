@@ -1,0 +1,188 @@
+"""From a catalogue entry to what is said of it, what it needs, and the order that a worker gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import msgspec
+
+from cortex.config import Config, parse_bytes
+from cortex.neuron.catalog import Entry
+from cortex.neuron.memory import Estimate, Shape, estimate
+from cortex.wire.status import Capabilities, Limits, ModelCard
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["DEFAULT_CONTEXT", "DEFAULT_PARALLEL", "card_of", "contexts", "device_sets", "shape_of", "spec_of"]
+
+DEFAULT_CONTEXT = 8192
+DEFAULT_PARALLEL = 4
+_LEAST_CONTEXT = 1024
+
+
+def card_of(entry: Entry, context: int | None = None) -> ModelCard:
+    """The model as clients see it, before it is loaded; `context` once it is known."""
+    profile, header = entry.profile, entry.header
+    train = header.hyper("context_length") if header else 0
+    promised = context or profile.limit.context or (contexts(entry)[0] if header else 0)
+    return ModelCard(
+        id=entry.id,
+        limits=Limits(promised, profile.limit.input, profile.limit.output),
+        capabilities=_capabilities(entry),
+        aliases=list(entry.aliases),
+        architecture=header.architecture if header else "",
+        quantisation=entry.quantisation,
+        parameters=header.parameters if header else 0,
+        size_bytes=header.size_bytes if header else 0,
+        gguf_hash=header.hash if header else "",
+        context_train=train,
+        parallel=profile.parallel or DEFAULT_PARALLEL,
+        created=int(entry.path.stat().st_mtime) if entry.path and entry.path.exists() else 0,
+        cost=profile.cost,
+        pinned=profile.pinned,
+        pinned_on=profile.pinned_on,
+        residency_priority=profile.residency_priority,
+        min_devices=profile.min_devices,
+        min_device_bytes=profile.min_device_vram_mb * 1024 * 1024,
+        idle_ttl_s=profile.idle_ttl_s,
+        replicas_min=profile.replicas.min,
+        replicas_max=profile.replicas.max,
+        available=not entry.problem,
+        problem=entry.problem,
+    )
+
+
+def _capabilities(entry: Entry) -> Capabilities:
+    """A guess by the header; what the worker's probe found replaces it once loaded."""
+    header, profile = entry.header, entry.profile
+    if header is None:
+        return Capabilities()
+    pooling = header.hyper("pooling_type")
+    rerank = profile.pooling == "rank" or pooling == 4
+    embedding = not rerank and (profile.embedding or bool(pooling) or not header.hyper("attention.causal", 1))
+    template = header.text("tokenizer.chat_template")
+    generates = not (embedding or rerank)
+    return Capabilities(
+        chat=generates and bool(template or profile.chat_template),
+        completion=generates,
+        embedding=embedding,
+        rerank=rerank,
+        vision=entry.mmproj is not None,
+        tools="tools" in template,
+        reasoning="think" in template,
+        infill=any(key.endswith(("fim_pre_token_id", "prefix_token_id")) for key in header.values),
+    )
+
+
+def contexts(entry: Entry) -> list[int]:
+    """The contexts to try, best first: one where the profile names it, else from the most downwards by halves.
+
+    `"auto"` starts at what the model was trained for, no word at DEFAULT_CONTEXT.
+    """
+    assert entry.header is not None
+    train = entry.header.hyper("context_length") or DEFAULT_CONTEXT
+    wanted = entry.profile.context
+    if isinstance(wanted, int):
+        return [wanted]
+    best = train if wanted == "auto" else min(train, DEFAULT_CONTEXT)
+    found = [best]
+    while found[-1] // 2 >= _LEAST_CONTEXT:
+        found.append(found[-1] // 2)
+    return found
+
+
+def shape_of(entry: Entry, context: int) -> Shape:
+    profile = entry.profile
+    parallel = profile.parallel or DEFAULT_PARALLEL
+    return Shape(
+        kv_cells=profile.kv_cells or context * parallel,
+        sequences=parallel,
+        ubatch=min(profile.ubatch, profile.batch),
+        cache_type_k=profile.cache_type_k,
+        cache_type_v=profile.cache_type_v,
+    )
+
+
+def device_sets(
+    entry: Entry, context: int, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
+) -> list[dict[str, int]]:
+    """The device sets that may take the model with the bytes needed on each, emptiest devices first.
+
+    `budgets` and `free` are bytes by device id; `wanted` is the caller's choice, which beats the profile's.
+    """
+    assert entry.header is not None
+    sizes = estimate(entry.header, shape_of(entry, context))
+    eligible = [name for name in budgets if budgets[name] >= entry.profile.min_device_vram_mb * 1024 * 1024]
+    chosen = list(wanted) or _named(entry, list(budgets))
+    if chosen:
+        groups = [tuple(chosen)]
+    else:
+        ordered = sorted(eligible, key=lambda name: (-free.get(name, 0), name))
+        groups = list(combinations(ordered, _device_count(entry)))[:64]
+    return [_bytes_on(entry, sizes, group) for group in groups]
+
+
+def _named(entry: Entry, known: list[str]) -> list[str]:
+    """The profile's `devices`, by position or id."""
+    devices = entry.profile.devices
+    if not isinstance(devices, list):
+        return []
+    return [known[item] if isinstance(item, int) and item < len(known) else str(item) for item in devices]
+
+
+def _device_count(entry: Entry) -> int:
+    devices = entry.profile.devices
+    return max(devices if isinstance(devices, int) else 1, entry.profile.min_devices)
+
+
+def _bytes_on(entry: Entry, sizes: Estimate, group: Sequence[str]) -> dict[str, int]:
+    on_device = group[0].startswith("cpu")
+    if len(group) == 1:
+        total = sizes.total - (0 if on_device else sizes.input_bytes)
+        return {group[0]: total}
+    shares = entry.profile.tensor_split or [1.0] * len(group)
+    return dict(zip(group, sizes.split(shares[: len(group)], input_on_device=on_device), strict=True))
+
+
+def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) -> LoadSpec:
+    """The worker's order. `devices` are ggml's names in split order, empty for a worker's only one."""
+    profile = entry.profile
+    assert entry.path is not None
+    capabilities = _capabilities(entry)
+    faults = config.faults
+    if faults is not None and faults.models and entry.id not in faults.models:
+        faults = None
+    return LoadSpec(
+        model=entry.id,
+        path=str(entry.path),
+        context=context,
+        parallel=profile.parallel or DEFAULT_PARALLEL,
+        kv_cells=profile.kv_cells,
+        mmproj=str(entry.mmproj) if entry.mmproj else None,
+        split_mode=profile.split_mode if len(devices) > 1 else "none",
+        devices=list(devices),
+        tensor_split=profile.tensor_split,
+        rpc=profile.rpc,
+        gpu_layers=profile.gpu_layers,
+        batch=profile.batch,
+        ubatch=profile.ubatch,
+        threads=profile.threads or config.neuron.threads,
+        cache_type_k=profile.cache_type_k,
+        cache_type_v=profile.cache_type_v,
+        flash_attention=profile.flash_attention,
+        mmap=profile.mmap,
+        mlock=profile.mlock,
+        embedding=capabilities.embedding or capabilities.rerank,
+        pooling=profile.pooling,
+        sampling=profile.sampling,
+        host_cache_bytes=parse_bytes(config.neuron.host_cache if profile.host_cache is None else profile.host_cache),
+        isolate_keys=profile.isolate_keys,
+        prompt_lookup=profile.prompt_lookup,
+        chat_template=profile.chat_template,
+        template_kwargs=profile.template_kwargs,
+        reasoning_format=profile.reasoning_format,
+        tool_format=profile.tool_format,
+        limit_output=profile.limit.output,
+        limit_input=profile.limit.input,
+        faults=msgspec.to_builtins(faults) if faults else {},
+    )

@@ -1,0 +1,91 @@
+"""Once a second: who is silent, stuck, too big or idle too long. Everything with a deadline but no timer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from cortex.errors import WorkerDied
+from cortex.neuron.placement import expired
+from cortex.neuron.residency import Residency
+from cortex.neuron.resident import Resident
+from cortex.neuron.supervisor import Worker
+from cortex.wire.worker import Canary
+
+__all__ = ["Watchdog"]
+
+logger = logging.getLogger(__name__)
+
+_PERIOD_S = 1.0
+
+
+class Watchdog:
+    """Reads the residency and asks it, or a worker, to act; owns nothing."""
+
+    def __init__(self, residency: Residency, *, memory_limit_bytes: int | None = None) -> None:
+        self._residency = residency
+        self._memory_limit = memory_limit_bytes
+
+    async def run(self) -> None:
+        """Until cancelled. A check that fails is a bug; it is logged and the others go on."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            try:
+                self.tick()
+            except Exception:
+                logger.exception("watchdog check failed")
+
+    def tick(self) -> None:
+        residency = self._residency
+        loading = {r.worker: r for r in residency.residents.values() if r.state == "loading" and r.worker is not None}
+        for worker in residency.pool.all():
+            self._check(worker, loading.get(worker))
+        for resident in list(residency.residents.values()):
+            if resident.state == "ready":
+                self._check_canary(resident)
+        self._expire()
+
+    def _check(self, worker: Worker, loading: Resident | None) -> None:
+        neuron = self._residency.config.neuron
+        silent_s = worker.silent_s()
+        if loading is not None and loading.loading is not None:
+            # Reading weights keeps a worker's loop busy: while it loads, progress is its heartbeat.
+            stalled_s = self._residency.clock() - loading.loading.moved_at
+            if worker.state == "ready" and stalled_s > neuron.load_stall_s:
+                worker.kill(f"made no progress loading {loading.entry.id} for {stalled_s:.0f} s")
+        elif silent_s is not None and silent_s > neuron.heartbeat_s:
+            worker.kill(f"was silent for {silent_s:.0f} s")
+        elif self._memory_limit is not None and worker.rss_bytes > self._memory_limit:
+            worker.kill(f"held {worker.rss_bytes} bytes of memory, over neuron.worker_memory = {self._memory_limit}")
+
+    def _check_canary(self, resident: Resident) -> None:
+        """A model that has been idle or silent for `canary_s` decodes one token, or isn't servable any more; when the
+        answer is missing twice as long as a heartbeat may be, its worker can't step and goes."""
+        worker, config, now = resident.worker, self._residency.config.neuron, self._residency.clock()
+        assert worker is not None
+        if resident.canary_sent_at is not None:
+            late_s = now - resident.canary_sent_at
+            if late_s > config.heartbeat_s and resident.servable:
+                resident.servable = False
+                logger.warning("model doesn't answer its canary", extra={"model": resident.entry.id, "late_s": late_s})
+            if late_s > 2 * config.heartbeat_s:
+                worker.kill(f"did not decode for {resident.entry.id} within {late_s:.0f} s")
+            return
+        proven_at = max(resident.proven_at, resident.loaded_at)
+        if config.canary_s and now - proven_at > config.canary_s:
+            try:
+                worker.send(Canary(resident.entry.id))
+                resident.canary_sent_at = now
+            except WorkerDied:
+                return  # its death is being handled
+
+    def _expire(self) -> None:
+        residency = self._residency
+        default_s = residency.config.eviction.idle_ttl_s
+        lives = [(occupant, self._ttl_s(occupant.model, default_s)) for occupant in residency.occupants()]
+        for model in expired(lives, residency.clock()):
+            residency.evict(model, "idle")
+
+    def _ttl_s(self, model: str, default_s: float) -> float:
+        own = self._residency.residents[model].entry.profile.idle_ttl_s
+        return default_s if own is None else own
