@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import Struct
 
 from cortex.config import Config, check_exposure, load_config, parse_bytes, split_listen
 from cortex.errors import ConfigError
-from cortex.profiles import load_profiles
+from cortex.profiles import Profile, load_profiles
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,8 +131,28 @@ def test_beyond_loopback_keys_or_an_explicit_word_are_needed(listen: str) -> Non
         check_exposure(listen, has_keys=False, insecure=False, section="gateway")
 
 
-def test_the_example_files_are_valid_and_say_the_defaults() -> None:
-    """Every key of cortex.toml.example that isn't commented out carries its default, `[[neurons]]` and keys apart."""
+def test_the_example_config_says_the_defaults() -> None:
+    """Every key that isn't commented out carries its default; the entry of a neuron is an example."""
     config = load_config(ROOT / "cortex.toml.example", {})
     assert config.neurons
-    assert load_profiles(ROOT / "models.toml.example").models
+    assert msgspec.structs.replace(config, neurons=[]) == Config()
+
+
+@pytest.mark.parametrize(("name", "type_"), [("cortex.toml.example", Config), ("models.toml.example", Profile)])
+def test_the_examples_name_every_key(name: str, type_: type[Struct]) -> None:
+    said = set(re.findall(r"^(?:# )?(\w+) = ", (ROOT / name).read_text(), re.MULTILINE))
+    missing = {field.name for section in sections(type_) for field in msgspec.structs.fields(section)} - said
+    assert not missing, f"{name} doesn't show {sorted(missing)}"
+
+
+def sections(type_: type[Struct]) -> list[type[Struct]]:
+    """The structs whose keys stand on lines of their own: tables, not inline ones; the faults are for tests only."""
+    if type_ is not Config:
+        return [type_]
+    tables = [msgspec.inspect.type_info(field.type) for field in msgspec.structs.fields(Config)]
+    structs = [table.item_type if isinstance(table, msgspec.inspect.ListType) else table for table in tables]
+    return [struct.cls for struct in structs if isinstance(struct, msgspec.inspect.StructType)]
+
+
+def test_the_example_profiles_are_valid() -> None:
+    assert load_profiles(ROOT / "models.toml.example").get("default")
