@@ -1,0 +1,85 @@
+"""A request in the engine: its choices, its sequences, its clock, and the events it owes its client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cortex.engine.generation import Choice, Job
+from cortex.engine.llama_sampler import Sampler
+from cortex.engine.sequence import Sequence
+from cortex.wire.events import Event, Finished, Timings, Usage
+from cortex.wire.worker import RequestStats
+
+__all__ = ["Active", "Branch"]
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """One choice being generated: what the scheduler moves, what samples, what speaks."""
+
+    sequence: Sequence
+    sampler: Sampler
+    choice: Choice
+
+
+@dataclass(slots=True, eq=False)
+class Active:
+    """One request. Times are the engine clock's seconds; `arrival_s` is when the parent got it."""
+
+    job: Job
+    arrival_s: float
+    branches: list[Branch] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    started_s: float | None = None
+    first_token_s: float | None = None
+    draft_tokens: int = 0
+    draft_accepted: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.job.request.id
+
+    @property
+    def deadline_s(self) -> float | None:
+        limit = self.job.request.deadline_s
+        return None if limit is None else self.arrival_s + limit
+
+    @property
+    def done(self) -> bool:
+        return all(branch.choice.finished for branch in self.branches)
+
+    @property
+    def cached_tokens(self) -> int:
+        return self.branches[0].sequence.cached
+
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=len(self.job.tokens),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=sum(branch.choice.completion_tokens for branch in self.branches),
+            reasoning_tokens=sum(branch.choice.reasoning_tokens for branch in self.branches),
+        )
+
+    def end(self, now: float) -> Finished:
+        started = self.started_s if self.started_s is not None else now
+        first = self.first_token_s if self.first_token_s is not None else now
+        timings = Timings(
+            queue_s=started - self.arrival_s,
+            prefill_s=first - started,
+            decode_s=now - first,
+            ttft_s=first - self.arrival_s,
+            draft_tokens=self.draft_tokens,
+            draft_accepted=self.draft_accepted,
+        )
+        return Finished(self.usage(), timings)
+
+    def stats(self) -> RequestStats:
+        sequence = self.branches[0].sequence
+        state = "queued" if sequence.slot is None else "prefill" if self.first_token_s is None else "decode"
+        return RequestStats(
+            id=self.id,
+            state=state,  # type: ignore[arg-type]
+            prompt_tokens=len(self.job.tokens),
+            cached_tokens=self.cached_tokens,
+            completion_tokens=sum(branch.choice.completion_tokens for branch in self.branches),
+        )

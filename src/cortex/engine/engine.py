@@ -1,0 +1,359 @@
+"""One model's continuous batching: schedule → decode → sample → commit → emit, a step at a time.
+
+The engine owns its context, its KV bookkeeping and every request on them; all of it runs in the worker's loop thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from cortex.engine.active import Active, Branch
+from cortex.engine.generation import Choice, Job
+from cortex.engine.kv_cache import KvCache, Reuse
+from cortex.engine.llama import Vocab
+from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
+from cortex.engine.llama_sampler import Sampler
+from cortex.engine.logprobs import LogprobRow
+from cortex.engine.lookup import Lookup
+from cortex.engine.pace import Pace
+from cortex.engine.sampling import seed_for
+from cortex.engine.scheduler import Entry, Scheduler
+from cortex.engine.sequence import Sequence, TokenBuffer
+from cortex.engine.tally import Tally
+from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
+from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, TokenLogprob, Tokens, Usage, failed
+from cortex.wire.worker import Emission, EngineModelStats
+
+__all__ = ["Engine"]
+
+_LONG_CHUNK = 64
+"""Prompt tokens in a batch from which on a cancelled request is worth aborting the batch for."""
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Requests in as Jobs, events out of `step()`. `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        model: str,
+        vocab: Vocab,
+        context: Context,
+        kv: KvCache,
+        *,
+        parallel: int,
+        pace: Pace,
+        lookup: Lookup,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.kv = kv
+        self.scheduler = Scheduler(kv, parallel)
+        self._vocab = vocab
+        self._context = context
+        self._pace = pace
+        self._lookup = lookup
+        self._clock = clock
+        self._active: dict[str, Active] = {}
+        self._spoken: dict[str, list[Event]] = {}
+        self._prefilling: frozenset[str] = frozenset()
+        self._arrivals = 0
+        self._tally = Tally(model, kv, pace)
+
+    # ---- requests
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._active) or bool(self._spoken)
+
+    def submit(self, job: Job, arrival_s: float) -> None:
+        """Take a request; everything more about it comes out of `step()`."""
+        active = Active(job, arrival_s)
+        self._active[active.id] = active
+        self._tally.requests += 1
+        self._arrivals += 1
+        if job.request.count_only:
+            self._say(active, [Started(len(job.tokens)), Finished(Usage(len(job.tokens)))])
+            del self._active[active.id]
+            return
+        for number in range(job.request.n):
+            active.branches.append(self._branch(job, number))
+        for branch in active.branches:
+            self._replay(active, branch)
+            self.scheduler.submit(branch.sequence)
+
+    def cancel(self, request_id: str) -> None:
+        """End a request without a word; unknown ids are late cancels of ended requests."""
+        self._spoken.pop(request_id, None)
+        if active := self._active.get(request_id):
+            self._release(active)
+
+    def fail_all(self, error: CortexError) -> None:
+        for active in list(self._active.values()):
+            self._fail(active, error)
+
+    def abort_prefill_of(self, request_id: str) -> None:
+        """From any thread: if a long prefill of this request is being computed right now, stop it."""
+        if request_id in self._prefilling:
+            self._context.abort.set()
+
+    # ---- the loop
+
+    def step(self) -> list[Emission]:
+        """Compute one batch; everything that all requests have to say since the last step."""
+        self._expire()
+        entries = self.scheduler.schedule(self._pace.budget(self.scheduler.decoding), self._guess)
+        self._apply_effects()
+        if entries:
+            self._announce(entries)
+            rows = self._decode(entries)
+            for entry, row in zip(entries, rows, strict=False):
+                self._commit(entry, row)
+            self._apply_effects()
+        return self._take_spoken()
+
+    def _decode(self, entries: list[Entry]) -> list[int]:
+        """Rows of logits per entry; none when the batch has to be tried anew."""
+        began = self._clock()
+        self._prefilling = frozenset(entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK)
+        try:
+            rows = self._context.decode(entries)
+        except NoCells:
+            self._on_no_cells(entries)
+            return []
+        except Aborted:
+            self._on_aborted(entries)
+            return []
+        except DecodeFailed as error:
+            if error.fatal:
+                raise
+            self._on_refused(entries, error)
+            return []
+        finally:
+            self._prefilling = frozenset()
+        self._measure(entries, self._clock() - began)
+        return rows
+
+    def _measure(self, entries: list[Entry], seconds: float) -> None:
+        prefill = sum(entry.count for entry in entries if entry.count > 1 + entry.sequence.drafts)
+        total = sum(entry.count for entry in entries)
+        self._pace.record(prefill=prefill, decode=total - prefill, seconds=seconds)
+        if not prefill:
+            self._lookup.record(total, seconds)
+        self._tally.steps += 1
+
+    def _commit(self, entry: Entry, row: int) -> None:
+        active = self._active.get(entry.sequence.request_id)
+        if active is None:  # an earlier choice of the same step has failed the request
+            return
+        if not entry.outputs:
+            self._report_progress(active, entry.sequence)
+            return
+        branch = active.branches[entry.sequence.choice]
+        if active.first_token_s is None:
+            active.first_token_s = self._clock()
+            self._tally.first_token(active.first_token_s - active.arrival_s)
+        try:
+            self._sample_rows(active, branch, entry, row)
+        except CortexError as error:
+            self._fail(active, error)
+            return
+        if active.done:
+            self._finish(active)
+
+    def _sample_rows(self, active: Active, branch: Branch, entry: Entry, row: int) -> None:
+        """Sample the row; where tokens were guessed, go on through the rows as long as the guesses were right."""
+        sequence = branch.sequence
+        end = entry.start + entry.count
+        guesses = sequence.tokens.view(end - sequence.drafts, end).tolist()
+        sequence.tokens.truncate(end - sequence.drafts)
+        sequence.drafts = 0
+        right = 0
+        while True:
+            token, logprob = self._sample(active, branch, row + right)
+            self._accept(active, branch, token, logprob)
+            if right == len(guesses) or branch.choice.finished or token != guesses[right]:
+                break
+            right += 1
+        if guesses:
+            self._lookup.learn(sequence, len(guesses), right)
+            active.draft_tokens += len(guesses)
+            active.draft_accepted += right
+            assert sequence.slot is not None
+            self.kv.truncate(sequence.slot, end - len(guesses) + right)
+        self._force(active, branch)
+        if branch.choice.finished:
+            self.scheduler.finish(sequence, keep=active.job.request.cache_prompt)
+            branch.sampler.close()
+
+    def _sample(self, active: Active, branch: Branch, row: int) -> tuple[int, TokenLogprob | None]:
+        wanted = active.job.request.logprobs
+        constraint = branch.choice.constraint()
+        logits = self._context.logits(row) if wanted is not None or constraint else None
+        probabilities = LogprobRow(logits, wanted) if logits is not None and wanted is not None else None
+        if constraint and logits is not None:
+            constraint.apply(logits)
+        token = branch.sampler.sample(self._context.handle, row)
+        return token, probabilities.of(token, self._vocab) if probabilities else None
+
+    def _accept(self, active: Active, branch: Branch, token: int, logprob: TokenLogprob | None = None) -> None:
+        events = branch.choice.feed(token, logprob)
+        if active.job.request.report_tokens:
+            events = [Tokens([token], branch.choice.number), *events]
+        if events:
+            self._say(active, events)
+        if not branch.choice.finished:
+            branch.sequence.tokens.append(token)
+        self._tally.completion_tokens += 1
+
+    def _force(self, active: Active, branch: Branch) -> None:
+        """Close reasoning whose budget is spent: its end markers follow, unsampled, in the next batch."""
+        for token in branch.choice.forced() if not branch.choice.finished else ():
+            branch.sampler.accept(token)
+            self._accept(active, branch, token)
+            if branch.choice.finished:
+                return
+
+    def _guess(self, sequence: Sequence) -> list[int]:
+        active = self._active[sequence.request_id]
+        return self._lookup.guess(sequence, active.branches[sequence.choice], len(self.scheduler.running))
+
+    # ---- beginnings
+
+    def _branch(self, job: Job, number: int) -> Branch:
+        sequence = Sequence(
+            request_id=job.request.id,
+            choice=number,
+            tokens=TokenBuffer(job.tokens),
+            prompt_length=len(job.tokens),
+            arrival=self._arrivals,
+            priority=job.request.priority,
+            principal=job.request.principal,
+            share=job.request.cache_prompt,
+            hashes=job.hashes,
+        )
+        sampler = Sampler(job.sampling, seed_for(job.sampling, number), self._vocab)
+        sampler.accept_prompt(sequence.tokens.view())
+        return Branch(sequence, sampler, Choice(job, number, self._vocab))
+
+    def _replay(self, active: Active, branch: Branch) -> None:
+        """Take up where another neuron stopped: its tokens count and are remembered, but say nothing again."""
+        for token in active.job.request.replay:
+            branch.sampler.accept(token)
+            branch.choice.replay(token)
+            branch.sequence.tokens.append(token)
+
+    def _announce(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.sequence.admitted:
+                continue
+            entry.sequence.admitted = True
+            active = self._active[entry.sequence.request_id]
+            if active.started_s is None:
+                self._start(active)
+
+    def _start(self, active: Active) -> None:
+        active.started_s = self._clock()
+        job = active.job
+        self._tally.prompt_tokens += len(job.tokens)
+        self._tally.cached_tokens += active.cached_tokens
+        echo = [TextDelta(job.echo, number) for number in range(job.request.n)] if job.echo else []
+        self._say(active, [Started(len(job.tokens), active.cached_tokens), *echo])
+
+    def _report_progress(self, active: Active, sequence: Sequence) -> None:
+        if active.job.request.report_progress and active.first_token_s is None:
+            self._say(active, [Progress("prefill", sequence.computed, len(sequence.tokens))])
+
+    # ---- ends
+
+    def _finish(self, active: Active) -> None:
+        del self._active[active.id]
+        self._say(active, [active.end(self._clock())])
+        self._tally.finished(active)
+
+    def _fail(self, active: Active, error: CortexError) -> None:
+        self._release(active)
+        self._say(active, [failed(error)])
+
+    def _release(self, active: Active) -> None:
+        """Take every unfinished branch off the scheduler; what it has computed may still serve others."""
+        del self._active[active.id]
+        for branch in active.branches:
+            if branch.choice.finished is None:
+                self.scheduler.finish(branch.sequence, keep=active.job.request.cache_prompt)
+                branch.sampler.close()
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for active in [a for a in self._active.values() if a.deadline_s is not None and now >= a.deadline_s]:
+            self._fail(active, DeadlineExceeded(f"not finished within {active.job.request.deadline_s:g} s"))
+
+    # ---- when a batch fails
+
+    def _rewind(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            sequence = entry.sequence
+            assert sequence.slot is not None
+            self.kv.rewind(sequence.slot, entry.start)
+            sequence.tokens.truncate(len(sequence.tokens) - sequence.drafts)
+            sequence.drafts = 0
+
+    def _on_no_cells(self, entries: list[Entry]) -> None:
+        """llama.cpp's memory is as before the call: make room and let the next step try again."""
+        self._rewind(entries)
+        if self.kv.cached:
+            self.kv.clear()
+        elif len(self.scheduler.running) > 1:
+            self.scheduler.preempt_youngest()
+        else:
+            self._on_refused([], DecodeFailed(1))
+        logger.warning("llama.cpp found no KV cells: cached prefixes dropped model=%s", self.model)
+
+    def _on_aborted(self, entries: list[Entry]) -> None:
+        """Some of the batch may be in memory: cut it off, or start the sequences anew where nothing can be cut."""
+        self._rewind(entries)
+        for entry in entries:
+            if self.kv.reuse is Reuse.EXACT:
+                self.scheduler.preempt(entry.sequence)
+            elif entry.sequence.slot is not None:
+                self._context.forget_beyond(entry.sequence.slot.id, entry.start)
+
+    def _on_refused(self, entries: list[Entry], error: DecodeFailed) -> None:
+        self._rewind(entries)
+        logger.error("decode refused model=%s error=%s", self.model, error)
+        for sequence in list(self.scheduler.running):
+            if active := self._active.get(sequence.request_id):
+                self._fail(active, InternalError(f"llama.cpp refused the batch ({error}); try again"))
+
+    # ---- effects, words, figures
+
+    def _apply_effects(self) -> None:
+        for effect in self.kv.take_effects():
+            self._context.apply(effect)
+
+    def _say(self, active: Active, events: list[Event]) -> None:
+        self._spoken.setdefault(active.id, []).extend(events)
+
+    def _take_spoken(self) -> list[Emission]:
+        spoken, self._spoken = self._spoken, {}
+        return [Emission(request_id, events) for request_id, events in spoken.items()]
+
+    def canary(self) -> None:
+        """Prove that the model can decode: one token, unless a step for a client has just shown it."""
+        if not self.scheduler.running:
+            if not self.kv.free:
+                self.kv.drop_oldest()
+            self._apply_effects()
+            self._context.decode_canary(self._vocab.bos or 0)
+        self._tally.canaries += 1
+
+    def stats(self) -> EngineModelStats:
+        return self._tally.stats(self.scheduler, self._active.values())
+
+    def close(self) -> None:
+        """Fail what runs and free the context. The weights belong to the loader."""
+        self.fail_all(Draining(f"{self.model} was unloaded", retry_after=1))
+        self._context.close()

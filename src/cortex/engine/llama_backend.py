@@ -1,0 +1,166 @@
+"""llama.cpp as a library: start-up, its log, the devices it sees."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import llama_cpp
+from llama_cpp import llama_cpp as c
+
+from cortex.errors import ModelLoadFailed
+
+__all__ = [
+    "LogTap",
+    "add_rpc_servers",
+    "device_list",
+    "device_names",
+    "library_name",
+    "start_backend",
+    "system_info",
+    "version",
+]
+
+_LEVEL_WARN = 3
+_LEVEL_ERROR = 4
+_LEVEL_CONTINUE = 5
+_KEPT_LINES = 50
+_BUFFER_LINE = re.compile(r"(?P<device>[\w:.]+)\s+(?:\w+ )?buffer size\s*=\s*(?P<mib>[\d.]+) MiB")
+_LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+class LogTap:
+    """llama.cpp's log: warnings and errors go to stderr, and a thread may listen to the errors it causes itself.
+
+    llama.cpp reports why a load failed in its log only. Its callback runs in the thread that made the call, so a
+    thread's id tells whose error a line is. Lives as long as the process: C keeps the callback.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._threshold = 0 if verbose else _LEVEL_WARN
+        self._level = 0
+        self._heard: dict[int, list[str]] = {}
+        self._buffers: dict[int, dict[str, int]] = {}
+        self._callback = _LOG_CALLBACK(self._on_log)
+
+    def install(self) -> None:
+        llama_cpp.llama_log_set(self._callback, None)
+
+    @contextmanager
+    def errors(self) -> Iterator[list[str]]:
+        """The error lines that llama.cpp writes in this thread meanwhile."""
+        thread = threading.get_ident()
+        lines = self._heard[thread] = []
+        try:
+            yield lines
+        finally:
+            del self._heard[thread]
+
+    def buffers(self) -> dict[str, int]:
+        """Bytes by device that llama.cpp has reported to this thread since it was last asked."""
+        return self._buffers.pop(threading.get_ident(), {})
+
+    def _on_log(self, level: int, text: bytes, _user: object) -> None:
+        if level != _LEVEL_CONTINUE:
+            self._level = level
+        line = text.decode("utf-8", "replace")
+        if found := _BUFFER_LINE.search(line):
+            self._count_buffer(found["device"], float(found["mib"]))
+        if self._level < self._threshold:
+            return
+        sys.stderr.write(line)
+        heard = self._heard.get(threading.get_ident())
+        if heard is not None and self._level >= _LEVEL_ERROR and len(heard) < _KEPT_LINES:
+            heard.append(line.strip())
+
+    def _count_buffer(self, device: str, mebibytes: float) -> None:
+        device = device.removesuffix("_Mapped").removesuffix("_REPACK")
+        buffers = self._buffers.setdefault(threading.get_ident(), {})
+        buffers[device] = buffers.get(device, 0) + int(mebibytes * 1024 * 1024)
+
+
+def start_backend() -> None:
+    """Once per process, before anything else of this package."""
+    c.llama_backend_init()
+
+
+def version() -> str:
+    """Which llama.cpp this is, e.g. "llama-cpp-python 0.3.36"."""
+    return f"llama-cpp-python {llama_cpp.__version__}"
+
+
+def system_info() -> str:
+    """llama.cpp's line on CPU features and backends."""
+    info: str = c.llama_print_system_info().decode()
+    return info.strip()
+
+
+def _ggml() -> ctypes.CDLL:
+    """The ggml registry functions, which the bindings leave out."""
+    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / library_name("ggml")))
+    for name, arguments, result in (
+        ("ggml_backend_dev_count", [], ctypes.c_size_t),
+        ("ggml_backend_dev_get", [ctypes.c_size_t], ctypes.c_void_p),
+        ("ggml_backend_dev_by_name", [ctypes.c_char_p], ctypes.c_void_p),
+        ("ggml_backend_dev_name", [ctypes.c_void_p], ctypes.c_char_p),
+        ("ggml_backend_register", [ctypes.c_void_p], None),
+        ("ggml_backend_reg_dev_count", [ctypes.c_void_p], ctypes.c_size_t),
+        ("ggml_backend_reg_dev_get", [ctypes.c_void_p, ctypes.c_size_t], ctypes.c_void_p),
+        ("ggml_backend_reg_by_name", [ctypes.c_char_p], ctypes.c_void_p),
+        ("ggml_backend_reg_get_proc_address", [ctypes.c_void_p, ctypes.c_char_p], ctypes.c_void_p),
+    ):
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, result
+    return library
+
+
+def library_name(stem: str) -> str:
+    """The file name of the shared library `stem` on this system."""
+    if sys.platform == "darwin":
+        return f"lib{stem}.dylib"
+    return f"{stem}.dll" if sys.platform == "win32" else f"lib{stem}.so"
+
+
+def device_names() -> list[str]:
+    """ggml's names of the devices in this process ("CPU", "CUDA0", "RPC0")."""
+    ggml = _ggml()
+    return [
+        ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(i)).decode() for i in range(ggml.ggml_backend_dev_count())
+    ]
+
+
+def add_rpc_servers(endpoints: Sequence[str]) -> list[str]:
+    """Register the devices that other hosts offer; the names of all RPC devices, in the endpoints' order.
+
+    Raises ModelLoadFailed when this build has no RPC backend or an endpoint doesn't answer.
+    """
+    ggml = _ggml()
+    registry = ggml.ggml_backend_reg_by_name(b"RPC")
+    address = registry and ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_rpc_add_server")
+    if not address:
+        raise ModelLoadFailed("this build of llama.cpp has no RPC backend; rebuild it with -DGGML_RPC=ON")
+    add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
+    names: list[str] = []
+    for endpoint in endpoints:
+        server = add_server(endpoint.encode())
+        if not server:
+            raise ModelLoadFailed(f"the RPC device server at {endpoint} doesn't answer; is it running there?")
+        ggml.ggml_backend_register(server)
+        devices = (ggml.ggml_backend_reg_dev_get(server, i) for i in range(ggml.ggml_backend_reg_dev_count(server)))
+        names += [ggml.ggml_backend_dev_name(device).decode() for device in devices]
+    return names
+
+
+def device_list(names: Sequence[str]) -> ctypes.Array[ctypes.c_void_p]:
+    """The NULL-terminated array that `llama_model_params.devices` takes. Raises ModelLoadFailed for an unknown name."""
+    ggml = _ggml()
+    devices = [ggml.ggml_backend_dev_by_name(name.encode()) for name in names]
+    if None in devices:
+        missing = names[devices.index(None)]
+        raise ModelLoadFailed(f"llama.cpp sees no device {missing!r} here, only {', '.join(device_names())}")
+    return (ctypes.c_void_p * (len(devices) + 1))(*devices, None)

@@ -1,0 +1,317 @@
+"""A llama.cpp context: one batch reused for every step, the KV memory, and the logits rows it leaves."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+from llama_cpp import llama_cpp as c
+from numpy.typing import NDArray
+
+from cortex.engine.kv_cache import CopyPrefix, Discard, Effect, Reuse, Truncate
+from cortex.engine.llama import Model
+from cortex.engine.llama_backend import LogTap, library_name
+from cortex.engine.scheduler import Entry
+from cortex.errors import ModelLoadFailed
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
+
+_CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_POLL = 50
+"""How long ggml's threads spin before they sleep (0 to 100); see docs/performance.md for the measurements."""
+
+
+class DecodeFailed(Exception):
+    """llama_decode gave up; `fatal` when the context can't be trusted any more."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"llama_decode returned {code}")
+        self.code = code
+        self.fatal = code < -1
+
+
+class NoCells(Exception):
+    """llama.cpp found no place in its KV memory, against our count."""
+
+
+class Aborted(Exception):
+    """The decode was cut short on request; what of it was computed is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextShape:
+    """Sizes in tokens, but `slots`: sequence ids."""
+
+    cells: int
+    slots: int
+    batch: int
+    ubatch: int
+    threads: int
+    threads_batch: int
+
+
+class Context:
+    """Owns the C context, its batch and its threads. One thread at a time may use it, but for `abort`."""
+
+    def __init__(self, model: Model, spec: LoadSpec, shape: ContextShape, tap: LogTap) -> None:
+        self.model = model
+        self.shape = shape
+        self.abort = AbortFlag()
+        with tap.errors() as errors:
+            self.handle = c.llama_init_from_model(model.handle, self._params(spec, shape))
+        if not self.handle:
+            reason = errors[0] if errors else "it gave no reason; is there memory for the context?"
+            raise ModelLoadFailed(f"llama.cpp can't make a context of {shape.cells} tokens: {reason}")
+        self.cells = int(c.llama_n_ctx(self.handle))
+        self.memory = c.llama_get_memory(self.handle)
+        self.pooling = int(c.llama_pooling_type(self.handle))
+        self._threads = _ThreadPool.attach(self.handle, shape.threads, shape.threads_batch)
+        self._batch = _Batch(shape.batch)
+        self._width = model.vocab.size
+
+    def _params(self, spec: LoadSpec, shape: ContextShape) -> c.llama_context_params:
+        params: c.llama_context_params = c.llama_context_default_params()
+        params.n_ctx = shape.cells
+        params.n_batch = shape.batch
+        params.n_ubatch = shape.ubatch
+        params.n_seq_max = shape.slots + 1  # the last one is the canary's
+        params.n_threads = shape.threads
+        params.n_threads_batch = shape.threads_batch
+        params.type_k = _CACHE_TYPES[spec.cache_type_k]
+        params.type_v = _CACHE_TYPES[spec.cache_type_v]
+        params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
+        params.kv_unified = True
+        # A windowed cache forgets what lies outside the window, and with it every prefix that others might share.
+        params.swa_full = True
+        params.no_perf = True
+        params.embeddings = spec.embedding
+        if spec.pooling is not None:
+            params.pooling_type = _POOLING[spec.pooling]
+        self.abort.install(params)
+        return params
+
+    # ---- decoding
+
+    def decode(self, entries: Seq[Entry]) -> list[int]:
+        """Compute the batch; for each entry the index of its first wanted logits row (-1 without).
+
+        Raises NoCells, Aborted or DecodeFailed.
+        """
+        self.abort.clear()
+        rows = self._batch.fill(entries)
+        self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+        return rows
+
+    def _check(self, code: int) -> None:
+        if code == 0:
+            return
+        if code == 1:
+            raise NoCells
+        if code == 2:
+            raise Aborted
+        raise DecodeFailed(code)
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """The scores of batch index `row`, writable in place, valid until the next decode."""
+        pointer = c.llama_get_logits_ith(self.handle, row)
+        return np.ctypeslib.as_array(pointer, shape=(self._width,))
+
+    def decode_inputs(self, inputs: Seq[list[int]]) -> None:
+        """Compute whole inputs, one sequence each, for pooled embeddings."""
+        self._batch.fill_inputs(inputs)
+        self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+
+    def pooled(self, sequence: int, width: int) -> NDArray[np.float32]:
+        """The pooled vector of sequence number `sequence` of the last `decode_inputs`, copied."""
+        pointer = c.llama_get_embeddings_seq(self.handle, sequence)
+        return np.ctypeslib.as_array(pointer, shape=(width,)).copy()
+
+    # ---- memory
+
+    @property
+    def reuse(self) -> Reuse:
+        """What the memory of this model can do with prefixes."""
+        if not self.memory:
+            return Reuse.NONE
+        return Reuse.EXACT if self.model.recurrent or self.model.hybrid else Reuse.PARTIAL
+
+    def apply(self, effect: Effect) -> None:
+        match effect:
+            case CopyPrefix(source, target, length):
+                end = length if self.reuse is Reuse.PARTIAL else -1
+                c.llama_memory_seq_cp(self.memory, source, target, -1, end)
+            case Truncate(slot, length):
+                if not c.llama_memory_seq_rm(self.memory, slot, length, -1):
+                    raise DecodeFailed(-3)
+            case Discard(slot):
+                c.llama_memory_seq_rm(self.memory, slot, -1, -1)
+
+    def forget_beyond(self, slot: int, length: int) -> None:
+        """Drop whatever an aborted decode left of `slot` behind `length` tokens."""
+        self.apply(Truncate(slot, length))
+
+    def decode_canary(self, token: int) -> None:
+        """Compute one token on the sequence id set aside for it. Raises as `decode` does."""
+        slot = self.shape.slots
+        self._batch.fill_one(token, slot)
+        try:
+            self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+        finally:
+            c.llama_memory_seq_rm(self.memory, slot, -1, -1)
+
+    def save_slot(self, slot: int) -> bytes:
+        """The state of one sequence id, for `restore_slot`."""
+        size = int(c.llama_state_seq_get_size(self.handle, slot))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(c.llama_state_seq_get_data(self.handle, buffer, size, slot))
+        return bytes(memoryview(buffer)[:written])
+
+    def restore_slot(self, slot: int, state: bytes) -> bool:
+        """Fill an empty sequence id; False when llama.cpp finds no room or another shape."""
+        pointer = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+        return int(c.llama_state_seq_set_data(self.handle, pointer, len(state), slot)) > 0
+
+    def close(self) -> None:
+        if self.handle:
+            c.llama_free(self.handle)
+            self.handle = None
+            self._threads.close()
+
+
+class AbortFlag:
+    """Stops a running decode from another thread (CPU backend only).
+
+    ggml asks a C function between graph nodes. A Python one would take the interpreter lock hundreds of times per
+    decode; `strlen` over one byte that we own answers the same question: an empty string is false.
+    """
+
+    def __init__(self) -> None:
+        self._byte = ctypes.create_string_buffer(2)
+
+    def install(self, params: c.llama_context_params) -> None:
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+        assert strlen is not None
+        params.abort_callback = c.ggml_abort_callback(strlen)
+        params.abort_callback_data = ctypes.c_void_p(ctypes.addressof(self._byte))
+
+    def set(self) -> None:
+        self._byte[0] = b"1"
+
+    def clear(self) -> None:
+        self._byte[0] = b"\0"
+
+
+class _Batch:
+    """llama_batch over numpy arrays, allocated once: filling it costs slices, not ctypes objects."""
+
+    def __init__(self, size: int) -> None:
+        self._token = np.zeros(size, dtype=np.int32)
+        self._position = np.zeros(size, dtype=np.int32)
+        self._slot = np.zeros(size, dtype=np.int32)
+        self._wanted = np.zeros(size, dtype=np.int8)
+        self._ones = np.ones(size, dtype=np.int32)
+        self._slot_addresses = self._slot.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
+        self._positions = np.arange(1 << 20, dtype=np.int32)
+        self.struct = c.llama_batch()
+        self._point("token", self._token)
+        self._point("pos", self._position)
+        self._point("n_seq_id", self._ones)
+        self._point("seq_id", self._slot_addresses)
+        self._point("logits", self._wanted)
+
+    def _point(self, name: str, array: NDArray[np.generic]) -> None:
+        kind = type(getattr(self.struct, name))
+        setattr(self.struct, name, ctypes.cast(array.ctypes.data, kind))
+
+    def fill(self, entries: Seq[Entry]) -> list[int]:
+        rows: list[int] = []
+        at = 0
+        for entry in entries:
+            sequence, start, count = entry.sequence, entry.start, entry.count
+            assert sequence.slot is not None
+            end = at + count
+            if count == 1:
+                self._token[at] = sequence.tokens[start]
+                self._position[at] = start
+                self._slot[at] = sequence.slot.id
+                self._wanted[at] = entry.outputs
+            else:
+                self._token[at:end] = sequence.tokens.view(start, start + count)
+                self._position[at:end] = self._positions[start : start + count]
+                self._slot[at:end] = sequence.slot.id
+                self._wanted[at:end] = 0
+                self._wanted[end - entry.outputs : end] = 1
+            rows.append(end - entry.outputs if entry.outputs else -1)
+            at = end
+        self.struct.n_tokens = at
+        return rows
+
+    def fill_one(self, token: int, slot: int) -> None:
+        self._token[0], self._position[0], self._slot[0], self._wanted[0] = token, 0, slot, 1
+        self.struct.n_tokens = 1
+
+    def fill_inputs(self, inputs: Seq[list[int]]) -> None:
+        at = 0
+        for number, tokens in enumerate(inputs):
+            end = at + len(tokens)
+            self._token[at:end] = tokens
+            self._position[at:end] = self._positions[: len(tokens)]
+            self._slot[at:end] = number
+            self._wanted[at:end] = 1
+            at = end
+        self.struct.n_tokens = at
+
+
+class _ThreadPool:
+    """ggml's own thread pool, kept over decodes: without one it makes and joins threads for every graph."""
+
+    def __init__(self, library: ctypes.CDLL, pools: list[int]) -> None:
+        self._library = library
+        self._pools = pools
+
+    @classmethod
+    def attach(cls, context: int, threads: int, threads_batch: int) -> _ThreadPool:
+        library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / library_name("ggml-cpu")))
+        library.ggml_threadpool_new.restype = ctypes.c_void_p
+        library.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadPoolParams)]
+        library.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
+        pool = library.ggml_threadpool_new(_thread_pool_params(threads))
+        pools = [pool]
+        if threads_batch != threads:
+            pools.append(library.ggml_threadpool_new(_thread_pool_params(threads_batch)))
+        attach = ctypes.CDLL(
+            str(Path(llama_cpp.__file__).parent / "lib" / library_name("llama"))
+        ).llama_attach_threadpool
+        attach.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        attach.restype = None
+        attach(context, pools[0], pools[-1])
+        return cls(library, pools)
+
+    def close(self) -> None:
+        for pool in self._pools:
+            self._library.ggml_threadpool_free(pool)
+        self._pools = []
+
+
+class _ThreadPoolParams(ctypes.Structure):
+    """`ggml_threadpool_params` of ggml.h; the bindings leave it out."""
+
+    _fields_ = (
+        ("cpumask", ctypes.c_bool * 512),
+        ("n_threads", ctypes.c_int),
+        ("prio", ctypes.c_int),
+        ("poll", ctypes.c_uint32),
+        ("strict_cpu", ctypes.c_bool),
+        ("paused", ctypes.c_bool),
+    )
+
+
+def _thread_pool_params(threads: int) -> _ThreadPoolParams:
+    return _ThreadPoolParams(n_threads=threads, poll=_POLL)

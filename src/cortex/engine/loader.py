@@ -1,0 +1,187 @@
+"""A LoadSpec becomes a model that can be stepped. Runs in a thread of its own: loading takes seconds to minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from cortex.engine.chat.model import ChatModel
+from cortex.engine.constraints import ConstraintCompiler, spec_for_format
+from cortex.engine.embeddings import EmbeddingEngine, EmbeddingPreparer, VectorJob
+from cortex.engine.engine import Engine
+from cortex.engine.generation import Job
+from cortex.engine.kv_cache import KvCache, Reuse
+from cortex.engine.llama import Model
+from cortex.engine.llama_backend import LogTap
+from cortex.engine.llama_context import Context, ContextShape
+from cortex.engine.lookup import Lookup
+from cortex.engine.pace import Pace
+from cortex.engine.prepare import Limits, Preparer
+from cortex.engine.sampling import from_metadata
+from cortex.errors import BadRequest, CortexError, ModelLoadFailed, UnsupportedValue
+from cortex.wire.inference import InferenceRequest, Request
+from cortex.wire.worker import Emission, EngineModelStats, Loaded, LoadSpec, ProbeReport
+
+__all__ = ["Hosted", "Stepped", "load"]
+
+_CACHED_SLOTS = 96
+"""Sequence ids beyond the running ones, for prefixes of finished requests. In a unified pool an id costs nothing."""
+_MOST_SLOTS = 255
+"""llama.cpp's limit of 256, less the canary's."""
+_STALL_S = 0.25
+"""How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
+
+
+class Stepped(Protocol):
+    """What the worker's loop turns: an Engine or an EmbeddingEngine."""
+
+    @property
+    def busy(self) -> bool: ...
+    def cancel(self, request_id: str) -> None: ...
+    def abort_prefill_of(self, request_id: str) -> None: ...
+    def step(self) -> list[Emission]: ...
+    def canary(self) -> None: ...
+    def stats(self) -> EngineModelStats: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A loaded model. `prepare` may run in any thread and returns what puts the request into the engine, to be called
+    with its arrival time in the loop's thread."""
+
+    spec: LoadSpec
+    engine: Stepped
+    model: Model
+    loaded: Loaded
+    prepare: Callable[[Request], Callable[[float], None]]
+    probe: ProbeReport
+
+    def close(self) -> None:
+        self.engine.close()
+        self.model.close()
+
+
+def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], default_threads: int | None) -> Hosted:
+    """Raises ModelLoadFailed with llama.cpp's reason; whatever was allocated is freed then."""
+    began = time.monotonic()
+    if not Path(spec.path).is_file():
+        raise ModelLoadFailed(f"{spec.path}: no such file")
+    model = Model.load(spec, tap, on_progress)
+    try:
+        if spec.embedding:
+            return _embedding(spec, model, tap, began, default_threads)
+        return _generating(spec, model, tap, began, default_threads)
+    except BadRequest as error:  # a profile's format or template that isn't one
+        model.close()
+        raise ModelLoadFailed(f"{spec.model}: {error.message}") from error
+    except CortexError:
+        model.close()
+        raise
+
+
+def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
+    if not model.has_decoder:
+        raise ModelLoadFailed(f"{spec.model} is an encoder: it makes embeddings, not text; set embedding = true for it")
+    chat = ChatModel.from_gguf(
+        model.template,
+        model.named_templates,
+        model.vocab,
+        override=spec.chat_template,
+        template_kwargs=spec.template_kwargs,
+        reasoning_format=spec.reasoning_format,
+        tool_format=spec.tool_format,
+    )
+    compiler = ConstraintCompiler(model.vocab.handle, model.vocab.size, model.vocab.ends)
+    cells = spec.kv_cells or spec.context * spec.parallel
+    slots = min(_MOST_SLOTS, spec.parallel + _extra_slots(spec, model))
+    context = Context(model, spec, _shape(spec, cells, slots, threads), tap)
+    reuse = context.reuse
+    engine = Engine(
+        spec.model,
+        model.vocab,
+        context,
+        KvCache(context.cells, slots, reuse, isolate=spec.isolate_keys),
+        parallel=spec.parallel,
+        pace=Pace(ubatch=context.shape.ubatch, batch=context.shape.batch, stall_s=_STALL_S),
+        lookup=Lookup(enabled=spec.prompt_lookup and reuse is Reuse.PARTIAL),
+    )
+    limits = Limits(min(spec.context, context.cells), spec.limit_input, spec.limit_output)
+    preparer = Preparer(
+        model.vocab,
+        limits,
+        chat=chat,
+        spec_for_format=spec_for_format,
+        compile_constraint=compiler.compile,
+        profile=spec.sampling,
+        metadata=from_metadata(model.metadata),
+    )
+
+    def prepare(request: Request) -> Callable[[float], None]:
+        if not isinstance(request, InferenceRequest):
+            raise UnsupportedValue(f"{spec.model} makes text: load it with embedding = true for vectors", param="model")
+        job: Job = preparer.prepare(request)
+        return lambda arrival_s: engine.submit(job, arrival_s)
+
+    loaded = Loaded(
+        model=spec.model,
+        context=limits.context,
+        kv_cells=context.cells,
+        parallel=spec.parallel,
+        seconds=time.monotonic() - began,
+        split_mode=spec.split_mode,
+        bytes_by_device=tap.buffers(),
+        tools=chat.supports_tools,
+        reasoning=chat.supports_reasoning,
+        infill=model.vocab.fim is not None,
+    )
+    return Hosted(spec, engine, model, loaded, prepare, chat.report(spec.model))
+
+
+def _embedding(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
+    """An input is attended to as a whole, so it must fit one physical batch."""
+    length = min(spec.context, model.context_train or spec.context)
+    batch = max(length, spec.ubatch)
+    cells = max(spec.kv_cells or 0, batch)
+    shape = ContextShape(cells, max(1, spec.parallel), batch, batch, *_threads(spec, threads))
+    context = Context(model, spec, shape, tap)
+    engine = EmbeddingEngine(spec.model, model, context)
+    preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks)
+
+    def prepare(request: Request) -> Callable[[float], None]:
+        job: VectorJob = preparer.prepare(request)
+        return lambda arrival_s: engine.submit(job, arrival_s)
+
+    loaded = Loaded(
+        model=spec.model,
+        context=length,
+        kv_cells=context.cells,
+        parallel=spec.parallel,
+        seconds=time.monotonic() - began,
+        split_mode=spec.split_mode,
+        bytes_by_device=tap.buffers(),
+        embedding=not engine.ranks,
+        rerank=engine.ranks,
+    )
+    return Hosted(spec, engine, model, loaded, prepare, ProbeReport(spec.model))
+
+
+def _extra_slots(spec: LoadSpec, model: Model) -> int:
+    """A recurrent model keeps a whole state per sequence id, so there each one costs memory."""
+    return min(spec.parallel, 4) if model.recurrent or model.hybrid else _CACHED_SLOTS
+
+
+def _shape(spec: LoadSpec, cells: int, slots: int, threads: int | None) -> ContextShape:
+    batch = max(spec.batch, spec.ubatch, 16 * spec.parallel)
+    return ContextShape(cells, slots, batch, min(spec.ubatch, batch), *_threads(spec, threads))
+
+
+def _threads(spec: LoadSpec, default: int | None) -> tuple[int, int]:
+    """Physical cores unless told: a second thread on a core only waits for the first."""
+    threads = spec.threads or default or psutil.cpu_count(logical=False) or 1
+    return threads, spec.threads_batch or threads

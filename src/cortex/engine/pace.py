@@ -1,0 +1,46 @@
+"""How much prefill a step may hold, and how fast this model runs: measured, never assumed. Pure."""
+
+from __future__ import annotations
+
+__all__ = ["Pace"]
+
+_WEIGHT = 0.2
+"""Of the newest measurement in a running mean: a change of load shows within five steps."""
+
+
+class Pace:
+    """Running means over steps. While others decode, a step's prefill is cut to what takes `stall_s`; alone, a prompt
+    gets a whole physical batch per step, so that a cancel or another prompt still comes in between."""
+
+    def __init__(self, *, ubatch: int, batch: int, stall_s: float) -> None:
+        self._ubatch = ubatch
+        self._batch = batch
+        self._stall_s = stall_s
+        self.prefill_rate = 0.0
+        self.decode_rate = 0.0
+        self._decode_step_s = 0.0
+
+    def budget(self, decoding: int) -> int:
+        """Prefill tokens for the next step, beside `decoding` sequences."""
+        if not decoding:
+            return self._ubatch
+        if not self.prefill_rate:
+            return min(self._ubatch, 64)
+        spare_s = max(self._stall_s - self._decode_step_s, self._stall_s / 4)
+        tokens = int(self.prefill_rate * spare_s)
+        return max(32, min(tokens // 32 * 32, self._batch))
+
+    def record(self, *, prefill: int, decode: int, seconds: float) -> None:
+        """A step of `prefill` prompt tokens beside `decode` sequences took `seconds`."""
+        if seconds <= 0:
+            return
+        if not prefill:
+            self._decode_step_s = _mean(self._decode_step_s, seconds)
+            self.decode_rate = _mean(self.decode_rate, decode / seconds)
+        elif prefill >= 16:
+            share = max(seconds - self._decode_step_s, seconds / 2) if decode else seconds
+            self.prefill_rate = _mean(self.prefill_rate, prefill / share)
+
+
+def _mean(old: float, new: float) -> float:
+    return new if not old else old + _WEIGHT * (new - old)

@@ -1,0 +1,99 @@
+"""Sampling parameters: what the request says, over the profile's, over the GGUF's own, over llama.cpp's defaults."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+
+from cortex.errors import BadRequest
+from cortex.wire.inference import Sampling
+
+__all__ = ["DEFAULTS", "from_metadata", "resolve", "seed_for"]
+
+DEFAULTS = Sampling(
+    temperature=0.8,
+    top_k=40,
+    top_p=0.95,
+    min_p=0.05,
+    typical_p=1.0,
+    top_n_sigma=-1.0,
+    xtc_probability=0.0,
+    xtc_threshold=0.1,
+    dynatemp_range=0.0,
+    dynatemp_exponent=1.0,
+    dry_multiplier=0.0,
+    dry_base=1.75,
+    dry_allowed_length=2,
+    dry_penalty_last_n=64,
+    dry_sequence_breakers=["\n", ":", '"', "*"],
+    repeat_penalty=1.0,
+    repeat_last_n=64,
+    frequency_penalty=0.0,
+    presence_penalty=0.0,
+    mirostat=0,
+    mirostat_tau=5.0,
+    mirostat_eta=0.1,
+    seed=-1,
+    logit_bias={},
+    ignore_eos=False,
+)
+"""llama.cpp's own (common.h, common_params_sampling)."""
+
+_RANDOM_SEED = 0xFFFFFFFF
+"""All ones means "choose one" to llama.cpp."""
+
+_METADATA_KEYS = {
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.xtc_probability": "xtc_probability",
+    "general.sampling.xtc_threshold": "xtc_threshold",
+    "general.sampling.temp": "temperature",
+    "general.sampling.penalty_last_n": "repeat_last_n",
+    "general.sampling.penalty_repeat": "repeat_penalty",
+    "general.sampling.mirostat": "mirostat",
+    "general.sampling.mirostat_tau": "mirostat_tau",
+    "general.sampling.mirostat_eta": "mirostat_eta",
+}
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Sampling:
+    """The sampling parameters that a GGUF recommends for itself; one that doesn't parse is left out."""
+    found: dict[str, float] = {}
+    for key, name in _METADATA_KEYS.items():
+        if key in metadata and (value := _number(metadata[key])) is not None:
+            found[name] = int(value) if name in {"top_k", "repeat_last_n", "mirostat"} else value
+    try:
+        return msgspec.convert(found, Sampling)
+    except msgspec.ValidationError:
+        return Sampling()
+
+
+def resolve(request: Sampling, profile: Sampling, metadata: Sampling) -> Sampling:
+    """Every field set. Raises BadRequest for values that llama.cpp would refuse or abort on."""
+    merged = request.merged_over(profile).merged_over(metadata).merged_over(DEFAULTS)
+    for name in merged.__struct_fields__:
+        value = getattr(merged, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRequest(f"{name} must be a finite number", param=name)
+    if merged.repeat_penalty is not None and merged.repeat_penalty <= 0:
+        raise BadRequest("repeat_penalty must be greater than 0", param="repeat_penalty")
+    return merged
+
+
+def seed_for(sampling: Sampling, choice: int) -> int:
+    """The seed of one choice: choices of one request differ, and the same request gives the same ones."""
+    if sampling.seed is None or sampling.seed < 0:
+        return secrets.randbelow(_RANDOM_SEED)
+    return (sampling.seed + choice) % _RANDOM_SEED
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,109 @@
+"""One generation's tokens, from the prompt to the last one sampled, and how far the KV pool holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cortex.engine.kv_cache import Slot
+
+__all__ = ["Int32Array", "Sequence", "TokenBuffer"]
+
+Int32Array = NDArray[np.int32]
+
+
+class TokenBuffer:
+    """A growing int32 array: prompts are compared and copied into batches as arrays, never token by token."""
+
+    __slots__ = ("_data", "_length")
+
+    def __init__(self, tokens: list[int] | Int32Array = []) -> None:  # noqa: B006 - copied at once
+        self._data: Int32Array = np.array(tokens, dtype=np.int32)
+        self._length = len(self._data)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> int:
+        return int(self._data[index])
+
+    def view(self, start: int = 0, end: int | None = None) -> Int32Array:
+        """Tokens `start` to `end` without copying; valid until the next append."""
+        return self._data[start : self._length if end is None else end]
+
+    def append(self, token: int) -> None:
+        if self._length == len(self._data):
+            self._grow(self._length + 1)
+        self._data[self._length] = token
+        self._length += 1
+
+    def extend(self, tokens: list[int]) -> None:
+        end = self._length + len(tokens)
+        if end > len(self._data):
+            self._grow(end)
+        self._data[self._length : end] = tokens
+        self._length = end
+
+    def truncate(self, length: int) -> None:
+        self._length = length
+
+    def _grow(self, needed: int) -> None:
+        data = np.empty(max(needed, 2 * len(self._data), 256), dtype=np.int32)
+        data[: self._length] = self._data[: self._length]
+        self._data = data
+
+    def common_prefix(self, other: Int32Array, length: int) -> int:
+        """How many of the first tokens equal those of `other`, at most `length`."""
+        length = min(length, self._length, len(other))
+        if length == 0 or self._data[0] != other[0]:
+            return 0
+        differs = self._data[:length] != other[:length]
+        first = int(differs.argmax())
+        return first if differs[first] else length
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A choice of a request as the scheduler sees it.
+
+    `tokens` are all that is known (prompt, replayed and sampled); the first `computed` of them are in the KV pool.
+    `slot` is None while waiting. `drafts` counts the guessed tokens at the end of `tokens`, of which none is kept
+    unless the model agrees; `acceptance` is the running share that is. `stop_at`: a waiting sequence wants to copy
+    exactly this prefix (models that can't roll back), so a prefill chunk must not run past it. `hashes` are the
+    request's, by `wire.prefix`.
+    """
+
+    request_id: str
+    choice: int
+    tokens: TokenBuffer
+    prompt_length: int
+    arrival: int
+    priority: int = 0
+    principal: str | None = None
+    share: bool = True
+    hashes: list[int] = field(default_factory=list)
+    slot: Slot | None = None
+    cached: int = 0
+    drafts: int = 0
+    stop_at: int | None = None
+    admitted: bool = False
+    preemptions: int = 0
+    acceptance: float = 0.5
+
+    @property
+    def computed(self) -> int:
+        return self.slot.length if self.slot else 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens known but not yet in the KV pool; one for a sequence that decodes."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Higher classes first, then first come, first served."""
+        return (-self.priority, self.arrival, self.choice)

@@ -1,0 +1,301 @@
+"""The worker process: owns its devices, hosts models, turns their engines.
+
+`python -m cortex.engine.worker --fd N` with N one end of a socketpair: commands come in, notices go out, as frames of
+`wire.worker`. Threads: this loop (every engine is touched by it alone), one that reads the socket, one that prepares
+requests, and one per load. They meet in one queue. End of file on the socket means that the parent is gone: exit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import msgspec
+import psutil
+
+from cortex.engine import llama_backend
+from cortex.engine.faults import Faults
+from cortex.engine.llama_context import DecodeFailed
+from cortex.engine.loader import Hosted, load
+from cortex.errors import CortexError, Draining, InternalError, ModelLoadFailed, ModelNotFound
+from cortex.wire.events import Event, failed
+from cortex.wire.framing import FrameDecoder, encode_frame
+from cortex.wire.inference import Request
+from cortex.wire.worker import (
+    Canary,
+    Cancel,
+    Command,
+    Emission,
+    Emissions,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    LoadProgress,
+    LoadSpec,
+    Notice,
+    Probe,
+    Ready,
+    RestoreState,
+    SaveState,
+    Shutdown,
+    StateSaved,
+    Submit,
+    Unload,
+    Unloaded,
+)
+
+__all__ = ["Worker", "main"]
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT_S = 0.5
+_PROGRESS_S = 0.1
+"""Least time between two LoadProgress notices of one load."""
+_READ_BYTES = 1 << 18
+_SWITCH_S = 0.0005
+"""Interpreter switch interval: a prompt being rendered beside the loop holds up no token for longer."""
+
+Task = Callable[[], None]
+"""Work that another thread hands to the loop."""
+
+
+class Worker:
+    """Reads `parent` until it ends. `run()` returns then, or after Shutdown; DecodeFailed leaves it when fatal."""
+
+    def __init__(self, parent: socket.socket, tap: llama_backend.LogTap, *, threads: int | None = None) -> None:
+        self._parent = parent
+        self._tap = tap
+        self._threads = threads
+        self._inbox: queue.SimpleQueue[Command | Task | None] = queue.SimpleQueue()
+        self._hosted: dict[str, Hosted] = {}
+        self._loading: set[str] = set()
+        self._preparing: dict[str, str] = {}
+        self._preparer = ThreadPoolExecutor(1, "prepare")
+        self._faults = Faults()
+        self._process = psutil.Process()
+        self._running = True
+        self._last_heartbeat = 0.0
+
+    def run(self) -> None:
+        self._send(
+            Ready(os.getpid(), llama_backend.device_names(), llama_backend.version(), llama_backend.system_info())
+        )
+        threading.Thread(target=self._read, name="read", daemon=True).start()
+        while self._running:
+            self._take_commands()
+            self._step_models()
+            self._beat()
+        self._preparer.shutdown(wait=False, cancel_futures=True)
+        for hosted in self._hosted.values():
+            hosted.close()
+
+    # ---- the loop's three parts
+
+    def _take_commands(self) -> None:
+        """Everything that waits; with nothing to decode, sleep until something comes or a heartbeat is due."""
+        busy = any(hosted.engine.busy for hosted in self._hosted.values())
+        wait = 0.0 if busy else max(0.0, self._last_heartbeat + _HEARTBEAT_S - time.monotonic())
+        try:
+            item = self._inbox.get(block=not busy, timeout=wait if not busy else None)
+            while True:
+                self._handle(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _step_models(self) -> None:
+        items: list[Emission] = []
+        for hosted in self._hosted.values():
+            if hosted.engine.busy:
+                self._faults.before_step(hosted.spec)
+                items += hosted.engine.step()
+        if items:
+            self._send(Emissions(items))
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._last_heartbeat < _HEARTBEAT_S:
+            return
+        self._last_heartbeat = now
+        if not self._faults.drop_heartbeat:
+            stats = [hosted.engine.stats() for hosted in self._hosted.values()]
+            self._send(Heartbeat(stats, self._process.memory_info().rss))
+
+    # ---- commands
+
+    def _handle(self, item: Command | Task | None) -> None:
+        match item:
+            case None | Shutdown():
+                self._running = False
+            case Load(spec):
+                self._start_load(spec)
+            case Unload(model):
+                self._unload(model)
+            case Submit(request, age_s):
+                self._submit(request, time.monotonic() - age_s)
+            case Cancel(request_id):
+                self._cancel(request_id)
+            case Canary(model) if model in self._hosted:
+                self._hosted[model].engine.canary()
+            case Probe(model) if model in self._hosted:
+                self._send(self._hosted[model].probe)
+            case SaveState(model, _):
+                self._send(StateSaved(model, 0, 0))
+            case Canary() | Probe() | RestoreState():
+                logger.warning("command for a model that isn't here command=%r", item)
+            case _:
+                item()
+
+    def _start_load(self, spec: LoadSpec) -> None:
+        if spec.model in self._hosted or spec.model in self._loading:
+            self._send(LoadFailed(spec.model, "conflict", f"{spec.model} is already loaded here"))
+            return
+        self._loading.add(spec.model)
+        self._faults.learn(spec)
+        threading.Thread(target=self._load, args=(spec,), name=f"load {spec.model}", daemon=True).start()
+
+    def _load(self, spec: LoadSpec) -> None:
+        """In the load's own thread; the outcome goes to the loop."""
+        try:
+            self._faults.before_load(spec)
+            hosted = load(spec, self._tap, self._progress_of(spec.model), self._threads)
+        except CortexError as error:
+            self._inbox.put(partial(self._on_load_failed, spec, error))
+        except Exception as error:
+            logger.exception("load failed unexpectedly model=%s", spec.model)
+            self._inbox.put(partial(self._on_load_failed, spec, ModelLoadFailed(f"{type(error).__name__}: {error}")))
+        else:
+            self._inbox.put(partial(self._on_loaded, hosted))
+
+    def _progress_of(self, model: str) -> Callable[[float], None]:
+        last = 0.0
+
+        def on_progress(fraction: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _PROGRESS_S:
+                last = now
+                self._inbox.put(partial(self._send, LoadProgress(model, fraction)))
+
+        return on_progress
+
+    def _on_loaded(self, hosted: Hosted) -> None:
+        self._loading.discard(hosted.spec.model)
+        self._hosted[hosted.spec.model] = hosted
+        self._send(hosted.loaded)
+
+    def _on_load_failed(self, spec: LoadSpec, error: CortexError) -> None:
+        self._loading.discard(spec.model)
+        self._send(LoadFailed(spec.model, error.code, error.message))
+
+    def _unload(self, model: str) -> None:
+        if hosted := self._hosted.pop(model, None):
+            hosted.close()
+            if items := hosted.engine.step():
+                self._send(Emissions(items))
+        self._send(Unloaded(model))
+
+    # ---- requests
+
+    def _submit(self, request: Request, arrival_s: float) -> None:
+        hosted = self._hosted.get(request.model)
+        if hosted is None:
+            self._refuse(request.id, ModelNotFound(f"{request.model} is not loaded in this worker"))
+            return
+        self._preparing[request.id] = request.model
+        self._preparer.submit(self._prepare, hosted, request, arrival_s)
+
+    def _prepare(self, hosted: Hosted, request: Request, arrival_s: float) -> None:
+        """In the preparing thread: rendering and tokenising a long prompt must not hold up the streams."""
+        try:
+            enter = hosted.prepare(request)
+        except CortexError as error:
+            self._inbox.put(partial(self._on_refused, request.id, error))
+        except Exception as error:
+            logger.exception("request could not be prepared id=%s", request.id)
+            self._inbox.put(partial(self._on_refused, request.id, InternalError(f"{type(error).__name__}: {error}")))
+        else:
+            self._inbox.put(partial(self._on_prepared, request, enter, arrival_s))
+
+    def _on_prepared(self, request: Request, enter: Callable[[float], None], arrival_s: float) -> None:
+        if self._preparing.pop(request.id, None) is None:
+            return  # cancelled meanwhile
+        if request.model not in self._hosted:
+            self._refuse(request.id, Draining(f"{request.model} was unloaded", retry_after=1))
+            return
+        enter(arrival_s)
+
+    def _on_refused(self, request_id: str, error: CortexError) -> None:
+        if self._preparing.pop(request_id, None) is not None:
+            self._refuse(request_id, error)
+
+    def _refuse(self, request_id: str, error: CortexError) -> None:
+        events: list[Event] = [failed(error)]
+        self._send(Emissions([Emission(request_id, events)]))
+
+    def _cancel(self, request_id: str) -> None:
+        self._preparing.pop(request_id, None)
+        for hosted in self._hosted.values():
+            hosted.engine.cancel(request_id)
+
+    # ---- the socket
+
+    def _read(self) -> None:
+        """In the reading thread. A cancel stops a long prefill that is being computed at this moment."""
+        decoder: FrameDecoder[Command] = FrameDecoder(msgspec.msgpack.Decoder(Command))
+        while data := self._receive():
+            for command in decoder.feed(data):
+                if isinstance(command, Cancel):
+                    for hosted in list(self._hosted.values()):
+                        hosted.engine.abort_prefill_of(command.request_id)
+                self._inbox.put(command)
+        self._inbox.put(None)
+
+    def _receive(self) -> bytes:
+        try:
+            return self._parent.recv(_READ_BYTES)
+        except ConnectionError:
+            return b""
+
+    def _send(self, notice: Notice) -> None:
+        """Blocks while the parent is slow: it reads without ever waiting for us, so this ends."""
+        try:
+            self._parent.sendall(encode_frame(notice))
+        except (BrokenPipeError, ConnectionResetError):
+            self._running = False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m cortex.engine.worker")
+    parser.add_argument("--fd", type=int, required=True, help="inherited end of the socketpair to the parent")
+    parser.add_argument("--name", default="worker", help="shown in the process list")
+    parser.add_argument("--cpu-threads", type=int, help="threads for models whose profile names none")
+    parser.add_argument("--verbose", action="store_true", help="all of llama.cpp's log")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(_SWITCH_S)
+    tap = llama_backend.LogTap(verbose=options.verbose)
+    tap.install()
+    llama_backend.start_backend()
+    with socket.socket(fileno=options.fd) as parent:
+        try:
+            Worker(parent, tap, threads=options.cpu_threads).run()
+        except DecodeFailed as error:
+            # nothing may touch the context any more, not even to free it
+            sys.stderr.write(f"fatal: {error}; this worker ends so that it is replaced\n")
+            sys.stderr.flush()
+            os._exit(3)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
