@@ -54,7 +54,7 @@ _HARMLESS = [
     "urlencode",
     "wordcount",
 ]
-_MAX_TEXT = 64_000_000
+_MAX_TEXT = 16_000_000
 
 
 def to_json(

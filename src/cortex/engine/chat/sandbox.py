@@ -35,11 +35,11 @@ from cortex.engine.chat.filters import FILTERS
 __all__ = ["Budget", "TemplateEnvironment"]
 
 MAX_STEPS = 1_000_000
-MAX_VALUE = 64_000_000  # units: characters, and NODE for each container element
+MAX_VALUE = 16_000_000  # units: characters, and NODE for each container element; no context holds as much
 MAX_TOTAL = 1_000_000_000
 MAX_QUEUE = 256  # elements of a list that a template appends to, see _append
-NODE = 64
-_WIDTH = re.compile(r"\d{5,}|\*|\{[^{}]*\{")
+NODE = 16
+_WIDTH = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*|\{[^{}]*\{")
 
 
 class Budget:
@@ -219,6 +219,21 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         result = super().call_binop(context, operator, left, right)
         return result if isinstance(result, int | float) else self.budget.admit(result)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """The sandbox's `str.format`, refused where fields or widths would make it long."""
+        formatting = super().wrap_str_format(value)
+        if formatting is None:
+            return None
+        layout: str = value.__self__
+        if _WIDTH.search(layout):
+            raise SecurityError("the template formats to too great a width")
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            self.budget.spend(layout.count("{") * self.budget.size([args, kwargs]))
+            return str(formatting(*args, **kwargs))
+
+        return bounded
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as in Jinja
         budget = __self.budget
         budget.step()
@@ -235,8 +250,10 @@ def _refuse_growth(operator: str, left: Any, right: Any, budget: Budget) -> None
         raise SecurityError("the template raises to too high a power")
     if operator == "*":
         _refuse_product(left, right, budget)
-    if operator == "%" and isinstance(left, str) and _WIDTH.search(left):
-        raise SecurityError("the template formats to too great a width")
+    if operator == "%" and isinstance(left, str):
+        if _WIDTH.search(left):
+            raise SecurityError("the template formats to too great a width")
+        budget.spend(left.count("%") * budget.size(right))
     if operator == "+" and not isinstance(left, int | float):
         budget.spend(budget.size(left) + budget.size(right))
 
@@ -259,8 +276,9 @@ def _refuse_method(owner: str, name: str, args: tuple[Any, ...], budget: Budget)
         budget.spend(len(owner) + owner.count(args[0]) * len(args[1]))
     elif name == "join" and args and isinstance(args[0], Sequence):
         budget.spend(sum(budget.size(part) + len(owner) for part in args[0]))
-    elif name in {"format", "format_map"} and _WIDTH.search(owner):
-        raise SecurityError("the template formats to too great a width")
+    elif name in {"split", "rsplit", "splitlines"}:
+        separators = [args[0]] if args and isinstance(args[0], str) and args[0] else [" ", "\n", "\t"]
+        budget.spend(NODE * sum(owner.count(separator) for separator in separators))
     elif name in {"translate", "encode"}:
         raise SecurityError(f"templates may not call str.{name}")
 
