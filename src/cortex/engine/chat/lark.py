@@ -30,6 +30,9 @@ class LarkBuilder:
                 parts.append(json.dumps(piece, ensure_ascii=False))
         return " ".join(parts) or '""'
 
+    def is_token(self, marker: str) -> bool:
+        return self._markers.is_token(marker)
+
     def rule(self, expression: str) -> str:
         """Name an expression."""
         name = f"r{len(self._rules)}"
@@ -48,7 +51,7 @@ class LarkBuilder:
 
     def until(self, marker: str) -> str:
         """Any text up to and including the first `marker`."""
-        if self._markers.is_token(marker):
+        if self._markers.is_token(self._markers.pieces(marker)[0]):
             return f"{self.any_text()} {self.literal(marker)}"
         name = f"u{len(self._rules)}"
         self._rules.append(f"{name}[suffix={json.dumps(marker, ensure_ascii=False)}]: /{_ANY_TEXT}/")

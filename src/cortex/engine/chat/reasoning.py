@@ -16,7 +16,11 @@ __all__ = ["KNOWN", "ReasoningFound", "find_reasoning", "reasoning_by_name"]
 _RESPONSE = (("<response>", "</response>"),)
 KNOWN: tuple[ReasoningFormat, ...] = (
     ReasoningFormat(
-        "channels", "<|channel|>analysis<|message|>", "<|end|>", answer="<|start|>assistant<|channel|>final<|message|>"
+        "channels",
+        "<|channel|>analysis<|message|>",
+        "<|end|>",
+        answer="<|channel|>final<|message|>",
+        next="<|start|>assistant",
     ),
     ReasoningFormat(
         "open_think",

@@ -122,7 +122,7 @@ class MessageSplitter:
         reasoning = self._plan.reasoning
         if reasoning is None or not self.in_reasoning:
             return []
-        return self._markers.vocabulary.tokenize(reasoning.close + reasoning.answer, special=True)
+        return self._markers.vocabulary.tokenize(reasoning.close + reasoning.next + reasoning.answer, special=True)
 
     # ---- the machine
 

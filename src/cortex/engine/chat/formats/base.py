@@ -38,8 +38,8 @@ class ReasoningFormat:
     """A model's thinking markers, exactly as its template writes them (surrounding blanks left out).
 
     Matched by token id where both are single tokens, by text otherwise. `wrappers` are pairs around the answer that
-    are dropped from it (`<response>` … `</response>`). `answer` is what must follow `close` before the answer can begin
-    (harmony opens the next message), for closing reasoning by force.
+    are dropped from it (`<response>` … `</response>`). `next` is what must follow `close` before anything else can
+    (harmony opens the next message), `answer` what a plain answer begins with.
     """
 
     name: str
@@ -47,6 +47,7 @@ class ReasoningFormat:
     close: str
     wrappers: tuple[tuple[str, str], ...] = ()
     answer: str = ""
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True)
