@@ -128,4 +128,5 @@ def _view(chat: ChatBody, context: CallContext) -> ChatView:
         timings=chat.timings_per_token is True,
         progress=chat.return_progress is True,
         legacy=chat.functions is not None and not chat.tools,
+        custom=frozenset(tool.custom.name for tool in chat.tools or [] if tool.type == "custom" and tool.custom),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, Struct, UnsetType
 
+from cortex.dialects.custom_tools import unwrap
 from cortex.dialects.openai_chat_view import ChatView
 from cortex.dialects.openai_logprobs import ChatLogprobs
 from cortex.dialects.openai_objects import FINGERPRINT, TimingsObject, UsageObject, encode
@@ -36,6 +37,17 @@ class Call(Struct, frozen=True):
     type: str = "function"
 
 
+class Custom(Struct, frozen=True):
+    name: str
+    input: str
+
+
+class CustomCall(Struct, frozen=True):
+    id: str
+    custom: Custom
+    type: str = "custom"
+
+
 class AnswerMessage(Struct, frozen=True):
     """`content` is a string or, beside calls alone, null; keys of what the answer doesn't have are left out."""
 
@@ -43,7 +55,7 @@ class AnswerMessage(Struct, frozen=True):
     content: str | None
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[Call] | UnsetType = UNSET
+    tool_calls: list[Call | CustomCall] | UnsetType = UNSET
     function_call: Function | UnsetType = UNSET
 
 
@@ -73,6 +85,12 @@ class _Call:
 
     def function(self) -> Function:
         return Function(self.name, "".join(self.fragments) or "{}")
+
+    def answered(self, custom: frozenset[str]) -> Call | CustomCall:
+        function = self.function()
+        if self.name in custom:
+            return CustomCall(self.id, Custom(self.name, unwrap(function.arguments)))
+        return Call(self.id, function)
 
 
 @dataclass(slots=True)
@@ -131,13 +149,12 @@ class ChatCollector:
 
     def _message(self, choice: _Choice) -> AnswerMessage:
         text = "".join(choice.text)
-        functions = [call.function() for call in choice.calls]
-        calls = [Call(call.id, function) for call, function in zip(choice.calls, functions, strict=True)]
         legacy = self._view.legacy
+        calls = [call.answered(self._view.custom) for call in choice.calls]
         return AnswerMessage(
             role="assistant",
             content=text or (None if calls else ""),
             reasoning_content="".join(choice.reasoning) if choice.reasoning else UNSET,
             tool_calls=calls if calls and not legacy else UNSET,
-            function_call=functions[0] if functions and legacy else UNSET,
+            function_call=choice.calls[0].function() if calls and legacy else UNSET,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from cortex.dialects import sse
+from cortex.dialects.custom_tools import CustomInput
 from cortex.dialects.envelope import openai_error_frame
 from cortex.dialects.openai_chat_view import ChatView
 from cortex.dialects.openai_logprobs import ChatLogprobs
@@ -45,11 +46,19 @@ class FunctionDelta(Struct, frozen=True, omit_defaults=True):
     arguments: str | None = None
 
 
+class CustomDelta(Struct, frozen=True, omit_defaults=True):
+    name: str | None = None
+    input: str | None = None
+
+
 class CallDelta(Struct, frozen=True, omit_defaults=True):
+    """`function` is in every delta of a function call, even where the AI SDK's reader could do without."""
+
     index: int
     id: str | None = None
     type: str | None = None
-    function: FunctionDelta = FunctionDelta()
+    function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Struct, frozen=True, omit_defaults=True):
@@ -67,11 +76,12 @@ _TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 @dataclass(slots=True)
 class _Choice:
     """One choice's part of the stream. `head` is everything in front of the delta; `silent` while the open call has
-    sent no arguments."""
+    sent no arguments; `custom` unwraps the open call's input if its tool is free-form."""
 
     head: bytes
     calls: int = 0
     silent: bool = False
+    custom: CustomInput | None = None
 
 
 class ChatRenderer:
@@ -133,21 +143,35 @@ class ChatRenderer:
         choice = self._choices[event.choice]
         choice.calls += 1
         choice.silent = True
+        choice.custom = CustomInput() if event.name in self._view.custom else None
         function = FunctionDelta(name=event.name, arguments="")
         if self._view.legacy:
             return self._delta(event.choice, Delta(function_call=function))
-        call = CallDelta(event.index, id=event.id, type="function", function=function)
+        if choice.custom:
+            custom = CustomDelta(name=event.name, input="")
+            call = CallDelta(event.index, id=event.id, type="custom", custom=custom)
+        else:
+            call = CallDelta(event.index, id=event.id, type="function", function=function)
         return self._delta(event.choice, Delta(tool_calls=[call]))
 
     def _arguments(self, choice: int, index: int, fragment: str) -> bytes:
         self._choices[choice].silent = False
+        if custom := self._choices[choice].custom:
+            return self._input(choice, index, custom.feed(fragment))
         function = FunctionDelta(arguments=fragment)
         if self._view.legacy:
             return self._delta(choice, Delta(function_call=function))
         return self._delta(choice, Delta(tool_calls=[CallDelta(index, function=function)]))
 
+    def _input(self, choice: int, index: int, text: str) -> bytes:
+        if not text:
+            return b""
+        return self._delta(choice, Delta(tool_calls=[CallDelta(index, custom=CustomDelta(input=text))]))
+
     def _call_end(self, event: ToolCallEnd) -> bytes:
         """Clients parse the concatenated arguments: a call that had none gets an empty object."""
+        if custom := self._choices[event.choice].custom:
+            return self._input(event.choice, event.index, custom.finish())
         if not self._choices[event.choice].silent:
             return b""
         return self._arguments(event.choice, event.index, "{}")

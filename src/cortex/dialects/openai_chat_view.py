@@ -13,7 +13,7 @@ __all__ = ["ChatView"]
 @dataclass(frozen=True, slots=True)
 class ChatView:
     """`usage`, `timings`, `progress`: whether the client asked for them. `legacy`: it speaks of functions, not of
-    tools."""
+    tools. `custom`: the names of its free-form tools."""
 
     id: str
     created: int
@@ -23,6 +23,7 @@ class ChatView:
     timings: bool = False
     progress: bool = False
     legacy: bool = False
+    custom: frozenset[str] = frozenset()
 
     def finish_word(self, reason: FinishReason, called: bool) -> str:
         """`finish_reason`: clients act on calls only when it says so; a call cut by the limit stays `length`."""

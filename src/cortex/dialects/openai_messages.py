@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from cortex.dialects.custom_tools import wrap
 from cortex.dialects.ids import make_id
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, UnsupportedValue
@@ -100,8 +101,7 @@ class MessageReader:
         if body.function:
             return self._function_call(call_id, body.function)
         if body.custom:
-            arguments = msgspec.json.encode({"input": body.custom.input}).decode()
-            return self._function_call(call_id, FunctionBody(body.custom.name, arguments))
+            return self._function_call(call_id, FunctionBody(body.custom.name, wrap(body.custom.input)))
         raise BadRequest(f"{at} has neither function nor custom", param=at)
 
     def _function_call(self, call_id: str, body: FunctionBody) -> ToolCall:

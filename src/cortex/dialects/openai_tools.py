@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from cortex.dialects.custom_tools import CUSTOM_PARAMETERS
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import JsonSchema, Tool, ToolChoice
 
@@ -71,15 +72,6 @@ class ChoiceBody(Struct, frozen=True):
 
 class FunctionChoice(Struct, frozen=True):
     name: str
-
-
-CUSTOM_PARAMETERS: JsonSchema = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The tool's free-form input."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
-"""What the model is shown of a custom (free-form) tool: a function with one string."""
 
 
 def tools_of(bodies: list[ToolBody]) -> list[Tool]:

@@ -1,0 +1,37 @@
+"""OpenAI chat completions and legacy completions under test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cortex.dialects import openai_chat
+from cortex.dialects.envelope import openai_error
+from tests.dialects.harness import Dialect
+from tests.dialects.scripts import Script
+
+__all__ = ["OPENAI_CHAT"]
+
+
+def _chat_body(script: Script, stream: bool) -> bytes:
+    body: dict[str, Any] = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stop": list(script.stop),
+        "stream": stream,
+    }
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    if script.offered:
+        body["tools"] = [_tool(name, script.tool_kind == "custom") for name in script.offered]
+    return msgspec.json.encode(body)
+
+
+def _tool(name: str, custom: bool) -> dict[str, Any]:
+    if custom:
+        return {"type": "custom", "custom": {"name": name}}
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+
+
+OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=openai_chat.parse, encode_error=openai_error)
