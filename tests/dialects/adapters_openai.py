@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects import openai_chat
+from cortex.dialects import openai_chat, openai_completions
 from cortex.dialects.envelope import openai_error
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script
 
-__all__ = ["OPENAI_CHAT"]
+__all__ = ["OPENAI_CHAT", "OPENAI_COMPLETIONS"]
 
 
 def _chat_body(script: Script, stream: bool) -> bytes:
@@ -34,4 +34,18 @@ def _tool(name: str, custom: bool) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
 
 
+def _completion_body(script: Script, stream: bool) -> bytes:
+    body: dict[str, Any] = {"model": "demo", "prompt": "Hi", "stop": list(script.stop), "stream": stream}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return msgspec.json.encode(body)
+
+
 OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=openai_chat.parse, encode_error=openai_error)
+OPENAI_COMPLETIONS = Dialect(
+    name="openai_completions",
+    body=_completion_body,
+    parse=openai_completions.parse,
+    encode_error=openai_error,
+    tells=lambda script: not script.calls and not script.reasoning,
+)

@@ -16,7 +16,7 @@ from cortex.errors import CortexError
 from cortex.wire.events import Event
 from cortex.wire.inference import Request
 
-__all__ = ["Call", "CallContext", "Collector", "ErrorEncoder", "StreamRenderer"]
+__all__ = ["Call", "CallContext", "Collector", "ErrorEncoder", "StreamRenderer", "no_renderer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +70,8 @@ class Call:
     renderer: Callable[[], StreamRenderer]
     collector: Callable[[], Collector]
     keepalive_s: float | None = None
+
+
+def no_renderer() -> StreamRenderer:
+    """The `renderer` of a Call that never streams."""
+    raise AssertionError("unreachable")

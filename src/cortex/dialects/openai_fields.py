@@ -23,8 +23,10 @@ from cortex.wire.inference import (
 )
 
 __all__ = [
+    "Choices",
     "GenerationBody",
     "StreamOptions",
+    "Token",
     "max_output_of",
     "output_format_of",
     "reasoning_of",
@@ -35,6 +37,7 @@ __all__ = [
 _MAX_INT = 2**31 - 1
 Int = Annotated[int, Meta(ge=-(2**31), le=_MAX_INT)]
 Choices = Annotated[int, Meta(ge=1, le=128)]
+Token = Annotated[int, Meta(ge=0, le=_MAX_INT)]
 
 
 class StreamOptions(Struct, frozen=True):
