@@ -1,0 +1,164 @@
+"""The gateway, put together: loop, poller, backend, routes; then served until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from litestar import Litestar, Response, get
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from cortex.config import Config, check_exposure
+from cortex.errors import ConfigError
+from cortex.gateway.admin import Admin, admin_routes
+from cortex.gateway.backend import FleetBackend
+from cortex.gateway.catalogue import Catalogue
+from cortex.gateway.client import HttpNeurons
+from cortex.gateway.desk import Desk
+from cortex.gateway.errands import Errands
+from cortex.gateway.loop import Loop
+from cortex.gateway.metrics import GatewayMetrics
+from cortex.gateway.policy import Policy
+from cortex.gateway.poller import Poller
+from cortex.gateway.reload import Read, Reloader
+from cortex.gateway.scheduler import Scheduler
+from cortex.profiles import Profiles
+from cortex.serving.app import build_app
+from cortex.serving.auth import Keyring
+from cortex.serving.errors import handle_exception
+from cortex.serving.lifecycle import Lifecycle
+from cortex.serving.metrics import RequestMetrics
+from cortex.serving.request_log import log_request
+from cortex.serving.server import run_server
+
+__all__ = ["Gateway", "run"]
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+_FIRST_ROUND_S = 3.0
+_STALL_SHARE = 0.75
+"""A stalled stream is moved to another neuron before the serving layer gives up on it at the full limit."""
+
+
+def run(config: Config, profiles: Profiles, *, read: Read | None = None, files: Sequence[Path] = ()) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ConfigError before anything is started.
+
+    `read` reads the configuration anew for reloads, `files` are watched for changes; without them it stays as it is.
+    """
+    check(config)
+    uvloop.run(Gateway(config, profiles, read=read, files=files).serve())
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for listeners that would be open to others, and for neurons that can't be told apart."""
+    keys = bool(config.auth.keys or config.auth.keys_file)
+    check_exposure(config.gateway.listen, keys, config.gateway.insecure, "gateway")
+    if config.gateway.metrics_listen:
+        check_exposure(config.gateway.metrics_listen, keys, config.gateway.insecure, "gateway")
+    names = [entry.name for entry in config.neurons]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"neurons: the name {twice.pop()!r} occurs twice")
+
+
+class Gateway:
+    """Everything the gateway owns, wired; nothing runs until `serve` (or the app's lifespan) does."""
+
+    def __init__(
+        self, config: Config, profiles: Profiles, *, read: Read | None = None, files: Sequence[Path] = ()
+    ) -> None:
+        self.config = config
+        self._files = files
+        self.lifecycle = Lifecycle(config.limits.drain_s)
+        self.keyring = Keyring(config.auth)
+        self.metrics = GatewayMetrics()
+        self.desk = Desk()
+        self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
+        self.errands = Errands(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered)
+        self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.errands.perform)
+        self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
+        self.errands.start(self.loop, self.poller)
+        self.metrics.attach(self.loop)
+        default = config.gateway.default_model
+        self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)
+        self.reloader = Reloader((config, profiles), read, self.apply)
+        self.backend = FleetBackend(self.loop, self.neurons, self.desk, self.catalogue, self.metrics.failed_over)
+        self.admin = Admin(
+            self.loop, self.desk, self.catalogue, self.lifecycle, self.reloader, uuid.uuid4().hex, time.monotonic()
+        )
+        requests = RequestMetrics(self.metrics.registry, self.catalogue.knows)
+        self.app = build_app(
+            self.backend,
+            config,
+            self.lifecycle,
+            role="gateway",
+            routes=admin_routes(self.admin),
+            lifespan=[self.running()],
+            observers=[requests.observe, log_request],
+            keyring=self.keyring,
+        )
+
+    async def serve(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloader.try_reload)
+        extra = [(self._metrics_app(), listen)] if (listen := self.config.gateway.metrics_listen) else []
+        await run_server(self.app, self.config.gateway.listen, self.lifecycle, extra=extra, role="gateway")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Up: ask every neuron once, then poll, tick and watch. Down: stop those, the orders, the connections."""
+        self.neurons.open()
+        try:
+            async with asyncio.timeout(_FIRST_ROUND_S):
+                await self.poller.first_round()
+        except TimeoutError:
+            logger.warning("not every neuron has answered yet")
+        self.poller.follow_fleet()
+        tasks = [asyncio.create_task(self._tick())]
+        if self._files:
+            tasks.append(asyncio.create_task(self.reloader.watch(self._files)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.poller.aclose()
+            await self.errands.aclose()
+            await self.neurons.aclose()
+
+    def apply(self, config: Config, profiles: Profiles) -> None:
+        """Take over a new configuration: only what differs changes, nothing that runs is touched."""
+        check(config)
+        self.keyring.reload(config.auth)
+        self.config = config
+        self.catalogue.configure(profiles, config.gateway.default_model)
+        self.loop.post(lambda scheduler, now: scheduler.on_policy(Policy.of(config, profiles), now))
+        self.loop.post(lambda scheduler, now: scheduler.on_neurons(config.neurons, now))
+        self.poller.follow_fleet()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
+            self.desk.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
+
+    def _metrics_app(self) -> Litestar:
+        @get("/metrics", sync_to_thread=False)
+        def metrics() -> Response[bytes]:
+            return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+        def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG001
+            self.keyring.principal_of(connection.headers)
+
+        return Litestar(
+            [metrics], guards=[authorise], exception_handlers={Exception: handle_exception}, openapi_config=None
+        )

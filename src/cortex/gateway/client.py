@@ -1,0 +1,188 @@
+"""Talking to neurons: status, orders, and the event streams of requests. Foreign errors are mapped here and end here.
+
+aiohttp, not httpx: of a relayed event's cost its reader takes the least (docs/performance.md). What came in one read
+is handed on as one batch, so several events in one read leave in one write.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import aiohttp
+import msgspec
+
+from cortex.errors import CortexError, InternalError, from_code
+from cortex.gateway.fleet import Neuron, Unreachable
+from cortex.wire.events import Event
+from cortex.wire.framing import FrameDecoder, FrameTooLarge
+from cortex.wire.inference import Request
+from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
+
+__all__ = ["EventStream", "HttpNeurons", "Lost", "Neurons"]
+
+T = TypeVar("T")
+
+_READ_BUFFER = 256 * 1024
+
+
+class Lost(Exception):
+    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.unreachable = Unreachable(why, refused)
+
+
+class EventStream(Protocol):
+    """The answer to one `/infer`. `close` before its end cancels the request at the neuron; it may be called twice."""
+
+    async def read(self) -> list[Event]:
+        """What has come since the last read, at least one event. Raises Lost when the stream breaks off."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Neurons(Protocol):
+    """The seam between the gateway and its neurons; tests have one in memory. Every method raises Lost, and the
+    neuron's own CortexError where it answered with one."""
+
+    async def status(self, neuron: Neuron) -> NeuronStatus: ...
+    async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob: ...
+    async def unload(self, neuron: Neuron, order: UnloadOrder) -> None: ...
+    async def infer(self, neuron: Neuron, request: Request) -> EventStream: ...
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str
+    code: str | None = None
+    param: str | None = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _ErrorBody
+
+
+_encode_request = msgspec.msgpack.Encoder().encode
+_events = msgspec.msgpack.Decoder(list[Event])
+_status = msgspec.json.Decoder(NeuronStatus)
+_job = msgspec.json.Decoder(LoadJob)
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+class HttpNeurons:
+    """The real one. `connect_s` bounds connecting; `answer_s` bounds a status read (nothing is computed for one).
+
+    Orders and streams have no total limit: loading takes what it takes, and the poller breaks off whatever is under
+    way with a neuron that is down.
+    """
+
+    def __init__(self, connect_s: float, answer_s: float) -> None:
+        self._patient = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Call once, in the event loop that will use it."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=self._patient,
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "open() comes first"
+        return self._session
+
+    async def status(self, neuron: Neuron) -> NeuronStatus:
+        return _decode(await self._call(neuron, "GET", "/status", None, self._prompt), _status)
+
+    async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
+        return _decode(await self._call(neuron, "POST", "/models/load", order, self._patient), _job)
+
+    async def unload(self, neuron: Neuron, order: UnloadOrder) -> None:
+        await self._call(neuron, "POST", "/models/unload", order, self._patient)
+
+    async def infer(self, neuron: Neuron, request: Request) -> EventStream:
+        headers = {**_auth(neuron), "content-type": "application/x-msgpack", "x-request-id": request.id}
+        try:
+            response = await self._http.post(f"{neuron.endpoint}/infer", data=_encode_request(request), headers=headers)
+            if response.status != 200:
+                raise _error_of(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _lost(error) from error
+        return _HttpStream(response)
+
+    async def _call(self, neuron: Neuron, method: str, path: str, body: object, limits: aiohttp.ClientTimeout) -> bytes:
+        data = None if body is None else msgspec.json.encode(body)
+        headers = {**_auth(neuron), **({"content-type": "application/json"} if data else {})}
+        try:
+            async with self._http.request(
+                method, neuron.endpoint + path, data=data, headers=headers, timeout=limits
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _lost(error) from error
+        if response.status >= 400:
+            raise _error_of(response.status, answer)
+        return answer
+
+
+class _HttpStream:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._content = response.content
+        self._frames = FrameDecoder(_events)
+
+    async def read(self) -> list[Event]:
+        try:
+            while chunk := await self._content.readany():
+                frames = self._frames.feed(chunk)
+                if len(frames) == 1:
+                    return frames[0]
+                if frames:
+                    return [event for frame in frames for event in frame]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _lost(error) from error
+        except (FrameTooLarge, msgspec.DecodeError) as error:
+            raise Lost(f"it sent something that is no event: {error}") from error
+        raise Lost("the stream ended before the request did", refused=True)
+
+    def close(self) -> None:
+        """After the last event the connection goes back to the pool; before it, closing it is the cancel."""
+        if self._content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+def _auth(neuron: Neuron) -> dict[str, str]:
+    return {"authorization": f"Bearer {neuron.token}"} if neuron.token else {}
+
+
+def _decode(answer: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(answer)
+    except msgspec.DecodeError as error:
+        raise Lost(f"its answer can't be read (another version?): {error}") from error
+
+
+def _error_of(status: int, answer: bytes) -> CortexError:
+    try:
+        error = _envelope.decode(answer).error
+    except msgspec.DecodeError:
+        return InternalError(f"it answered {status}")
+    return from_code(error.code or "", error.message, param=error.param)
+
+
+def _lost(error: BaseException) -> Lost:
+    """A timeout may be a slow neuron; every other failure means that the connection is gone."""
+    slow = isinstance(error, TimeoutError)
+    return Lost("it doesn't answer in time" if slow else str(error) or type(error).__name__, refused=not slow)

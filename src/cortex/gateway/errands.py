@@ -1,0 +1,114 @@
+"""Carries out what the scheduler decided: words to waiting requests, orders to neurons. Decisions are logged here.
+
+An order is a task of its own and outlives whoever asked for it. When it is answered the neuron's status is read again
+first, so that the scheduler sees the outcome before it hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
+from cortex.gateway.client import Lost, Neurons
+from cortex.gateway.desk import Desk
+from cortex.gateway.loop import Loop
+from cortex.gateway.messages import Break, Effect, Grant, Load, Refresh, Refuse, Resident, Tell, Unload
+from cortex.gateway.poller import Poller
+from cortex.wire.status import LoadOrder, UnloadOrder
+
+__all__ = ["Errands"]
+
+logger = logging.getLogger(__name__)
+
+
+class Errands:
+    """`observe` hears of every effect, `ordered` of every order's end; metrics live on them."""
+
+    def __init__(
+        self,
+        neurons: Neurons,
+        desk: Desk,
+        observe: Callable[[Effect], None],
+        ordered: Callable[[Load | Unload, float, CortexError | None], None],
+    ) -> None:
+        self._neurons = neurons
+        self._desk = desk
+        self._observe = observe
+        self._ordered = ordered
+        self._tasks: dict[asyncio.Task[None], str] = {}
+
+    def start(self, loop: Loop, poller: Poller) -> None:
+        """The two it needs were made after it: the loop performs through `perform`."""
+        self._loop = loop
+        self._poller = poller
+
+    def perform(self, effect: Effect) -> None:
+        self._observe(effect)
+        match effect:
+            case Grant() | Refuse() | Tell() | Resident():
+                self._desk.deliver(effect)
+            case Load():
+                logger.info("load ordered", extra=_fields(effect))
+                self._spawn(effect, self._load(effect))
+            case Unload():
+                logger.info("unload ordered", extra=_fields(effect))
+                self._spawn(effect, self._unload(effect))
+            case Refresh(neuron=name):
+                self._poller.wake(name)
+            case Break(neuron=name):
+                logger.warning("neuron lost, its requests move or end", extra={"neuron": name})
+                self._desk.break_off(name, "the neuron is down")
+                for task in [task for task, neuron in self._tasks.items() if neuron == name]:
+                    task.cancel()
+
+    async def aclose(self) -> None:
+        """Stop waiting for orders. The neurons carry them out all the same."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, effect: Load | Unload, order: Coroutine[None, None, CortexError | None]) -> None:
+        task = asyncio.create_task(self._carry_out(effect, order), name=f"order {effect.model}")
+        self._tasks[task] = effect.neuron
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def _carry_out(self, effect: Load | Unload, order: Coroutine[None, None, CortexError | None]) -> None:
+        begun = self._loop.clock()
+        error = await order
+        self._ordered(effect, self._loop.clock() - begun, error)
+        if error is not None:
+            logger.warning("order failed", extra={**_fields(effect), "error": error.message, "code": error.code})
+        await self._poller.poll(effect.neuron)
+        self._loop.post(lambda scheduler, now: scheduler.on_ordered(effect.neuron, effect.model, error, now))
+
+    async def _load(self, effect: Load) -> CortexError | None:
+        order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)
+        neuron = self._loop.scheduler.state.fleet.neurons[effect.neuron]
+        try:
+            job = await self._neurons.load(neuron, order)
+        except Lost as lost:
+            return Unavailable(f"{effect.neuron} was lost while loading: {lost}", retry_after=5)
+        except CortexError as error:
+            return error
+        if job.state == "failed":
+            return from_code(job.code or ModelLoadFailed.code, job.error)
+        return None
+
+    async def _unload(self, effect: Unload) -> CortexError | None:
+        order = UnloadOrder(effect.model, effect.force, revision=effect.revision)
+        try:
+            await self._neurons.unload(self._loop.scheduler.state.fleet.neurons[effect.neuron], order)
+        except Lost as lost:
+            return Unavailable(f"{effect.neuron} was lost while unloading: {lost}")
+        except CortexError as error:
+            return error
+        return None
+
+
+def _fields(effect: Load | Unload) -> dict[str, object]:
+    fields: dict[str, object] = {"model": effect.model, "neuron": effect.neuron}
+    if isinstance(effect, Load):
+        return fields | {"devices": ",".join(effect.devices), "evict": ",".join(effect.evict)}
+    return fields | {"reason": effect.reason}

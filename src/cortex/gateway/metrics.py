@@ -1,0 +1,117 @@
+"""The gateway's own Prometheus families: what the scheduler decided, and the fleet as it stands at each scrape.
+
+Gauges are read from the scheduler's state when asked for, so that they can't drift from it; a scrape touches no neuron
+and no model's idle clock. Requests are counted in `serving.metrics`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cortex.errors import CortexError
+from cortex.gateway.loop import Loop
+from cortex.gateway.messages import Effect, Load, Refuse, Unload
+from cortex.gateway.state import State
+
+__all__ = ["GatewayMetrics"]
+
+_LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+
+
+class GatewayMetrics:
+    """`observe` hears of every effect, `ordered` of every order's end."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._cold_starts = Counter(
+            "cortex_cold_starts", "Loads ordered because requests waited or copies were wanted.", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self._load_seconds = Histogram(
+            "cortex_load_seconds", "From a load's order to its end.", ["model", "outcome"], buckets=_LOAD_BUCKETS,
+            registry=registry,
+        )  # fmt: skip
+        self._evictions = Counter(
+            "cortex_evictions", "Models unloaded: to make room, when idle, or by an operator.", ["model", "reason"],
+            registry=registry,
+        )  # fmt: skip
+        self._rejections = Counter(
+            "cortex_rejections", "Requests refused before they reached a neuron.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self._failovers = Counter(
+            "cortex_failovers", "Requests that a neuron broke off and that went back into the queue.", ["neuron"],
+            registry=registry,
+        )  # fmt: skip
+
+    def attach(self, loop: Loop) -> None:
+        """Read the gauges from this loop's scheduler from now on."""
+        self.registry.register(_StateCollector(loop))
+
+    def exposition(self) -> bytes:
+        """The body of `/metrics`."""
+        return generate_latest(self.registry)
+
+    def observe(self, effect: Effect) -> None:
+        match effect:
+            case Load():
+                self._cold_starts.labels(effect.model).inc()
+                for model in effect.evict:
+                    self._evictions.labels(model, "room").inc()
+            case Unload():
+                self._evictions.labels(effect.model, effect.reason).inc()
+            case Refuse():
+                self._rejections.labels(effect.reason).inc()
+
+    def ordered(self, order: Load | Unload, seconds: float, error: CortexError | None) -> None:
+        if isinstance(order, Load):
+            self._load_seconds.labels(order.model, "failed" if error else "ok").observe(seconds)
+
+    def failed_over(self, neuron: str) -> None:
+        self._failovers.labels(neuron).inc()
+
+
+class _StateCollector(Collector):
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def collect(self) -> Iterable[Metric]:
+        state = self._loop.scheduler.state
+        yield from _models(state)
+        yield from _neurons(state, time.monotonic())
+
+
+def _models(state: State) -> Iterable[Metric]:
+    in_flight = GaugeMetricFamily("cortex_model_in_flight", "Requests running on neurons.", labels=["model"])
+    queued = GaugeMetricFamily("cortex_model_queue_depth", "Requests waiting for a place or a load.", labels=["model"])
+    for model in sorted({status.card.id for n in state.fleet if n.status for status in n.status.models}):
+        line = state.lines.get(model)
+        in_flight.add_metric([model], line.in_flight if line else 0)
+        queued.add_metric([model], line.requests_waiting if line else 0)
+    yield in_flight
+    yield queued
+
+
+def _neurons(state: State, now: float) -> Iterable[Metric]:
+    up = GaugeMetricFamily("cortex_neuron_up", "1 while the neuron answers (healthy or degraded).", labels=["neuron"])
+    breaker = GaugeMetricFamily(
+        "cortex_neuron_breaker_open", "1 while requests are kept from the neuron, 0.5 half open.", labels=["neuron"]
+    )
+    memory = GaugeMetricFamily(
+        "cortex_device_memory_bytes", "Memory by device and kind.", labels=["neuron", "device", "kind"]
+    )
+    for neuron in state.fleet:
+        up.add_metric([neuron.name], float(neuron.health in ("healthy", "degraded")))
+        openness = {"closed": 0.0, "half_open": 0.5, "open": 1.0}[neuron.breaker.state(now)]
+        breaker.add_metric([neuron.name], openness)
+        for device in neuron.status.devices if neuron.status else ():
+            for kind in ("total", "free", "used", "reserved", "budget"):
+                memory.add_metric([neuron.name, device.id, kind], getattr(device, f"{kind}_bytes"))
+    yield up
+    yield breaker
+    yield memory

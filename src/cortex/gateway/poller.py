@@ -1,0 +1,112 @@
+"""Asks every neuron for its status: often while something happens there, ever more rarely while nothing does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from cortex.config import GatewayConfig
+from cortex.errors import CortexError
+from cortex.gateway.client import Lost, Neurons
+from cortex.gateway.fleet import Unreachable
+from cortex.gateway.loop import Loop
+from cortex.wire.status import NeuronStatus
+
+__all__ = ["Poller", "next_interval"]
+
+logger = logging.getLogger(__name__)
+
+_SWAPPING_S = 0.25
+_BACK_OFF = 1.5
+
+
+def next_interval(last_s: float, busy_s: float, idle_s: float, busy: bool, swapping: bool) -> float:
+    """Seconds until the next poll: a load or a waiting queue wants to see each change, a busy neuron a fresh count; an
+    idle one is left alone for longer each time."""
+    if swapping:
+        return min(_SWAPPING_S, busy_s)
+    if busy:
+        return busy_s
+    return min(idle_s, max(last_s, busy_s) * _BACK_OFF)
+
+
+class Poller:
+    """One task per neuron. What it learns goes to the loop; it keeps nothing itself."""
+
+    def __init__(self, neurons: Neurons, loop: Loop, config: Callable[[], GatewayConfig]) -> None:
+        self._neurons = neurons
+        self._loop = loop
+        self._config = config
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+
+    def follow_fleet(self) -> None:
+        """Start a task for each new neuron, end those of removed ones."""
+        names = set(self._loop.scheduler.state.fleet.neurons)
+        for name in names - self._tasks.keys():
+            self._wakes[name] = asyncio.Event()
+            self._tasks[name] = asyncio.create_task(self._follow(name), name=f"poll {name}")
+        for name in self._tasks.keys() - names:
+            self._tasks.pop(name).cancel()
+            del self._wakes[name]
+
+    def wake(self, name: str) -> None:
+        """Poll soon: what is known is doubtful."""
+        if wake := self._wakes.get(name):
+            wake.set()
+
+    async def poll(self, name: str) -> None:
+        """One question and its answer, told to the loop before this returns."""
+        neuron = self._loop.scheduler.state.fleet.get(name)
+        if neuron is None:
+            return
+        try:
+            status = await self._neurons.status(neuron)
+        except Lost as lost:
+            self._tell_missed(name, lost.unreachable)
+        except CortexError as error:
+            self._tell_missed(name, Unreachable(f"it answers with an error: {error.message}", refused=True))
+        else:
+            self._loop.post(lambda scheduler, now: scheduler.on_status(name, status, now))
+
+    async def first_round(self) -> None:
+        """Ask everybody once, so that the first client finds the models there are."""
+        await asyncio.gather(*(self.poll(name) for name in self._loop.scheduler.state.fleet.neurons))
+
+    async def aclose(self) -> None:
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, name: str) -> None:
+        interval_s = 0.0
+        while True:
+            interval_s = self._interval(name, interval_s)
+            wake = self._wakes[name]
+            try:
+                async with asyncio.timeout(interval_s):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+            wake.clear()
+            await self.poll(name)
+
+    def _interval(self, name: str, last_s: float) -> float:
+        state, config = self._loop.scheduler.state, self._config()
+        neuron = state.fleet.get(name)
+        waiting = any(line.waiting for line in state.lines.values())
+        ordered = any(order.command.neuron == name for order in state.orders.all())
+        busy = bool(neuron and neuron.status and _is_busy(neuron.status)) or state.in_flight_on(name) > 0
+        return next_interval(last_s, config.poll_busy_s, config.poll_idle_s, busy, waiting or ordered)
+
+    def _tell_missed(self, name: str, error: Unreachable) -> None:
+        known = self._loop.scheduler.state.fleet.get(name)
+        if known is not None and known.reason != error.why:
+            logger.warning("neuron doesn't answer", extra={"neuron": name, "why": error.why})
+        self._loop.post(lambda scheduler, now: scheduler.on_unreachable(name, error, now))
+
+
+def _is_busy(status: NeuronStatus) -> bool:
+    return any(model.running or model.waiting or model.state in ("loading", "unloading") for model in status.models)

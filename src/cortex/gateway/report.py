@@ -1,0 +1,114 @@
+"""The fleet as operators see it: documents of `wire.fleet` made from the scheduler's state. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import cortex
+from cortex.gateway.admission import Ticket
+from cortex.gateway.fleet import Neuron
+from cortex.gateway.placement import Verdict, choose
+from cortex.gateway.state import State
+from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus, PlacementPlan
+from cortex.wire.status import ModelStatus
+
+__all__ = ["fleet_status", "placement_plan"]
+
+RequestState = Literal["queued", "loading", "running"]
+
+
+def fleet_status(
+    state: State, now: float, *, boot: str, draining: bool, started_at: float, config_error: str
+) -> FleetStatus:
+    return FleetStatus(
+        version=cortex.__version__,
+        boot=boot,
+        state="draining" if draining else "ready",
+        neurons=[_neuron(state, neuron, now) for neuron in state.fleet],
+        models=[_model(state, model, statuses) for model, statuses in sorted(_by_model(state).items())],
+        requests=[_request(state, ticket, now) for ticket in state.tickets() if ticket.job.request is not None],
+        config_error=config_error,
+        uptime_s=now - started_at,
+    )
+
+
+def placement_plan(model: str, verdicts: Sequence[Verdict]) -> PlacementPlan:
+    """What would happen to a request for `model` now, and why, neuron by neuron."""
+    chosen = choose(verdicts)
+    loaded = [verdict.neuron for verdict in verdicts if verdict.kind in ("loaded", "loading")]
+    if loaded:
+        summary = f"{model} is on {', '.join(loaded)}"
+    elif chosen:
+        leaving = f" after evicting {', '.join(chosen.evict)}" if chosen.evict else ""
+        summary = f"{model} would be loaded on {chosen.neuron}{leaving}"
+    elif any(verdict.kind == "busy" for verdict in verdicts):
+        summary = f"{model} would wait"
+    else:
+        summary = f"{model} can't be loaded now"
+    return PlacementPlan(model, [verdict.report(chosen=verdict is chosen) for verdict in verdicts], summary)
+
+
+def _neuron(state: State, neuron: Neuron, now: float) -> FleetNeuron:
+    return FleetNeuron(
+        name=neuron.name,
+        endpoint=neuron.endpoint,
+        health=neuron.health,
+        breaker=neuron.breaker.state(now),
+        drained=neuron.drained,
+        reason=neuron.ailment,
+        age_s=None if neuron.seen_at is None else now - neuron.seen_at,
+        in_flight=state.in_flight_on(neuron.name),
+        status=neuron.status,
+    )
+
+
+def _by_model(state: State) -> dict[str, list[tuple[Neuron, ModelStatus]]]:
+    models: dict[str, list[tuple[Neuron, ModelStatus]]] = {}
+    for neuron in state.fleet:
+        for status in neuron.status.models if neuron.status else ():
+            models.setdefault(status.card.id, []).append((neuron, status))
+    return models
+
+
+def _model(state: State, model: str, statuses: list[tuple[Neuron, ModelStatus]]) -> FleetModel:
+    line = state.lines.get(model)
+    alive = [(neuron.name, status) for neuron, status in statuses if neuron.takes_orders()]
+    ready = [status for _, status in alive if status.state == "ready"]
+    return FleetModel(
+        id=model,
+        in_flight=line.in_flight if line else 0,
+        queued=line.requests_waiting if line else 0,
+        loading_on=[name for name, status in alive if status.state == "loading"],
+        loaded_on=[name for name, status in alive if status.state == "ready"],
+        pinned=any(state.pinned(status) for _, status in statuses),
+        last_error=state.orders.last_error(model) or next((s.error for _, s in statuses if s.error), ""),
+        tokens_per_second=sum(status.tokens_per_second for status in ready),
+        ttft_s=max((status.ttft_s for status in ready), default=0.0),
+    )
+
+
+def _request(state: State, ticket: Ticket, now: float) -> FleetRequest:
+    job = ticket.job
+    loading: RequestState = "loading" if state.being_loaded(job.model) else "queued"
+    running = _as_told_by(state, ticket)
+    return FleetRequest(
+        id=job.id,
+        model=job.model,
+        state="running" if ticket.neuron else loading,
+        principal=job.principal,
+        neuron=ticket.neuron,
+        prompt_tokens=running[0],
+        cached_tokens=running[1],
+        completion_tokens=running[2],
+        age_s=now - job.arrived_at,
+    )
+
+
+def _as_told_by(state: State, ticket: Ticket) -> tuple[int, int, int]:
+    """Prompt, cached and completion tokens, by the last status of the neuron it runs on."""
+    neuron = state.fleet.get(ticket.neuron) if ticket.neuron else None
+    for request in neuron.status.requests if neuron and neuron.status else ():
+        if request.id == ticket.job.id:
+            return request.prompt_tokens, request.cached_tokens, request.completion_tokens
+    return 0, 0, 0
