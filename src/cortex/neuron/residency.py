@@ -280,7 +280,8 @@ class Residency:
             names = ggml_names(worker.devices)
             worker.send(Load(spec_of(resident.entry, context, names, self.config)))
         except WorkerDied as error:
-            self._load_failed(loading, ModelLoadFailed(f"{loading.model}: {error.message}"), worker)
+            if not loading.done:  # else its death has been dealt with
+                self._load_failed(loading, ModelLoadFailed(f"{loading.model}: {error.message}"), worker)
 
     def _loaded(self, resident: Resident, notice: Loaded, worker: Worker) -> None:
         now = self.clock()
