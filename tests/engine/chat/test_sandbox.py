@@ -130,6 +130,7 @@ def test_a_long_history_is_well_within_bounds() -> None:
     messages = [{"role": "user", "content": "word " * 200}, {"role": "assistant", "content": "word " * 200}] * 1000
     source = (
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
-        "{{ '<' + m.role + '>' + m.content|trim }}{% for k, v in m.items() %}{{ [k, v]|length }}{% endfor %}{% endfor %}"
+        "{{ '<' + m.role + '>' + m.content|trim }}"
+        "{% for k, v in m.items() %}{{ [k, v]|length }}{% endfor %}{% endfor %}"
     )
     assert len(ChatTemplate(source).render({"messages": messages})) > 2_000_000

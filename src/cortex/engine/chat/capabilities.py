@@ -28,11 +28,12 @@ class Capabilities:
 
     `system` at the head; `late_system` between other messages; `adjacent_users` two user turns in a row;
     `user_after_tool` a user turn right after a tool result; `without_user` no user turn at all; `tools` declarations,
-    in `tools_variable`, which `tools_always` wants to be a list; `tool_calls` and their results; `parallel_calls`
-    for several in a turn; `orphan_results` results nobody asked for; `object_arguments` a call's arguments as mapping
-    (else as JSON text); `any_id` call ids of any form (else nine alphanumerics); `text_content` content as string
-    (else as a list of parts); `empty_content` what a turn of calls alone has; `reasoning_key` where earlier reasoning
-    goes; `thinking_switch` the boolean that turns thinking on and off; `effort_variable` and the `efforts` it accepts.
+    in `tools_variable`, which `tools_always` wants to be a list; `tool_calls` and their results; `parallel_calls` for
+    several in a turn, `text_with_calls` for text before them; `orphan_results` results nobody asked for;
+    `object_arguments` a call's arguments as mapping (else as JSON text); `any_id` call ids of any form (else nine
+    alphanumerics); `text_content` content as string (else as a list of parts); `empty_content` what a turn of calls
+    alone has; `reasoning_key` where earlier reasoning goes; `thinking_switch` the boolean that turns thinking on and
+    off; `effort_variable` and the `efforts` it accepts.
     """
 
     system: bool = True
@@ -45,6 +46,7 @@ class Capabilities:
     tools_variable: str = "tools"
     tool_calls: bool = False
     parallel_calls: bool = False
+    text_with_calls: bool = True
     orphan_results: bool = False
     object_arguments: bool = True
     any_id: bool = True
@@ -131,6 +133,7 @@ class _Prober:
             tools_variable=tools or "tools",
             tool_calls=calls,
             parallel_calls=calls and self._parallel(content, as_object),
+            text_with_calls=not calls or self._text_with_calls(content, as_object),
             orphan_results=self._shows([user(), result("NEEDLE")], "NEEDLE"),
             object_arguments=as_object,
             any_id=any_id,
@@ -189,6 +192,15 @@ class _Prober:
         answers = [result("NEEDLE3", call_id="aB3dE6gH1"), result("NEEDLE4", call_id="aB3dE6gH2")]
         needles = ("NEEDLE1", "NEEDLE2", "NEEDLE3", "NEEDLE4")
         return self._shows([user(), assistant(content, tool_calls=calls), *answers], *needles)
+
+    def _text_with_calls(self, content: str | None, as_object: bool) -> bool:
+        """Also True where telling them apart would be no better."""
+        calls = {"tool_calls": [call(_arguments(as_object))]}
+        rest = [result("NEEDLE3"), assistant("NEEDLE4"), user()]
+        needles = ("NEEDLE1", "NEEDLE_VALUE", "NEEDLE3", "NEEDLE4")
+        if self._shows([user(), assistant("NEEDLE1", **calls), *rest], *needles):
+            return True
+        return not self._shows([user(), assistant("NEEDLE1"), assistant(content, **calls), *rest], *needles)
 
     def _reasoning_key(self) -> str | None:
         """Looked for beside an answer and, since some keep no other, beside a call."""

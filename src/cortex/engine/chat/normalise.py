@@ -38,9 +38,11 @@ class _Turn:
 def normalise(messages: Sequence[inference.Message], takes: Capabilities) -> list[Message]:
     """The messages for a template that takes what `takes` says. Raises BadRequest where arguments aren't JSON."""
     turns = [turn for message in messages for turn in _turns(message)]
+    turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.thinking]
     turns = _named_results(_lead_system(turns))
     turns = turns if takes.tool_calls else _calls_as_text(turns)
     turns = turns if takes.orphan_results else _orphans_as_user(turns)
+    turns = turns if takes.text_with_calls else _text_apart(turns)
     turns = turns if takes.parallel_calls else _one_call_each(turns)
     turns = turns if takes.late_system else _late_system_as_user(turns)
     turns = turns if takes.system else _system_into_user(turns)
@@ -132,6 +134,17 @@ def _orphans_as_user(turns: list[_Turn]) -> list[_Turn]:
             asked = {call.id for call in turn.calls}
         kept.append(_as_user(turn, "tool_response") if turn.role == "tool" and turn.call_id not in asked else turn)
     return kept
+
+
+def _text_apart(turns: list[_Turn]) -> list[_Turn]:
+    """The words before a call as a turn of their own."""
+    told = []
+    for turn in turns:
+        if turn.calls and turn.text.strip():
+            told += [replace(turn, calls=()), replace(turn, text="", thinking="")]
+        else:
+            told.append(turn)
+    return told
 
 
 def _one_call_each(turns: list[_Turn]) -> list[_Turn]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from cortex.engine.chat.capabilities import STRICTEST, Capabilities, Message, probe_capabilities
 from cortex.engine.chat.normalise import normalise
 from cortex.engine.chat.template import ChatTemplate, TemplateRejected
@@ -48,16 +50,20 @@ class Prompter:
         *,
         add_generation_prompt: bool,
     ) -> str:
-        """As the template's capabilities say; if it refuses even so, as plain alternating text."""
-        variables = self._variables(request, tools) | {"add_generation_prompt": add_generation_prompt}
-        try:
-            return self.template.render(variables | {"messages": normalise(messages, self.takes)})
-        except TemplateRejected as refusal:
-            plain = normalise(messages, STRICTEST)
+        """As the template's capabilities say; if it refuses even so, with less and less in it that could offend.
+
+        The refusal that the client sees is the first one.
+        """
+        plainer = [described(tool) for tool in tools]
+        refusal: TemplateRejected | None = None
+        for takes, shown in ((self.takes, tools), (self.takes, plainer), (STRICTEST, plainer)):
+            variables = self._variables(request, shown) | {"add_generation_prompt": add_generation_prompt}
             try:
-                return self.template.render(variables | {"messages": plain})
-            except TemplateRejected:
-                raise refusal from None
+                return self.template.render(variables | {"messages": normalise(messages, takes)})
+            except TemplateRejected as error:
+                refusal = refusal or error
+        assert refusal is not None
+        raise refusal
 
     def _variables(self, request: InferenceRequest, tools: Sequence[Tool]) -> dict[str, Any]:
         shown: list[Message] | None = [template_tool(tool) for tool in tools]
@@ -107,6 +113,15 @@ def template_tool(tool: Tool) -> dict[str, Any]:
     """A tool as chat templates read it."""
     function = {"name": tool.name, "description": tool.description, "parameters": _copied(tool.parameters)}
     return {"type": "function", "function": function}
+
+
+def described(tool: Tool) -> Tool:
+    """`tool` with what its schema leaves unsaid: some templates read every property's type and description."""
+    properties = {
+        name: {"type": "string", "description": "", **schema} if isinstance(schema, dict) else schema
+        for name, schema in (tool.parameters.get("properties") or {}).items()
+    }
+    return replace(tool, parameters={"required": [], **tool.parameters, "properties": properties})
 
 
 def _copied(schema: dict[str, Any]) -> dict[str, Any]:
