@@ -7,19 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.template import ChatTemplate, TemplateRejected
+from cortex.engine.chat.probe_messages import (
+    Message,
+    assistant,
+    call,
+    declaration,
+    result,
+    try_render,
+    user,
+)
+from cortex.engine.chat.template import ChatTemplate
 
-__all__ = ["EFFORTS", "STRICTEST", "Capabilities", "Message", "probe_capabilities", "try_render"]
-
-Message = dict[str, Any]
-"""A message as templates see it; the one shape here that is a dict, since Jinja reads dicts."""
+__all__ = ["EFFORTS", "STRICTEST", "Capabilities", "probe_capabilities"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _EFFORT_VARIABLES = ("reasoning_effort", "reasoning_strength", "thinking_effort")
 _SWITCHES = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
 _TOOL_VARIABLES = ("tools", "xml_tools", "custom_tools")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
-_DEADLINE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +67,6 @@ STRICTEST = Capabilities(
     system=False, late_system=False, adjacent_users=False, user_after_tool=False, without_user=False, any_id=False
 )
 """Plain alternating text: what is left when a template refuses a history that its capabilities should allow."""
-
-
-def try_render(template: ChatTemplate, messages: Sequence[Message], **variables: Any) -> str | None:
-    """The rendering, or None where the template refuses."""
-    defaults = {"messages": list(messages), "tools": None, "add_generation_prompt": False}
-    try:
-        return template.render({**defaults, **variables}, deadline_s=_DEADLINE_S)
-    except TemplateRejected:
-        return None
-
-
-def user(text: str = "Ask") -> Message:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str | None = "Reply", **more: Any) -> Message:
-    return {"role": "assistant", "content": text, **more}
-
-
-def call(arguments: Any, name: str = "probe_tool", call_id: str = "aB3dE6gH9") -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def result(text: str = "Result", name: str = "probe_tool", call_id: str = "aB3dE6gH9") -> Message:
-    return {"role": "tool", "content": text, "tool_call_id": call_id, "name": name}
-
-
-def declaration(name: str = "probe_tool", **properties: str) -> dict[str, Any]:
-    """A tool as templates see it; `properties` are names and JSON types."""
-    schema = {
-        "type": "object",
-        "properties": {key: {"type": kind, "description": "A value."} for key, kind in properties.items()},
-        "required": list(properties),
-    }
-    return {"type": "function", "function": {"name": name, "description": "A tool.", "parameters": schema}}
 
 
 def probe_capabilities(template: ChatTemplate) -> Capabilities:

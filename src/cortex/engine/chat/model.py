@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.formats import FAMILIES, ToolFormat, by_name
 from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.instruction import with_instruction
 from cortex.engine.chat.markers import MarkerTable
 from cortex.engine.chat.normalise import collect_images
 from cortex.engine.chat.probe import Findings, probe_model
-from cortex.engine.chat.prompter import Prompter
+from cortex.engine.chat.prompter import Prompter, thinks_not
 from cortex.engine.chat.reasoning import KNOWN, reasoning_by_name
 from cortex.engine.chat.rendition import Rendition
 from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.template import FALLBACK, ChatTemplate
-from cortex.engine.chat.types import Prepared
+from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
+from cortex.engine.chat.types import ConstraintSpec, Prepared
+from cortex.engine.constraints import spec_for_format
 from cortex.engine.vocabulary import Vocabulary
 from cortex.errors import BadRequest
-from cortex.wire.inference import InferenceRequest, Tool
+from cortex.wire.inference import Grammar, InferenceRequest, Tool
 from cortex.wire.worker import ProbeReport
 
 __all__ = ["ChatModel"]
@@ -82,13 +84,59 @@ class ChatModel:
         offered = _offered(request, tools)
         prompter = self.with_tools if tools else self.default
         shown = with_instruction(request, tools, prompter.takes, self.findings)
-        prompt = prompter.prompt(shown, tools if prompter.takes.tools else [])
+        prompt = self._without_thinking(prompter.prompt(shown, tools if prompter.takes.tools else []), request)
         plan = self._plan(prompt, offered)
+        constraint = self._constraint(request, offered, plan, prompt)
+        plan = replace(plan, constraint_start=constraint.start if constraint else None)
         return Prepared(
             prompt=prompt,
             make_splitter=lambda choice: MessageSplitter(plan, choice),
+            constraint=constraint,
             images=images,
-            reasoning_budget=request.reasoning.budget if self.findings.reasoning else None,
+            reasoning_budget=self._budget(request),
+        )
+
+    def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
+        reasoning = self.findings.reasoning
+        thinking = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
+        return SplitPlan(self.markers, reasoning, self._form, tuple(offered), thinking)
+
+    @property
+    def _form(self) -> ToolFormat:
+        return self.findings.tool_format or HERMES
+
+    def _without_thinking(self, prompt: str, request: InferenceRequest) -> str:
+        """`prompt` with the thinking closed that the template opens although the request wants none."""
+        reasoning = self.findings.reasoning
+        if reasoning is None or not thinks_not(request) or not prompt.rstrip().endswith(reasoning.open):
+            return prompt
+        return f"{prompt.rstrip()}\n\n{reasoning.close}{reasoning.next}{reasoning.answer}\n\n"
+
+    def _budget(self, request: InferenceRequest) -> int | None:
+        if self.findings.reasoning is None:
+            return None
+        return 0 if thinks_not(request) else request.reasoning.budget
+
+    def _constraint(
+        self, request: InferenceRequest, offered: Sequence[Tool], plan: SplitPlan, prompt: str
+    ) -> ConstraintSpec | None:
+        """The grammar for the output. Raises InvalidSchema, or BadRequest for a grammar beside tools."""
+        closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
+        reasoning = None if closed or thinks_not(request) else plan.reasoning
+        thinking = plan.starts_in_reasoning
+        answer = spec_for_format(request.format)
+        if answer is not None and offered and isinstance(request.format, Grammar):
+            raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
+        if answer is not None and request.tool_choice.mode != "required":
+            return after_reasoning(answer, self.markers, reasoning, thinking)
+        return tool_constraint(
+            self.markers,
+            self._form,
+            offered,
+            request.tool_choice,
+            parallel=request.parallel,
+            reasoning=reasoning,
+            starts_in_reasoning=thinking,
         )
 
     def report(self, model: str) -> ProbeReport:
@@ -102,12 +150,6 @@ class ChatModel:
             template=_described(self.with_tools),
             self_test=found.self_test,
         )
-
-    def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
-        reasoning = self.findings.reasoning
-        thinking = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
-        form = self.findings.tool_format or HERMES
-        return SplitPlan(self.markers, reasoning, form, tuple(offered), thinking, None)
 
     def _images(self, request: InferenceRequest) -> list[bytes]:
         images = collect_images(request.messages)
@@ -132,17 +174,18 @@ def _piece(vocabulary: Vocabulary, token: int | None) -> str:
 
 def _override_formats(findings: Findings, reasoning: str | None, tool_format: str | None) -> None:
     if reasoning is not None:
-        findings.reasoning = _chosen("reasoning_format", reasoning, reasoning_by_name(reasoning))
-        findings.evidence.append(f"reasoning: the profile says {reasoning!r}")
+        findings.reasoning = None if reasoning == "none" else reasoning_by_name(reasoning)
+        _require(reasoning, findings.reasoning, "reasoning_format", [form.name for form in KNOWN])
+        findings.evidence.append(f"reasoning: the profile says {reasoning}")
     if tool_format is not None:
-        findings.tool_format = _chosen("tool_format", tool_format, by_name(tool_format))
-        findings.evidence.append(f"tools: the profile says {tool_format!r}")
+        findings.tool_format = None if tool_format == "none" else by_name(tool_format)
+        _require(tool_format, findings.tool_format, "tool_format", [form.name for form in FAMILIES])
+        findings.evidence.append(f"tools: the profile says {tool_format}")
 
 
-def _chosen(key: str, name: str, found: Any) -> Any:
-    if name != "none" and found is None:
-        raise BadRequest(f"{key} {name!r} is not known; known are none, {', '.join(form.name for form in KNOWN)}")
-    return found
+def _require(name: str, found: object, key: str, known: Sequence[str]) -> None:
+    if found is None and name != "none":
+        raise BadRequest(f"{key}: {name!r} is not known; known are none, {', '.join(known)}", param=key)
 
 
 def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from cortex.engine.chat.capabilities import Capabilities, Message
+from cortex.engine.chat.capabilities import Capabilities
+from cortex.engine.chat.probe_messages import Message
 from cortex.errors import BadRequest
 from cortex.wire import inference
 

@@ -17,10 +17,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cortex.engine.chat.capabilities import assistant, call, declaration
 from cortex.engine.chat.formats import FAMILIES, Evidence, ToolFormat
 from cortex.engine.chat.formats.base import ReasoningFormat
 from cortex.engine.chat.markers import MarkerTable
+from cortex.engine.chat.probe_messages import assistant, call, declaration
 from cortex.engine.chat.readback import read_back
 from cortex.engine.chat.reasoning import find_reasoning
 from cortex.engine.chat.rendition import Rendition

@@ -9,14 +9,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cortex.engine.chat.capabilities import STRICTEST, Capabilities, Message, probe_capabilities
+from cortex.engine.chat.capabilities import STRICTEST, Capabilities, probe_capabilities
 from cortex.engine.chat.normalise import normalise
+from cortex.engine.chat.probe_messages import Message
 from cortex.engine.chat.template import ChatTemplate, TemplateRejected
 from cortex.errors import BadRequest
 from cortex.wire import inference
 from cortex.wire.inference import InferenceRequest, Tool
 
-__all__ = ["Prompter", "template_tool"]
+__all__ = ["Prompter", "template_tool", "thinks_not"]
 
 _CONTINUED = "\ue000continued\ue000"  # stands for the text to go on with; nobody sends private-use characters
 _RANK = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -54,7 +55,7 @@ class Prompter:
 
         The refusal that the client sees is the first one.
         """
-        plainer = [described(tool) for tool in tools]
+        plainer = [_described(tool) for tool in tools]
         refusal: TemplateRejected | None = None
         for takes, shown in ((self.takes, tools), (self.takes, plainer), (STRICTEST, plainer)):
             variables = self._variables(request, shown) | {"add_generation_prompt": add_generation_prompt}
@@ -74,9 +75,8 @@ class Prompter:
 
     def _thinking(self, request: InferenceRequest) -> dict[str, Any]:
         """The request's reasoning in this template's words; what the template has no word for is left out."""
-        mode, effort = request.reasoning.mode, request.reasoning.effort
-        if effort == "none" or request.reasoning.budget == 0:
-            mode = "off"
+        effort = request.reasoning.effort
+        mode = "off" if thinks_not(request) else request.reasoning.mode
         said: dict[str, Any] = {}
         if self.takes.thinking_switch and mode != "auto":
             said[self.takes.thinking_switch] = mode == "on"
@@ -109,13 +109,19 @@ class Prompter:
         return prompt + text
 
 
+def thinks_not(request: InferenceRequest) -> bool:
+    """Whether the request wants no thinking, in any of the three ways to say so."""
+    wanted = request.reasoning
+    return wanted.mode == "off" or wanted.effort == "none" or wanted.budget == 0
+
+
 def template_tool(tool: Tool) -> dict[str, Any]:
     """A tool as chat templates read it."""
     function = {"name": tool.name, "description": tool.description, "parameters": _copied(tool.parameters)}
     return {"type": "function", "function": function}
 
 
-def described(tool: Tool) -> Tool:
+def _described(tool: Tool) -> Tool:
     """`tool` with what its schema leaves unsaid: some templates read every property's type and description."""
     properties = {
         name: {"type": "string", "description": "", **schema} if isinstance(schema, dict) else schema

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cortex.engine.chat.capabilities import assistant, user
 from cortex.engine.chat.formats.base import ReasoningFormat, single_token
+from cortex.engine.chat.probe_messages import assistant, user
 from cortex.engine.chat.rendition import Rendition
 from cortex.engine.vocabulary import Vocabulary
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cortex.engine.chat.capabilities import Capabilities, Message, assistant, try_render, user
+from cortex.engine.chat.capabilities import Capabilities
+from cortex.engine.chat.probe_messages import Message, assistant, try_render, user
 from cortex.engine.chat.template import ChatTemplate
 from cortex.engine.vocabulary import Vocabulary
 
