@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
+from tests.dialects.adapters_openai import OPENAI_CHAT, OPENAI_COMPLETIONS
 from tests.dialects.adapters_responses import OPENAI_RESPONSES
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import SCRIPTS, Script
 
 __all__ = ["DIALECTS", "cases"]
 
-DIALECTS: tuple[Dialect, ...] = (ANTHROPIC_MESSAGES, OPENAI_RESPONSES)
+DIALECTS: tuple[Dialect, ...] = (OPENAI_CHAT, OPENAI_COMPLETIONS, OPENAI_RESPONSES, ANTHROPIC_MESSAGES)
 
 
 def cases(*dialects: Dialect) -> list[tuple[Dialect, Script]]:

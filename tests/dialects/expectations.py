@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cortex.dialects.custom_tools import unwrap
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
+from tests.dialects.adapters_openai import OPENAI_CHAT
 from tests.dialects.adapters_responses import OPENAI_RESPONSES
 from tests.dialects.harness import Dialect
 from tests.dialects.readers import ai_sdk, claude_code, codex, zed
@@ -17,6 +18,8 @@ __all__ = ["READERS", "Reader", "client_calls", "end_word"]
 Reader = Callable[[bytes], Said]
 
 READERS: dict[str, tuple[Dialect, Reader]] = {
+    "zed-chat": (OPENAI_CHAT, zed.read_chat),
+    "ai-sdk-chat": (OPENAI_CHAT, ai_sdk.read_chat),
     "zed-anthropic": (ANTHROPIC_MESSAGES, zed.read_anthropic),
     "ai-sdk-anthropic": (ANTHROPIC_MESSAGES, ai_sdk.read_anthropic),
     "claude-code": (ANTHROPIC_MESSAGES, claude_code.read_anthropic),
