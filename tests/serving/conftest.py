@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-import uvicorn
 
 from cortex.config import Config
 from cortex.serving.app import build_app
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.records import RequestRecord
+from cortex.serving.server import Server, server_config
 from tests.serving.fake_backend import FakeBackend
 
 
@@ -42,14 +42,11 @@ async def _serve(backend: FakeBackend | None = None, config: Config | None = Non
     app = build_app(backend, config or Config(), lifecycle, role="neuron", observers=[records.append])
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    server = uvicorn.Server(
-        uvicorn.Config(app, http="httptools", ws="none", access_log=False, log_config=None, timeout_graceful_shutdown=1)
-    )
-    task = asyncio.create_task(server._serve([sock]))
+    server = Server(server_config(app))
+    task = asyncio.create_task(server.serve([sock]))
     try:
         async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
+            await server.up.wait()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
             yield Running(f"http://127.0.0.1:{port}", port, backend, lifecycle, records, http)
     finally:

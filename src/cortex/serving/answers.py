@@ -6,7 +6,7 @@ An answer never starts a response before it must: as long as it isn't open, a fa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from litestar.types import Send
@@ -16,9 +16,10 @@ from cortex.errors import CortexError
 from cortex.serving.errors import ErrorReply
 from cortex.wire.events import Event, Finished, Progress
 
-__all__ = ["Answer", "Headers", "StreamAnswer", "WholeAnswer"]
+__all__ = ["Answer", "BeforeEnd", "Headers", "StreamAnswer", "WholeAnswer"]
 
 Headers = list[tuple[bytes, bytes]]
+BeforeEnd = Callable[[], Awaitable[None]]
 
 _STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -41,11 +42,14 @@ class StreamAnswer:
     """Frames, several events in one write. Rendering and writing happen under one lock, so that the frames leave in
     the order they were made although keep-alives come from another task."""
 
-    def __init__(self, send: Send, renderer: StreamRenderer, headers: Headers, parts: int) -> None:
+    def __init__(
+        self, send: Send, renderer: StreamRenderer, headers: Headers, parts: int, before_end: BeforeEnd
+    ) -> None:
         self._send = send
         self._renderer = renderer
         self._headers = headers
         self._unfinished = parts
+        self._before_end = before_end
         self._held = b""
         self._lock = asyncio.Lock()
         self.is_open = False
@@ -54,7 +58,7 @@ class StreamAnswer:
         async with self._lock:
             data = self._renderer.feed(part, events)
             if type(events[-1]) is Finished:
-                self._unfinished -= 1
+                await self._count_end()
             if not self.is_open:
                 if all(type(event) is Progress for event in events):
                     self._held += data
@@ -85,6 +89,11 @@ class StreamAnswer:
             else:
                 await reply.send(self._send, self._headers)
 
+    async def _count_end(self) -> None:
+        if self._unfinished == 1:
+            await self._before_end()
+        self._unfinished -= 1
+
     async def _open(self) -> None:
         self.is_open = True
         await self._send({"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *self._headers]})
@@ -98,18 +107,21 @@ class WholeAnswer:
 
     is_open = False
 
-    def __init__(self, send: Send, collector: Collector, headers: Headers, parts: int) -> None:
+    def __init__(self, send: Send, collector: Collector, headers: Headers, parts: int, before_end: BeforeEnd) -> None:
         self._send = send
         self._collector = collector
         self._headers = headers
         self._unfinished = parts
+        self._before_end = before_end
 
     async def feed(self, part: int, events: Sequence[Event]) -> None:
         self._collector.feed(part, events)
         if type(events[-1]) is Finished:
             self._unfinished -= 1
             if not self._unfinished:
-                await self._finish(self._collector.finish())
+                body = self._collector.finish()
+                await self._before_end()
+                await self._finish(body)
 
     async def beat(self) -> None:
         """Nothing can be said before the whole body is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Literal
 
 from litestar import Litestar
@@ -14,12 +15,16 @@ from litestar.types import ControllerRouterHandler
 
 import cortex
 from cortex.config import Config, parse_bytes
+from cortex.dialects import responses_body
 from cortex.serving.auth import Keyring
 from cortex.serving.backend import Backend
+from cortex.serving.endpoints import endpoints
 from cortex.serving.errors import handle_exception
 from cortex.serving.exchange import Service
 from cortex.serving.lifecycle import Lifecycle
+from cortex.serving.openapi import BodyDocuments
 from cortex.serving.records import Observer
+from cortex.serving.responses import closing_store, make_store
 from cortex.serving.routes import client_routes
 
 __all__ = ["build_app"]
@@ -43,17 +48,24 @@ def build_app(
     """
     service = Service(backend, config, lifecycle, observers)
     keys = keyring or Keyring(config.auth)
+    store = make_store(config.responses)
 
     def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if not handler.opt.get("public"):
             connection.scope["auth"] = keys.principal_of(connection.headers)
 
+    table = endpoints(config.anthropic)
+    documents = BodyDocuments([responses_body.Body, *dict.fromkeys(endpoint.body for endpoint in table)])
     return Litestar(
-        route_handlers=[*client_routes(service), *routes],
-        lifespan=list(lifespan),
+        route_handlers=[*client_routes(service, store, table, documents), *routes],
+        lifespan=[*lifespan, partial(closing_store, store)],
         guards=[authorise],
         exception_handlers={Exception: handle_exception},
         request_max_body_size=parse_bytes(config.limits.body_bytes),
-        openapi_config=OpenAPIConfig(title=f"cortex {role}", version=cortex.__version__),
+        openapi_config=OpenAPIConfig(
+            title=f"cortex {role}",
+            version=cortex.__version__,
+            components=documents.components,
+        ),
         logging_config=None,
     )

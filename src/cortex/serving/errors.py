@@ -57,8 +57,6 @@ def _headers(error: CortexError) -> dict[str, str]:
         headers["x-should-retry"] = "true" if error.retryable else "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    if error.status == 413:
-        headers["connection"] = "close"  # the rest of the body is never read
     return headers
 
 

@@ -14,7 +14,7 @@ from litestar.types import Receive, Scope, Send
 from cortex.config import Config
 from cortex.dialects.base import Call, ErrorEncoder
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
-from cortex.serving.answers import Answer, StreamAnswer, WholeAnswer
+from cortex.serving.answers import Answer, BeforeEnd, StreamAnswer, WholeAnswer
 from cortex.serving.backend import Backend
 from cortex.serving.errors import ErrorReply, as_cortex_error
 from cortex.serving.identity import RequestIdentity
@@ -54,12 +54,21 @@ class Exchange:
     """
 
     def __init__(
-        self, service: Service, call: Call, identity: RequestIdentity, dialect: str, encode_error: ErrorEncoder
+        self,
+        service: Service,
+        call: Call,
+        identity: RequestIdentity,
+        *,
+        dialect: str,
+        encode_error: ErrorEncoder,
+        before_end: BeforeEnd | None = None,
     ) -> None:
+        """`before_end` runs when the answer's last bytes are made, before they are sent."""
         self._service = service
         self._call = call
         self._identity = identity
         self._encode_error = encode_error
+        self._before_end = before_end or _nothing
         self._pacing = Pacing.begin(service.config.limits, service.clock(), call.stream, call.keepalive_s)
         self._meters = [
             RequestMeter(request.id, dialect, request.model, request.principal, service.clock)
@@ -86,8 +95,8 @@ class Exchange:
     def _answer(self, send: Send) -> Answer:
         headers, parts = self._identity.headers(), len(self._call.requests)
         if self._call.stream:
-            return StreamAnswer(send, self._call.renderer(), headers, parts)
-        return WholeAnswer(send, self._call.collector(), headers, parts)
+            return StreamAnswer(send, self._call.renderer(), headers, parts, self._before_end)
+        return WholeAnswer(send, self._call.collector(), headers, parts, self._before_end)
 
     async def _supervise(
         self, answer: Answer, relay: asyncio.Task[None], gone: asyncio.Task[None]
@@ -199,6 +208,10 @@ class Exchange:
             record = meter.finish(self._status)
             for observer in self._service.observers:
                 observer(record)
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _only_waiting(events: Sequence[Event]) -> bool:

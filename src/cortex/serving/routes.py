@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from litestar import Request, Response, get, post
@@ -14,61 +10,39 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 import cortex
-from cortex.config import AnthropicConfig
-from cortex.dialects import anthropic_messages, models, openai_chat
-from cortex.dialects.anthropic_reply import anthropic_error
-from cortex.dialects.base import Call, CallContext, ErrorEncoder
-from cortex.dialects.envelope import openai_error
+from cortex.dialects import models
+from cortex.dialects.response_store import ResponseStore
 from cortex.errors import ModelNotFound
+from cortex.serving.endpoints import Endpoint
 from cortex.serving.exchange import Exchange, Service
-from cortex.serving.identity import RequestIdentity
+from cortex.serving.intake import Intake
+from cortex.serving.openapi import BodyDocuments
+from cortex.serving.responses import response_routes
 
 __all__ = ["client_routes"]
 
-Parse = Callable[[bytes, CallContext], Call]
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A route that runs requests: `name` is the dialect's word in records and metrics."""
-
-    paths: tuple[str, ...]
-    name: str
-    parse: Parse
-    encode_error: ErrorEncoder
-
-
-def endpoints(config: AnthropicConfig) -> list[Endpoint]:
-    billing = config.normalise_billing_header
-    parse_messages = partial(anthropic_messages.parse_messages, normalise_billing=billing)
-    parse_count = partial(anthropic_messages.parse_count_tokens, normalise_billing=billing)
+def client_routes(
+    service: Service, store: ResponseStore, table: list[Endpoint], documents: BodyDocuments
+) -> list[HTTPRouteHandler]:
+    """Every route that a client of either role may call."""
+    intake = Intake(service)
     return [
-        Endpoint(("/v1/chat/completions", "/api/v0/chat/completions"), "openai_chat", openai_chat.parse, openai_error),
-        Endpoint(("/v1/messages",), "anthropic_messages", parse_messages, anthropic_error),
-        Endpoint(("/v1/messages/count_tokens",), "anthropic_count_tokens", parse_count, anthropic_error),
+        *(_inference_route(endpoint, service, intake, documents) for endpoint in table),
+        *response_routes(service, intake, store, documents),
+        *_model_routes(service),
+        *_status_routes(service),
     ]
 
 
-def client_routes(service: Service) -> list[HTTPRouteHandler]:
-    """Every route that a client of either role may call."""
-    inference = [_inference_route(endpoint, service) for endpoint in endpoints(service.config.anthropic)]
-    return [*inference, *_model_routes(service), *_status_routes(service)]
-
-
-def _inference_route(endpoint: Endpoint, service: Service) -> HTTPRouteHandler:
-    @post(list(endpoint.paths), name=endpoint.name, status_code=200)
+def _inference_route(
+    endpoint: Endpoint, service: Service, intake: Intake, documents: BodyDocuments
+) -> HTTPRouteHandler:
+    @post(list(endpoint.paths), name=endpoint.name, status_code=200, operation_class=documents.operation(endpoint.body))
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
-        service.lifecycle.refuse_when_draining()
-        identity = RequestIdentity.of(request.headers)
-        context = CallContext(
-            request_id=identity.id,
-            created=int(time.time()),
-            resolve=service.backend.resolve,
-            principal=request.auth,
-            headers=request.headers,
-        )
-        call = endpoint.parse(await request.body(), context)
-        return Exchange(service, call, identity, endpoint.name, endpoint.encode_error)
+        arrived = await intake.read(request)
+        call = await intake.parse(arrived, endpoint.parse)
+        return Exchange(service, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
 
     return infer
 

@@ -17,7 +17,7 @@ from cortex.config import split_listen
 from cortex.errors import ConfigError
 from cortex.serving.lifecycle import Lifecycle
 
-__all__ = ["run_server"]
+__all__ = ["Server", "run_server", "server_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _KEEP_ALIVE_S = 75
 _SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Leaves the signals alone, since several servers of one process share one shutdown, and tells when it is up."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -107,7 +107,7 @@ async def run_server(
     """
     shutdown = _Shutdown(lifecycle)
     sockets = [_bind(address) for address in [listen, *(address for _, address in extra)]]
-    servers = [_Server(_config(each)) for each in [app, *(each for each, _ in extra)]]
+    servers = [Server(server_config(each)) for each in [app, *(each for each, _ in extra)]]
     with shutdown.on_signals():
         serving = [asyncio.create_task(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
         drained = asyncio.create_task(shutdown.drained())
@@ -126,12 +126,13 @@ async def run_server(
             await asyncio.gather(*serving)
 
 
-async def _all_up(servers: Sequence[_Server]) -> None:
+async def _all_up(servers: Sequence[Server]) -> None:
     for server in servers:
         await server.up.wait()
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """The one way cortex runs uvicorn: its access log alone would cost more than relaying an event."""
     return uvicorn.Config(
         app,
         http="httptools",

@@ -1,0 +1,79 @@
+"""Which dialect answers on which path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from msgspec import Struct
+
+from cortex.config import AnthropicConfig
+from cortex.dialects import (
+    anthropic_body,
+    anthropic_messages,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    rerank,
+)
+from cortex.dialects.anthropic_reply import anthropic_error
+from cortex.dialects.base import Call, CallContext, ErrorEncoder
+from cortex.dialects.envelope import openai_error
+
+__all__ = ["Endpoint", "endpoints"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A route that runs requests. `name` is the dialect's word in records and metrics, `body` documents the request.
+
+    The first path is the standard one; the others are what real clients also call: Zed's edit predictions leave out
+    `/v1`, LM Studio's API lives under `/api/v0`.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    parse: Callable[[bytes, CallContext], Call]
+    body: type[Struct]
+    encode_error: ErrorEncoder = openai_error
+
+
+def endpoints(config: AnthropicConfig) -> list[Endpoint]:
+    """Every one but the Responses API, which has state."""
+    billing = config.normalise_billing_header
+    return [
+        Endpoint(
+            "openai_chat",
+            ("/v1/chat/completions", "/chat/completions", "/api/v0/chat/completions"),
+            openai_chat.parse,
+            openai_chat.ChatBody,
+        ),
+        Endpoint(
+            "openai_completions",
+            ("/v1/completions", "/completions", "/api/v0/completions"),
+            openai_completions.parse,
+            openai_completions.CompletionBody,
+        ),
+        Endpoint(
+            "openai_embeddings",
+            ("/v1/embeddings", "/embeddings", "/api/v0/embeddings"),
+            openai_embeddings.parse,
+            openai_embeddings.EmbeddingBody,
+        ),
+        Endpoint("rerank", ("/v1/rerank", "/rerank"), rerank.parse, rerank.RerankBody),
+        Endpoint(
+            "anthropic_messages",
+            ("/v1/messages",),
+            partial(anthropic_messages.parse_messages, normalise_billing=billing),
+            anthropic_body.Body,
+            anthropic_error,
+        ),
+        Endpoint(
+            "anthropic_count_tokens",
+            ("/v1/messages/count_tokens",),
+            partial(anthropic_messages.parse_count_tokens, normalise_billing=billing),
+            anthropic_body.Body,
+            anthropic_error,
+        ),
+    ]
