@@ -22,6 +22,7 @@ from cortex.errors import BadRequest, Conflict, DeadlineExceeded
 from cortex.neuron.devices import cpu_name
 from cortex.neuron.infer import InferExchange, decode_request
 from cortex.neuron.local import LocalBackend
+from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.report import model_status, running_requests
 from cortex.neuron.residency import Residency
 from cortex.serving.lifecycle import Lifecycle
@@ -52,12 +53,12 @@ class Admin:
     observers: Sequence[Observer] = ()
 
     def discovery(self) -> Discovery:
-        workers = self.residency.pool.all()
+        workers = self.residency.holdings.pool.all()
         return Discovery(
             neuron=self.name,
             version=cortex.__version__,
             hostname=socket.gethostname(),
-            devices=self.residency.devices.read(),
+            devices=self.residency.holdings.devices.read(),
             llama_cpp=next((worker.llama_cpp for worker in workers if worker.llama_cpp), ""),
             os=platform.platform(),
             cpu=cpu_name(),
@@ -67,27 +68,27 @@ class Admin:
 
     def status(self) -> NeuronStatus:
         residency = self.residency
-        ledger = residency.ledger
+        ledger = residency.holdings.ledger
         devices = [
             msgspec.structs.replace(device, reserved_bytes=ledger.held(device.id))
-            for device in residency.devices.read()
+            for device in residency.holdings.devices.read()
         ]
         return NeuronStatus(
             neuron=self.name,
             version=cortex.__version__,
             boot=self.boot,
-            revision=residency.revision,
+            revision=residency.holdings.revision,
             state="draining" if self.lifecycle.draining else "ready",
             devices=devices,
-            workers=[worker.status() for worker in residency.pool.all()],
-            models=[model_status(resident, residency) for resident in residency.residents.values()],
-            requests=running_requests(residency),
+            workers=[worker.status() for worker in residency.holdings.pool.all()],
+            models=[model_status(resident, residency.holdings) for resident in residency.holdings.residents.values()],
+            requests=running_requests(residency.holdings),
             ledger=ledger.lines(),
-            uptime_s=residency.clock() - self.started_at,
+            uptime_s=residency.holdings.clock() - self.started_at,
         )
 
     def model(self, name: str) -> ModelStatus:
-        return model_status(self.residency.get(self.backend.resolve(name)), self.residency)
+        return model_status(self.residency.holdings.get(self.backend.resolve(name)), self.residency.holdings)
 
     async def load(self, order: LoadOrder) -> LoadJob:
         order = msgspec.structs.replace(order, model=self.backend.resolve(order.model))
@@ -98,10 +99,10 @@ class Admin:
 
     def job(self, model: str) -> LoadJob:
         """The load under way, or how things stand without one."""
-        resident = self.residency.get(model)
-        status = model_status(resident, self.residency)
+        resident = self.residency.holdings.get(model)
+        status = model_status(resident, self.residency.holdings)
         if resident.loading is not None:
-            job = resident.loading.job(self.residency.clock(), status.devices)
+            job = resident.loading.job(self.residency.holdings.clock(), status.devices)
             return msgspec.structs.replace(job, status=status)
         return LoadJob(
             id="",
@@ -118,11 +119,11 @@ class Admin:
     async def unload(self, order: UnloadOrder) -> ModelStatus:
         model = self.backend.resolve(order.model)
         await self.residency.order_unload(msgspec.structs.replace(order, model=model))
-        return model_status(self.residency.get(model), self.residency)
+        return model_status(self.residency.holdings.get(model), self.residency.holdings)
 
     async def probe(self, name: str) -> ProbeReport:
         """What the worker's chat probe found; only a loaded model can tell."""
-        resident = self.residency.get(self.backend.resolve(name))
+        resident = self.residency.holdings.get(self.backend.resolve(name))
         if resident.worker is None or resident.state != "ready":
             raise Conflict(f"{resident.entry.id} is not loaded; POST /models/load first")
         report = resident.expect_probe()
@@ -136,7 +137,7 @@ class Admin:
     async def events(self, name: str) -> AsyncGenerator[bytes, None]:
         """LoadJobs as SSE until the load under way ends; the present state alone when there is none."""
         model = self.backend.resolve(name)
-        loading = self.residency.get(model).loading
+        loading = self.residency.holdings.get(model).loading
         yield _event(self.job(model))
         if loading is None:
             return
@@ -149,12 +150,17 @@ class Admin:
                 changes = loading.changes()
                 yield b": waiting\n\n"
                 continue
-            yield _event(loading.job(self.residency.clock(), self.job(model).devices))
+            yield _event(loading.job(self.residency.holdings.clock(), self.job(model).devices))
 
 
-def admin_routes(admin: Admin) -> list[HTTPRouteHandler]:
+def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]:
     """Everything a gateway or an operator may ask of a neuron."""
-    return [*_reading(admin), *_orders(admin)]
+
+    @get("/metrics", sync_to_thread=False)
+    def scrape() -> Response[bytes]:
+        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+    return [scrape, *_reading(admin), *_orders(admin)]
 
 
 def _reading(admin: Admin) -> list[HTTPRouteHandler]:

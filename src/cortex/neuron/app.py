@@ -14,22 +14,21 @@ from pathlib import Path
 import uvloop
 from huggingface_hub.constants import HF_HUB_CACHE
 from litestar import Litestar
-from prometheus_client import CollectorRegistry
 
 from cortex.config import Config, check_exposure
 from cortex.errors import CortexError
 from cortex.neuron.admin import Admin, admin_routes
 from cortex.neuron.catalog import Catalog, HeaderCache, scan
 from cortex.neuron.devices import find_devices
+from cortex.neuron.holdings import Holdings
 from cortex.neuron.local import LocalBackend
+from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.residency import Residency
-from cortex.neuron.streams import Streams
 from cortex.neuron.watchdog import Watchdog
 from cortex.neuron.workers import WorkerPool
 from cortex.profiles import Profiles
 from cortex.serving.app import build_app
 from cortex.serving.lifecycle import Lifecycle
-from cortex.serving.metrics import RequestMetrics
 from cortex.serving.request_log import log_request
 from cortex.serving.server import run_server
 from cortex.wire.status import LoadOrder
@@ -57,17 +56,15 @@ class Neuron:
         self.profiles = profiles
         self.name = config.neuron.name or socket.gethostname()
         self.lifecycle = Lifecycle(config.limits.drain_s)
-        self.registry = CollectorRegistry()
         self.headers = HeaderCache()
         extra_bytes = config.faults.extra_used_bytes if config.faults else 0
         self.devices = find_devices(config.neuron, self._rss_of, extra_bytes)
-        self.residency = Residency(config, self.devices, Streams(), clock)
-        self.residency.pool = WorkerPool(
-            self.devices.devices, self.residency, config.neuron.kill_grace_s, config.neuron.threads, clock=clock
-        )
+        self.holdings = Holdings(config, self.devices, clock)
+        pool = WorkerPool(self.devices.devices, config.neuron.kill_grace_s, config.neuron.threads, clock=clock)
+        self.residency = Residency(self.holdings, pool)
         self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)
-        metrics = RequestMetrics(self.registry, lambda model: model in self.residency.residents)
-        observers = [metrics.observe, log_request]
+        self.metrics = NeuronMetrics(self.holdings)
+        observers = [self.metrics.requests.observe, log_request]
         self.admin = Admin(
             self.name, uuid.uuid4().hex, clock(), self.residency, self.backend, self.lifecycle, observers
         )
@@ -76,13 +73,13 @@ class Neuron:
             config,
             self.lifecycle,
             role="neuron",
-            routes=admin_routes(self.admin),
+            routes=admin_routes(self.admin, self.metrics),
             lifespan=[self.running()],
             observers=observers,
         )
 
     def _rss_of(self, device: str) -> int:
-        return self.residency.pool.rss_of(device)
+        return self.holdings.pool.rss_of(device)
 
     async def serve(self) -> None:
         await run_server(self.app, self.config.neuron.listen, self.lifecycle, role="neuron")

@@ -45,7 +45,9 @@ class LocalBackend:
             yield [failed(error)]
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
-        statuses = [model_status(resident, self._residency) for resident in self._residency.residents.values()]
+        statuses = [
+            model_status(resident, self._residency.holdings) for resident in self._residency.holdings.residents.values()
+        ]
         return [(status, [self._name] if status.state == "ready" else []) for status in statuses]
 
     def resolve(self, name: str) -> str:
@@ -53,12 +55,12 @@ class LocalBackend:
             if self._default is None:
                 raise BadRequest("no model was named and this server has no default model", param="model")
             name = self._default
-        if name in self._residency.residents:
+        if name in self._residency.holdings.residents:
             return name
-        for model, resident in self._residency.residents.items():
+        for model, resident in self._residency.holdings.residents.items():
             if name in resident.entry.aliases:
                 return model
-        return self._residency.get(name).entry.id  # raises ModelNotFound with the ids there are
+        return self._residency.holdings.get(name).entry.id  # raises ModelNotFound with the ids there are
 
     def ready(self) -> bool:
         return not self.draining
@@ -91,7 +93,7 @@ class _Run:
 
     async def _attempt(self) -> AsyncGenerator[Sequence[Event] | LostWorker, None]:
         """Counted as waiting until it is counted as running: the model isn't evicted in between."""
-        resident = self.residency.get(self.request.model)
+        resident = self.residency.holdings.get(self.request.model)
         if resident.waiting + resident.running >= _MAX_REQUESTS:
             raise Overloaded(f"{self.request.model} has {_MAX_REQUESTS} requests already", retry_after=5)
         resident.waiting += 1
@@ -114,7 +116,7 @@ class _Run:
         try:
             async with asyncio.timeout_at(self._deadline()):
                 async for _ in loading.changes():
-                    eta_s = loading.eta_s(self.residency.clock())
+                    eta_s = loading.eta_s(self.residency.holdings.clock())
                     yield [Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)]
         except TimeoutError:
             raise DeadlineExceeded(f"{self.request.model} was not loaded within the request's deadline") from None
@@ -124,7 +126,7 @@ class _Run:
 
     async def _served(self, worker: Worker) -> AsyncGenerator[Sequence[Event] | LostWorker, None]:
         stream = Stream(self.request, worker, self.arrived_at)
-        self.residency.streams.open(stream)
+        self.residency.holdings.streams.open(stream)
         over = well = False
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
@@ -136,7 +138,7 @@ class _Run:
         except WorkerDied as error:
             yield LostWorker(error.message)
         finally:
-            self.residency.streams.close(self.request.id)
+            self.residency.holdings.streams.close(self.request.id)
             if not over:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Decision", "Evict", "Need", "Occupant", "Place", "Refuse", "Room", "Wait", "decide", "expired"]
+__all__ = ["Decision", "Evict", "Need", "Occupant", "Place", "Refuse", "Room", "Scene", "Wait", "decide", "expired"]
 
 _SETTLED_S = 1.0
 """A model idle this long may go before its minimum residency ends: nobody is in the middle of using it."""
@@ -47,6 +47,16 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Scene:
+    """How things stand at `now` (monotonic seconds); `residency_s` is how long a model may stay at least."""
+
+    rooms: Sequence[Room]
+    occupants: Sequence[Occupant]
+    now: float
+    residency_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     bytes_by_device: Mapping[str, int]
 
@@ -74,16 +84,14 @@ class Refuse:
 Decision = Place | Evict | Wait | Refuse
 
 
-def decide(
-    need: Need, rooms: Sequence[Room], occupants: Sequence[Occupant], now: float, residency_s: float
-) -> Decision:
+def decide(need: Need, scene: Scene) -> Decision:
     """1. A set of healthy devices has room: place it there.
     2. A set has room once models that are leaving anyway are gone: wait for them.
     3. A set has room without idle, unpinned models: evict the least recently used of them.
     4. A set has room without unpinned models, some still busy or too freshly loaded: wait.
     5. Refuse, saying for the best set which device lacks how much and who holds it.
     """
-    by_name = {room.device: room for room in rooms}
+    by_name, occupants = {room.device: room for room in scene.rooms}, scene.occupants
     sets = [wanted for wanted in need.sets if all(by_name[name].healthy for name in wanted)]
     for wanted in sets:  # 1
         if _fits(wanted, by_name, occupants):
@@ -92,12 +100,12 @@ def decide(
     if any(_fits(wanted, by_name, staying) for wanted in sets):  # 2
         return Wait([occupant.model for occupant in occupants if occupant.leaving])
     if need.evict:
-        idle = [occupant for occupant in staying if _evictable(occupant, now, residency_s)]
+        idle = [occupant for occupant in staying if _evictable(occupant, scene)]
         plans = [plan for wanted in sets if (plan := _victims(wanted, by_name, staying, idle))]
         if plans:  # 3
             return Evict(min(plans, key=lambda plan: max(_last_used(plan, staying))))
         if any(_fits(wanted, by_name, [o for o in staying if o.pinned]) for wanted in sets):  # 4
-            return _wait(staying, now, residency_s)
+            return _wait(staying, scene)
     return Refuse(_explain(need, by_name, staying))  # 5
 
 
@@ -110,16 +118,20 @@ def expired(occupants: Sequence[tuple[Occupant, float]], now: float) -> list[str
     ]
 
 
-def _evictable(occupant: Occupant, now: float, residency_s: float) -> bool:
+def _evictable(occupant: Occupant, scene: Scene) -> bool:
     if occupant.pinned or occupant.busy:
         return False
-    return now - occupant.loaded_at >= residency_s or now - occupant.last_used_at >= _SETTLED_S
+    return _free_at(occupant, scene) <= scene.now
 
 
-def _wait(staying: Sequence[Occupant], now: float, residency_s: float) -> Wait:
+def _free_at(occupant: Occupant, scene: Scene) -> float:
+    return min(occupant.loaded_at + scene.residency_s, occupant.last_used_at + _SETTLED_S)
+
+
+def _wait(staying: Sequence[Occupant], scene: Scene) -> Wait:
     movable = [occupant for occupant in staying if not occupant.pinned]
-    fresh = [min(o.loaded_at + residency_s, o.last_used_at + _SETTLED_S) for o in movable if not o.busy]
-    return Wait([occupant.model for occupant in movable], min((at for at in fresh if at > now), default=None))
+    times = [_free_at(occupant, scene) for occupant in movable if not occupant.busy]
+    return Wait([occupant.model for occupant in movable], min((at for at in times if at > scene.now), default=None))
 
 
 def _free(room: Room, occupants: Sequence[Occupant]) -> int:

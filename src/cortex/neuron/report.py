@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from cortex.neuron.holdings import Holdings
 from cortex.neuron.plan import card_of
-from cortex.neuron.residency import Residency
 from cortex.neuron.resident import Resident
 from cortex.wire.status import Capabilities, ModelStatus, RunningRequest
 from cortex.wire.worker import EngineModelStats, Loaded
@@ -13,8 +13,8 @@ from cortex.wire.worker import EngineModelStats, Loaded
 __all__ = ["model_status", "running_requests"]
 
 
-def model_status(resident: Resident, residency: Residency) -> ModelStatus:
-    now, loaded, loading = residency.clock(), resident.loaded, resident.loading
+def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
+    now, loaded, loading = holdings.clock(), resident.loaded, resident.loading
     card = card_of(resident.entry, loaded.context if loaded else None)
     status = ModelStatus(
         card=structs.replace(card, capabilities=_found(card.capabilities, loaded)) if loaded else card,
@@ -74,11 +74,11 @@ def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:
     )
 
 
-def running_requests(residency: Residency) -> list[RunningRequest]:
+def running_requests(holdings: Holdings) -> list[RunningRequest]:
     found: list[RunningRequest] = []
-    for model, resident in residency.residents.items():
+    for model, resident in holdings.residents.items():
         for item in resident.stats.requests_running if resident.stats else []:
-            stream = residency.streams.get(item.id)
+            stream = holdings.streams.get(item.id)
             if stream is None:
                 continue  # cancelled since the heartbeat
             found.append(
@@ -90,7 +90,7 @@ def running_requests(residency: Residency) -> list[RunningRequest]:
                     prompt_tokens=item.prompt_tokens,
                     cached_tokens=item.cached_tokens,
                     completion_tokens=item.completion_tokens,
-                    age_s=residency.clock() - stream.started_at,
+                    age_s=holdings.clock() - stream.started_at,
                 )
             )
     return found

@@ -37,20 +37,22 @@ class Watchdog:
 
     def tick(self) -> None:
         residency = self._residency
-        loading = {r.worker: r for r in residency.residents.values() if r.state == "loading" and r.worker is not None}
-        for worker in residency.pool.all():
+        loading = {
+            r.worker: r for r in residency.holdings.residents.values() if r.state == "loading" and r.worker is not None
+        }
+        for worker in residency.holdings.pool.all():
             self._check(worker, loading.get(worker))
-        for resident in list(residency.residents.values()):
+        for resident in list(residency.holdings.residents.values()):
             if resident.state == "ready":
                 self._check_canary(resident)
         self._expire()
 
     def _check(self, worker: Worker, loading: Resident | None) -> None:
-        neuron = self._residency.config.neuron
+        neuron = self._residency.holdings.config.neuron
         silent_s = worker.silent_s()
         if loading is not None and loading.loading is not None:
             # Reading weights keeps a worker's loop busy: while it loads, progress is its heartbeat.
-            stalled_s = self._residency.clock() - loading.loading.moved_at
+            stalled_s = self._residency.holdings.clock() - loading.loading.moved_at
             if worker.state == "ready" and stalled_s > neuron.load_stall_s:
                 worker.kill(f"made no progress loading {loading.entry.id} for {stalled_s:.0f} s")
         elif silent_s is not None and silent_s > neuron.heartbeat_s:
@@ -61,7 +63,7 @@ class Watchdog:
     def _check_canary(self, resident: Resident) -> None:
         """A model that has been idle or silent for `canary_s` decodes one token, or isn't servable any more; when the
         answer is missing twice as long as a heartbeat may be, its worker can't step and goes."""
-        worker, config, now = resident.worker, self._residency.config.neuron, self._residency.clock()
+        worker, config, now = resident.worker, self._residency.holdings.config.neuron, self._residency.holdings.clock()
         assert worker is not None
         if resident.canary_sent_at is not None:
             late_s = now - resident.canary_sent_at
@@ -81,11 +83,11 @@ class Watchdog:
 
     def _expire(self) -> None:
         residency = self._residency
-        default_s = residency.config.eviction.idle_ttl_s
-        lives = [(occupant, self._ttl_s(occupant.model, default_s)) for occupant in residency.occupants()]
-        for model in expired(lives, residency.clock()):
-            residency.evict(model, "idle")
+        default_s = residency.holdings.config.eviction.idle_ttl_s
+        lives = [(occupant, self._ttl_s(occupant.model, default_s)) for occupant in residency.holdings.occupants()]
+        for model in expired(lives, residency.holdings.clock()):
+            residency.expire(model)
 
     def _ttl_s(self, model: str, default_s: float) -> float:
-        own = self._residency.residents[model].entry.profile.idle_ttl_s
+        own = self._residency.holdings.residents[model].entry.profile.idle_ttl_s
         return default_s if own is None else own

@@ -37,11 +37,11 @@ class WorkerPool:
     """
 
     devices: Sequence[Device]
-    owner: WorkerOwner
     kill_grace_s: float
     threads: int | None
     command: CommandFor = shipped_worker
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+    owner: WorkerOwner = field(init=False)  # set by the residency, before the first worker is made
     _workers: dict[tuple[str, ...], Worker] = field(default_factory=dict)
 
     def all(self) -> list[Worker]:

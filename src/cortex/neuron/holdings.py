@@ -1,0 +1,115 @@
+"""What a neuron holds: every model's resident, the ledger, the workers. State and reading it; no decisions.
+
+Written by `residency` and its two hands, `load_queue` (who gets room next) and `moves` (loading and unloading), all on
+the event loop; everyone else reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cortex.config import Config
+from cortex.errors import ModelNotFound
+from cortex.neuron.devices import DeviceSource
+from cortex.neuron.ledger import Ledger
+from cortex.neuron.placement import Occupant, Room, Scene
+from cortex.neuron.resident import Resident
+from cortex.neuron.streams import Streams
+from cortex.neuron.supervisor import Worker
+from cortex.neuron.workers import WorkerPool
+from cortex.wire.status import ModelState
+
+__all__ = ["Evicted", "Holdings", "LoadEnded"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEnded:
+    """A load that had begun is over, `seconds` after it began; `code` names the error, "" is success."""
+
+    model: str
+    seconds: float
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A model had to go: for another's `room`, or because it was `idle`."""
+
+    model: str
+    reason: Literal["room", "idle"]
+
+
+@dataclass
+class Holdings:
+    """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `tell` hears of moves."""
+
+    config: Config
+    devices: DeviceSource
+    clock: Callable[[], float]
+    ledger: Ledger = field(default_factory=Ledger)
+    streams: Streams = field(default_factory=Streams)
+    residents: dict[str, Resident] = field(default_factory=dict)
+    revision: int = 0
+    closed: bool = False
+    pool: WorkerPool = field(init=False)  # set by Residency, to which its workers report
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tell: Callable[[LoadEnded | Evicted], None] = lambda _: None
+
+    def get(self, model: str) -> Resident:
+        """Raises ModelNotFound with the ids that exist."""
+        if model not in self.residents:
+            known = ", ".join(sorted(self.residents)) or "none"
+            raise ModelNotFound(f"no model {model!r} here; the models are: {known}", param="model")
+        return self.residents[model]
+
+    def become(self, resident: Resident, state: ModelState) -> None:
+        resident.state = state
+        self.revision += 1
+
+    def release(self, resident: Resident) -> None:
+        """The model's memory is free again."""
+        self.ledger.release(resident.entry.id)
+        resident.vacate()
+
+    def models_in(self, worker: Worker) -> list[Resident]:
+        return [resident for resident in self.residents.values() if resident.worker is worker]
+
+    def occupants(self) -> list[Occupant]:
+        return [self._occupant(resident) for resident in self.residents.values() if resident.bytes_by_device]
+
+    def scene(self) -> Scene:
+        """What a decision about room is made on, as of now."""
+        return Scene(self.rooms(), self.occupants(), self.clock(), self.config.eviction.min_residency_s)
+
+    def rooms(self) -> list[Room]:
+        statuses = self.devices.read()
+        foreign = {status.id: self.devices.foreign_bytes(status.id, self.ledger.held(status.id)) for status in statuses}
+        return [Room(status.id, status.budget_bytes, foreign[status.id], status.healthy) for status in statuses]
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` beside everything else; an exception in it is a bug and is logged."""
+        task = asyncio.create_task(work, name=name)
+        self.tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _occupant(self, resident: Resident) -> Occupant:
+        return Occupant(
+            model=resident.entry.id,
+            bytes_by_device=resident.bytes_by_device,
+            busy=resident.busy or resident.state == "loading",
+            leaving=resident.state == "unloading",
+            pinned=resident.is_pinned,
+            last_used_at=resident.last_used_at,
+            loaded_at=resident.loaded_at,
+        )
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a task failed", exc_info=error, extra={"task": task.get_name()})

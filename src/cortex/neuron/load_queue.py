@@ -1,0 +1,130 @@
+"""Loads waiting for room, oldest first. What to do is `placement`'s decision; here it is asked for and carried out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from cortex.errors import CortexError, Draining, ModelLoadFailed, NoRoom
+from cortex.neuron.holdings import Holdings
+from cortex.neuron.moves import Moves
+from cortex.neuron.placement import Decision, Evict, Need, Place, Refuse, Scene, Wait, decide
+from cortex.neuron.plan import contexts, device_sets
+from cortex.neuron.resident import Loading, Resident
+
+__all__ = ["LoadQueue"]
+
+
+class LoadQueue:
+    """`pump` is asked again after every change; it never blocks and decides on what is true in this step."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._moves = Moves(holdings, self.pump)
+        self._waiting: list[Loading] = []
+        self._retry: asyncio.TimerHandle | None = None
+
+    @property
+    def moves(self) -> Moves:
+        return self._moves
+
+    def ask(self, loading: Loading) -> Loading:
+        """Queue a load of a model that has none under way. Raises Draining."""
+        if self._holdings.closed:
+            raise Draining("this neuron is shutting down")
+        self._holdings.residents[loading.model].loading = loading
+        self._waiting.append(loading)
+        self.pump()
+        return loading
+
+    def abandon(self, loading: Loading, error: CortexError) -> None:
+        """End a load that still waits; one under way ends with its worker's answer."""
+        if loading in self._waiting:
+            self._leave(loading)
+            self._holdings.residents[loading.model].loading = None
+            loading.fail(error)
+
+    def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        for loading in list(self._waiting):
+            self.abandon(loading, Draining("this neuron is shutting down"))
+
+    def pump(self) -> None:
+        """Give every waiting load its next step; nobody younger takes the room that a starved one waits for."""
+        now = self._holdings.clock()
+        for loading in list(self._waiting):
+            if loading not in self._waiting:
+                continue  # an earlier step's failure ended it
+            resident = self._holdings.residents[loading.model]
+            if resident.state == "ready" and not resident.closing:
+                self._leave(loading)
+                resident.loading = None
+                loading.succeed()
+            elif resident.state not in ("unloading", "ready"):
+                self._step(loading, resident, now)
+            if loading in self._waiting and self._starved(loading, now):
+                break
+
+    def _step(self, loading: Loading, resident: Resident, now: float) -> None:
+        try:
+            context, decision = self._choose(loading, resident)
+        except CortexError as error:
+            self.abandon(loading, error)
+            return
+        match decision:
+            case Place(bytes_by_device):
+                self._leave(loading)
+                self._moves.start_load(loading, bytes_by_device, context)
+            case Evict(models):
+                for model in models:
+                    self._moves.evict(model, "room", wanted_by=loading.model)
+            case Wait(models, until_s):
+                self._wait(loading, models, until_s, now)
+            case Refuse(reason):
+                self.abandon(loading, NoRoom(reason))
+
+    def _choose(self, loading: Loading, resident: Resident) -> tuple[int, Decision]:
+        """The largest context that fits as things are; failing that, the decision for the largest."""
+        if resident.entry.header is None:
+            raise ModelLoadFailed(resident.entry.problem or f"{loading.model} has not been downloaded")
+        first: tuple[int, Decision] | None = None
+        scene = self._holdings.scene()
+        for context in contexts(resident.entry):
+            decision = self._decide(loading, resident, context, scene)
+            if isinstance(decision, Place):
+                return context, decision
+            if first is None or isinstance(first[1], Refuse):
+                first = context, decision
+        assert first is not None
+        return first
+
+    def _decide(self, loading: Loading, resident: Resident, context: int, scene: Scene) -> Decision:
+        held = self._holdings.ledger.held
+        budgets = {room.device: room.budget_bytes for room in scene.rooms}
+        free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
+        sets = device_sets(resident.entry, context, budgets, free, loading.devices)
+        return decide(Need(loading.model, sets, loading.evict), scene)
+
+    def _wait(self, loading: Loading, models: Sequence[str], until_s: float | None, now: float) -> None:
+        loading.advance("waiting for room", 0.0, now)
+        if self._starved(loading, now):
+            for model in models:
+                self._holdings.residents[model].closing = True
+        if until_s is not None:
+            self._pump_at(until_s)
+
+    def _pump_at(self, when: float) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        delay_s = when - self._holdings.clock()
+        self._retry = asyncio.get_running_loop().call_later(delay_s, self.pump)
+
+    def _starved(self, loading: Loading, now: float) -> bool:
+        return now - loading.asked_at > self._holdings.config.eviction.starvation_s
+
+    def _leave(self, loading: Loading) -> None:
+        self._waiting.remove(loading)
+        if not self._waiting:
+            for resident in self._holdings.residents.values():
+                resident.closing = False

@@ -1,0 +1,158 @@
+"""Bringing a model into a worker and out of it again, once it is decided that it may go there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Literal
+
+from cortex.errors import CortexError, ModelLoadFailed, WorkerDied
+from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
+from cortex.neuron.plan import spec_of
+from cortex.neuron.resident import Loading, Resident
+from cortex.neuron.supervisor import Worker
+from cortex.neuron.workers import ggml_names
+from cortex.wire.worker import Canary, Load, Loaded, Unload
+
+__all__ = ["MAX_DEATHS", "Moves"]
+
+logger = logging.getLogger(__name__)
+
+MAX_DEATHS = 3
+"""Deaths of workers in a row that a model may be blamed for before it is given up."""
+_UNLOAD_S = 30.0
+_REMEMBER_S = 5.0
+"""A failed load is answered from memory for this long, doubling with each failure in a row, up to a minute."""
+
+
+class Moves:
+    """`on_change` is called after everything that may have made room or ended a wait."""
+
+    def __init__(self, holdings: Holdings, on_change: Callable[[], None]) -> None:
+        self._holdings = holdings
+        self._on_change = on_change
+
+    # ---- in
+
+    def start_load(self, loading: Loading, bytes_by_device: Mapping[str, int], context: int) -> None:
+        """Reserve the bytes and begin. Call in the same step as the decision that there is room."""
+        holdings, now = self._holdings, self._holdings.clock()
+        resident = holdings.residents[loading.model]
+        resident.bytes_by_device = dict(bytes_by_device)
+        resident.worker = holdings.pool.on(list(bytes_by_device))
+        resident.error = None
+        holdings.ledger.reserve(loading.model, bytes_by_device)
+        holdings.become(resident, "loading")
+        loading.started_at = now
+        loading.advance("starting worker", 0.0, now)
+        holdings.spawn(self._load(loading, resident.worker, context), f"load-{loading.model}")
+
+    async def _load(self, loading: Loading, worker: Worker, context: int) -> None:
+        holdings = self._holdings
+        try:
+            await worker.ensure_ready()
+            if loading.done:
+                return
+            loading.advance("loading", 0.0, holdings.clock())
+            entry = holdings.residents[loading.model].entry
+            worker.send(Load(spec_of(entry, context, ggml_names(worker.devices), holdings.config)))
+        except WorkerDied as error:
+            if not loading.done:  # else its death has been dealt with
+                self.load_failed(loading, ModelLoadFailed(f"{loading.model}: {error.message}"), worker)
+
+    def loaded(self, resident: Resident, notice: Loaded, worker: Worker) -> None:
+        """The worker has it: ready for requests, with a first canary on its way."""
+        now = self._holdings.clock()
+        resident.loaded, resident.load_seconds = notice, notice.seconds
+        resident.loaded_at = resident.last_used_at = now
+        resident.failures = 0
+        resident.canary_sent_at, resident.canaries_seen, resident.steps_seen = now, 0, 0
+        worker.load_cycles += 1
+        loading, resident.loading = resident.loading, None
+        self._holdings.become(resident, "ready")
+        extra = {"model": notice.model, "worker": worker.id, "seconds": notice.seconds, "note": notice.note}
+        logger.info("model loaded", extra=extra)
+        with suppress(WorkerDied):  # its death is on its way to us
+            worker.send(Canary(notice.model))
+        if loading is not None:
+            self._tell_end(loading)
+            loading.succeed()
+        self._on_change()
+
+    def load_failed(self, loading: Loading, error: CortexError, worker: Worker) -> None:
+        """The worker lives and says why; the model is answered from memory for a while."""
+        resident = self._holdings.residents[loading.model]
+        resident.failures += 1
+        pause_s = min(_REMEMBER_S * 2 ** (resident.failures - 1), 60.0)
+        self.fail(resident, error, self._holdings.clock() + pause_s)
+        logger.warning("load failed", extra={"model": loading.model, "reason": error.message})
+        self._retire_if_empty(worker)
+        self._on_change()
+
+    def fail(self, resident: Resident, error: CortexError, until: float | None) -> None:
+        """Remember `error` until then (None = until an explicit load) and end the load under way with it."""
+        self._holdings.release(resident)
+        self._holdings.become(resident, "failed")
+        resident.error, resident.failed_until = error, until
+        loading, resident.loading = resident.loading, None
+        if loading is not None:
+            self._tell_end(loading, error.code)
+            loading.fail(error)
+
+    def _tell_end(self, loading: Loading, code: str = "") -> None:
+        began_at = loading.asked_at if loading.started_at is None else loading.started_at
+        self._holdings.tell(LoadEnded(loading.model, self._holdings.clock() - began_at, code))
+
+    # ---- out
+
+    def evict(self, model: str, reason: Literal["room", "idle"], wanted_by: str = "") -> None:
+        """Unload an idle model that a policy has chosen."""
+        logger.info("evicting", extra={"model": model, "reason": reason, "wanted_by": wanted_by})
+        self._holdings.tell(Evicted(model, reason))
+        self.start_unload(self._holdings.residents[model], force=False)
+
+    def start_unload(self, resident: Resident, *, force: bool) -> None:
+        """Begin taking a ready model out of memory, after its running requests unless forced."""
+        if resident.state != "ready":
+            return
+        self._holdings.become(resident, "unloading")
+        resident.gone = asyncio.Event()
+        self._holdings.spawn(self._unload(resident, force), f"unload-{resident.entry.id}")
+
+    async def _unload(self, resident: Resident, force: bool) -> None:
+        worker, gone = resident.worker, resident.gone
+        assert worker is not None
+        try:
+            async with asyncio.timeout(0 if force else self._holdings.config.limits.drain_s):
+                while resident.running:
+                    await resident.idle.wait()
+        except TimeoutError:
+            logger.warning("unloading a busy model", extra={"model": resident.entry.id, "running": resident.running})
+        try:
+            worker.send(Unload(resident.entry.id))
+            async with asyncio.timeout(_UNLOAD_S):
+                await gone.wait()
+        except WorkerDied:
+            return  # its death releases the model
+        except TimeoutError:
+            worker.kill(f"did not unload {resident.entry.id} within {_UNLOAD_S:.0f} s")
+
+    def unloaded(self, resident: Resident, worker: Worker) -> None:
+        """The worker has let go of it."""
+        self._holdings.release(resident)
+        self._holdings.become(resident, "unloaded")
+        logger.info("model unloaded", extra={"model": resident.entry.id, "worker": worker.id})
+        self._retire_if_empty(worker)
+        self._on_change()
+
+    def _retire_if_empty(self, worker: Worker) -> None:
+        if not self._holdings.models_in(worker) and worker.state == "ready":
+            self._holdings.spawn(self._retire(worker), f"retire-{worker.id}")
+
+    async def _retire(self, worker: Worker) -> None:
+        """An empty worker exits: its device context holds hundreds of MB. Not at once, a swap may follow."""
+        await asyncio.sleep(self._holdings.config.neuron.empty_worker_s)
+        if not self._holdings.models_in(worker):
+            await worker.stop()

@@ -1,0 +1,96 @@
+"""A whole neuron in this process over fake workers, which are real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cortex.config import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
+from cortex.neuron.app import Neuron
+from cortex.profiles import Profile, Profiles
+from cortex.wire.events import Event
+from cortex.wire.inference import InferenceRequest
+from tests.neuron.gguf_files import write_gguf
+
+FAKE = Path(__file__).with_name("fake_worker.py")
+
+
+def fake_command(_name: str, _threads: int | None) -> Callable[[int], list[str]]:
+    return lambda fd: [sys.executable, str(FAKE), str(fd)]
+
+
+async def until(fact: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait for a fact, not for a time."""
+    async with asyncio.timeout(within_s):
+        while not fact():
+            await asyncio.sleep(0.005)
+
+
+class Bench:
+    """A started neuron and short words for what tests do with it."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        self.neuron = neuron
+        self.residency = neuron.residency
+        self.holdings = neuron.holdings
+        self.admin = neuron.admin
+        self._count = 0
+
+    def request(self, model: str, prompt: str = "hi", **fields: object) -> InferenceRequest:
+        self._count += 1
+        return msgspec.convert({"type": "generate", "id": f"r{self._count}", "model": model, "prompt": prompt, **fields}, InferenceRequest)
+
+    async def ask(self, model: str, prompt: str = "hi", **fields: object) -> list[Event]:
+        async with asyncio.timeout(20):
+            batches = [batch async for batch in self.neuron.backend.infer(self.request(model, prompt, **fields))]
+        return [event for batch in batches for event in batch]
+
+    def state(self, model: str) -> str:
+        return self.holdings.residents[model].state
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., object]:
+    """`async with bench("a", "b", devices=2, …) as neuron:` with a small GGUF file per model id."""
+
+    @asynccontextmanager
+    async def start(
+        *models: str,
+        devices: int = 1,
+        memory: int | str = "1GiB",
+        profiles: Sequence[Profile] = (),
+        eviction: EvictionConfig | None = None,
+        faults: FaultsConfig | None = None,
+        drain_s: float = 5.0,
+        **neuron: object,
+    ) -> AsyncIterator[Bench]:
+        directory = tmp_path / "models"
+        for model in models:
+            write_gguf(directory / f"{model}.gguf")
+        settings = {
+            "cpu_devices": devices,
+            "cpu_memory": memory,
+            "model_dirs": [str(directory)],
+            "huggingface_cache": False,
+            "state_dir": str(tmp_path / "state"),
+            "kill_grace_s": 0.5,
+            "empty_worker_s": 0.05,
+        }
+        config = Config(
+            neuron=NeuronConfig(**{**settings, **neuron}),  # type: ignore[arg-type]
+            eviction=eviction or EvictionConfig(min_residency_s=0.0),
+            limits=LimitsConfig(drain_s=drain_s),
+            faults=faults,
+        )
+        daemon = Neuron(config, Profiles(models=list(profiles)))
+        daemon.holdings.pool.command = fake_command
+        async with daemon.running():
+            yield Bench(daemon)
+
+    return start

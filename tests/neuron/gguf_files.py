@@ -1,0 +1,50 @@
+"""Small GGUF files for tests: real headers, next to no data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+
+__all__ = ["write_gguf"]
+
+
+def write_gguf(
+    path: Path,
+    *,
+    architecture: str = "llama",
+    layers: int = 2,
+    width: int = 32,
+    vocabulary: int = 64,
+    context: int = 256,
+    template: str | None = "{{ messages }}",
+    extra: dict[str, int] | None = None,
+) -> Path:
+    """A file that reads as a model of `layers` attention layers with one key-value head of 16."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, architecture)
+    writer.add_block_count(layers)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(1)
+    writer.add_file_type(0)
+    for key, value in (extra or {}).items():
+        writer.add_uint32(f"{architecture}.{key}", value)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"t{index}" for index in range(vocabulary)])
+    if template is not None:
+        writer.add_chat_template(template)
+    writer.add_tensor("token_embd.weight", np.zeros((vocabulary, width), np.float32))
+    writer.add_tensor("output.weight", np.zeros((vocabulary, width), np.float32))
+    for layer in range(layers):
+        writer.add_tensor(f"blk.{layer}.attn_k.weight", np.zeros((16, width), np.float32))
+        writer.add_tensor(f"blk.{layer}.attn_v.weight", np.zeros((16, width), np.float32))
+        writer.add_tensor(f"blk.{layer}.ffn_up.weight", np.zeros((2 * width, width), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -1,0 +1,236 @@
+"""Loading, unloading and what goes wrong with it, over fake workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cortex.config import EvictionConfig
+from cortex.errors import Conflict, ModelLoadFailed, NoRoom
+from cortex.profiles import Profile
+from cortex.wire.events import Failed, Finished
+from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.neuron.conftest import until
+
+
+async def test_a_load_order_answers_with_the_configuration_really_used(bench) -> None:
+    async with bench("m") as neuron:
+        job = await neuron.admin.load(LoadOrder("m"))
+        assert job.state == "ready"
+        assert job.status.context == 64  # what the worker said, not what was asked for
+
+
+async def test_loading_what_is_loaded_is_no_load(bench) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        await neuron.admin.load(LoadOrder("m"))
+        assert neuron.holdings.pool.all()[0].load_cycles == 1
+
+
+async def test_an_order_that_does_not_wait_answers_with_the_job(bench) -> None:
+    async with bench("slow-m") as neuron:
+        job = await neuron.admin.load(LoadOrder("slow-m", wait=False))
+        assert job.state == "loading"
+        assert job.id
+
+
+async def test_progress_is_told_as_events_up_to_the_end(bench) -> None:
+    async with bench("slow-m") as neuron:
+        await neuron.admin.load(LoadOrder("slow-m", wait=False))
+        frames = [frame async for frame in neuron.admin.events("slow-m")]
+        assert len(frames) > 3
+        assert b'"state":"ready"' in frames[-1]
+        assert b'"progress":1.0' in frames[-1]
+
+
+async def test_an_order_decided_on_an_old_revision_is_refused(bench) -> None:
+    async with bench("a", "b") as neuron:
+        old = neuron.holdings.revision
+        await neuron.admin.load(LoadOrder("a", revision=old))
+        with pytest.raises(Conflict):
+            await neuron.admin.load(LoadOrder("b", revision=old))
+
+
+async def test_unloading_drains_first(bench, tmp_path: Path) -> None:
+    async with bench("m") as neuron:
+        go = tmp_path / "go"
+        answer = asyncio.create_task(neuron.ask("m", f"wait:{go}"))
+        await until(lambda: neuron.state("m") == "ready" and neuron.holdings.residents["m"].running)
+        unloading = asyncio.create_task(neuron.admin.unload(UnloadOrder("m")))
+        await until(lambda: neuron.state("m") == "unloading")
+        go.touch()
+        assert isinstance((await answer)[-1], Finished)
+        assert (await unloading).state == "unloaded"
+
+
+async def test_an_empty_worker_exits(bench) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        pid = worker.pid
+        await neuron.admin.unload(UnloadOrder("m"))
+        await until(lambda: worker.state == "stopped")
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_bad_file_fails_with_the_reason_and_blocks_no_other_model(bench) -> None:
+    async with bench("bad", "m") as neuron:
+        with pytest.raises(ModelLoadFailed, match="nonsense"):
+            await neuron.admin.load(LoadOrder("bad"))
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        remembered = (await neuron.ask("bad"))[-1]
+        assert isinstance(remembered, Failed)
+        assert remembered.retry_after is not None
+        assert neuron.holdings.pool.all()[0].load_cycles == 1
+
+
+async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again(bench) -> None:
+    async with bench("stall-m") as neuron:
+        waiting = asyncio.create_task(neuron.ask("stall-m"))
+        await until(lambda: neuron.holdings.residents["stall-m"].loading and neuron.holdings.residents["stall-m"].loading.stage == "loading")
+        (worker,) = neuron.holdings.pool.all()
+        os.kill(worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(2):
+            (*_, end) = await waiting
+        assert isinstance(end, Failed)
+        assert "SIGKILL" in end.message
+        neuron.residency.ensure("stall-m")
+        await until(lambda: worker.state == "ready")
+        assert neuron.state("stall-m") == "loading"
+
+
+async def test_three_deaths_in_a_row_are_enough(bench) -> None:
+    """The status then holds exit code and last words; only an explicit load tries again."""
+    async with bench("die") as neuron:
+        for _ in range(3):
+            await neuron.ask("die")
+        (worker,) = neuron.holdings.pool.all()
+        assert worker.restarts == 3
+        events = await neuron.ask("die")
+        assert worker.restarts == 3
+        assert "GGML_ASSERT: no mercy" in events[-1].message
+        assert neuron.admin.status().workers[0].exit_code == 7
+        assert any("no mercy" in line for line in neuron.admin.status().workers[0].log_tail)
+        with pytest.raises(ModelLoadFailed):
+            await neuron.admin.load(LoadOrder("die"))
+        assert worker.restarts == 4
+
+
+async def test_models_come_back_after_their_worker_died(bench) -> None:
+    async with bench("a", "b") as neuron:
+        await neuron.admin.load(LoadOrder("a"))
+        await neuron.admin.load(LoadOrder("b"))
+        (worker,) = neuron.holdings.pool.all()
+        os.kill(worker.pid, signal.SIGKILL)
+        await until(lambda: worker.restarts == 1)
+        await until(lambda: neuron.state("a") == neuron.state("b") == "ready")
+
+
+async def test_a_death_leaves_the_other_device_alone(bench, tmp_path: Path) -> None:
+    profiles = [Profile("a", file="a.gguf", devices=[0]), Profile("b", file="b.gguf", devices=[1])]
+    async with bench("a", "b", devices=2, profiles=profiles) as neuron:
+        go = tmp_path / "go"
+        other = asyncio.create_task(neuron.ask("b", f"wait:{go}"))
+        await until(lambda: neuron.state("b") == "ready" and neuron.holdings.residents["b"].running)
+        await neuron.ask("a", "half")
+        go.touch()
+        assert isinstance((await other)[-1], Finished)
+
+
+async def test_a_stopped_worker_is_replaced(bench) -> None:
+    """kill -STOP: the process lives, but its loop doesn't step."""
+    async with bench("m", heartbeat_s=0.5) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        os.kill(worker.pid, signal.SIGSTOP)
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        assert worker.restarts == 1
+
+
+async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_does_not(bench) -> None:
+    async with bench("slow-m", "stall-m", load_stall_s=0.1) as neuron:
+        assert (await neuron.admin.load(LoadOrder("slow-m"))).state == "ready"  # takes over 0.2 s
+        with pytest.raises(ModelLoadFailed, match="no progress"):
+            await neuron.admin.load(LoadOrder("stall-m"))
+
+
+async def test_a_worker_that_ignores_sigterm_is_killed(bench) -> None:
+    async with bench("stubborn") as neuron:
+        await neuron.admin.load(LoadOrder("stubborn"))
+        (worker,) = neuron.holdings.pool.all()
+        await neuron.admin.unload(UnloadOrder("stubborn"))
+        await until(lambda: worker.state == "stopped")
+        assert worker.exit_code == -signal.SIGKILL
+        assert neuron.holdings.ledger.held("cpu0") == 0
+
+
+async def test_two_models_share_room_for_one(bench) -> None:
+    """A, B, A, B … fifty times at once: everyone is answered, with far fewer loads than requests."""
+    size = 200_000
+    async with bench("a", "b", memory=size) as neuron:
+        answers = await asyncio.gather(*(neuron.ask("ab"[n % 2], f"p{n}") for n in range(50)))
+        assert all(isinstance(events[-1], Finished) for events in answers)
+        assert neuron.holdings.pool.all()[0].load_cycles < 10
+
+
+async def test_a_streaming_model_is_not_evicted(bench, tmp_path: Path) -> None:
+    async with bench("a", "b", memory=200_000) as neuron:
+        go = tmp_path / "go"
+        first = asyncio.create_task(neuron.ask("a", f"wait:{go}"))
+        await until(lambda: neuron.state("a") == "ready" and neuron.holdings.residents["a"].running)
+        second = asyncio.create_task(neuron.ask("b"))
+        await until(lambda: neuron.holdings.residents["b"].loading)
+        assert neuron.state("a") == "ready"
+        go.touch()
+        assert isinstance((await first)[-1], Finished)
+        assert isinstance((await second)[-1], Finished)
+        assert neuron.state("a") == "unloaded"
+
+
+async def test_a_starved_load_gets_its_turn_although_the_other_model_is_always_busy(bench, tmp_path: Path) -> None:
+    eviction = EvictionConfig(min_residency_s=0.0, starvation_s=0.2)
+    async with bench("a", "b", memory=200_000, eviction=eviction) as neuron:
+        stop = asyncio.Event()
+
+        async def keep_busy() -> None:
+            while not stop.is_set():
+                await neuron.ask("a")
+
+        busy = [asyncio.create_task(keep_busy()) for _ in range(4)]
+        await until(lambda: neuron.state("a") == "ready")
+        assert isinstance((await neuron.ask("b"))[-1], Finished)
+        stop.set()
+        await asyncio.gather(*busy)
+
+
+async def test_pins_that_leave_no_room_are_named_at_once(bench) -> None:
+    profiles = [Profile("a", file="a.gguf", pinned=True)]
+    async with bench("a", "b", memory=200_000, profiles=profiles) as neuron:
+        await neuron.admin.load(LoadOrder("a"))
+        with pytest.raises(NoRoom, match=r"cpu0 lacks \d+ bytes.*a holds \d+ \(pinned\)"):
+            await neuron.admin.load(LoadOrder("b"))
+
+
+async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it(bench) -> None:
+    eviction = EvictionConfig(idle_ttl_s=0.5, min_residency_s=0.0)
+    async with bench("m", eviction=eviction) as neuron:
+        await neuron.ask("m")
+
+        def watched() -> bool:
+            neuron.admin.status()
+            neuron.neuron.metrics.exposition()
+            return neuron.state("m") == "unloaded"
+
+        await until(watched)
+
+
+async def test_two_models_live_on_two_devices(bench) -> None:
+    async with bench("a", "b", devices=2, memory=200_000) as neuron:
+        await asyncio.gather(neuron.ask("a"), neuron.ask("b"))
+        assert neuron.state("a") == neuron.state("b") == "ready"
+        assert {line.device for line in neuron.holdings.ledger.lines()} == {"cpu0", "cpu1"}
