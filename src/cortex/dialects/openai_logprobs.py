@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from cortex.wire.events import TokenLogprob
 
-__all__ = ["ChatLogprobs", "CompletionLogprobs"]
+__all__ = ["ChatLogprobs", "CompletionLogprobs", "Entry"]
 
 
 class TopEntry(Struct, frozen=True):
