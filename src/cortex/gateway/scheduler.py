@@ -172,13 +172,13 @@ class Scheduler:
         state = self.state
         state.orders.follow(state.fleet, now)
         effects = self._give_up_stalled(now)
+        for neuron, model in housekeeping.idle(state, now):
+            effects += self._unload(neuron, model, "idle", now)
+        effects += self._settle(now)
         for line in state.lines.values():
             for ticket, failure, reason in refusals.overdue(state, line, now):
                 line.waiting.remove(ticket)
                 effects.append(Refuse(ticket.job.id, failure, reason))
-        for neuron, model in housekeeping.idle(state, now):
-            effects += self._unload(neuron, model, "idle", now)
-        effects += self._settle(now)
         for model, may_evict in housekeeping.wanted_copies(state, now):
             verdicts = [v for v in self.assess(model, now) if may_evict or v.kind == "fits"]
             if chosen := choose(verdicts):
