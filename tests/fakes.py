@@ -60,13 +60,13 @@ def chat(
     model: str = "a",
     text: str = "hi",
     *,
-    id: str = "r1",
+    job_id: str = "r1",
     principal: str | None = None,
     temperature: float | None = None,
 ) -> InferenceRequest:
     """A small request."""
     return InferenceRequest(
-        id=id,
+        id=job_id,
         model=model,
         messages=[Message("user", [Text(text)])],
         principal=principal,
@@ -76,7 +76,7 @@ def chat(
 
 
 def words(request: Request) -> list[list[Event]]:
-    """The default script: "w0 w1 …" up to `max_output` (5), one token a frame, honouring `replay` and `report_tokens`."""
+    """The default script: "w0 w1 …" up to `max_output` (5), one token a frame; knows `replay` and `report_tokens`."""
     assert isinstance(request, InferenceRequest)
     total = request.max_output or 5
     frames: list[list[Event]] = [[Started(prompt_tokens=7)]]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from cortex.gateway.messages import Job, Load, Unload, Verdict
+from cortex.config import NeuronEntry
+from cortex.gateway.messages import Break, Grant, Job, Load, Unload, Verdict
+from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import Limits, ModelCard
-from tests.fakes import FakeModel, FakeNeuron
+from tests.fakes import FakeModel, FakeNeuron, chat
 from tests.gateway.world import World, models, policy
 
 
@@ -390,14 +392,9 @@ def test_waiting_too_long_for_a_place_is_refused_with_a_time() -> None:
 
 def test_a_client_without_a_stream_is_told_to_come_back_during_a_long_load() -> None:
     world = slow("a")
-    request_less_patient = Job("1", "a", world.now, None)
-    job = Job("2", "a", world.now, None)
-    del request_less_patient, job
     world.ask("p")
-    from tests.fakes import chat
-
     world.model_of["i"] = "a"
-    impatient = Job("i", "a", world.now, chat(id="i"), patient=False)
+    impatient = Job("i", "a", world.now, chat(job_id="i"), patient=False)
     world._apply(world.scheduler.on_request(impatient, world.now))
     world.tick(61.0)
     assert world.refused["i"].failed.code == "model_loading"
@@ -507,8 +504,6 @@ def test_a_neuron_that_comes_back_with_other_models_is_followed_within_one_poll(
 
 
 def test_a_hung_neuron_is_stale_and_then_down_and_its_streams_break() -> None:
-    from cortex.gateway.messages import Break
-
     world = one("a")
     world.ask("1")
     world.neurons["n"].hung = True
@@ -550,14 +545,11 @@ def test_requests_with_a_common_beginning_meet_where_it_is_cached() -> None:
         world.ask(str(number), text=long + str(number))
         world.end(str(number))
         assert world.granted == {}
-    granted = [effect.neuron for effect in world.effects if hasattr(effect, "job_id") and hasattr(effect, "neuron")]
+    granted = [effect.neuron for effect in world.effects if isinstance(effect, Grant)]
     assert len(set(granted)) == 1
 
 
 def test_what_a_neuron_publishes_draws_its_conversations() -> None:
-    from cortex.wire.prefix import prefix_hashes
-    from tests.fakes import chat
-
     world = World([FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))])
     text = "a long history " * 500
     for neuron in world.neurons.values():
@@ -592,8 +584,6 @@ def test_a_lower_class_does_not_displace_a_higher_one() -> None:
 
 
 def test_removed_neurons_get_nothing_new_and_added_ones_are_used() -> None:
-    from cortex.config import NeuronEntry
-
     world = World([FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))])
     world._apply(world.scheduler.on_neurons([NeuronEntry(name="n", endpoint="http://n")], world.now))
     world.ask("1")

@@ -14,7 +14,7 @@ from cortex.gateway.scheduler import Scheduler
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.fakes import FakeModel, FakeNeuron, ManualClock, chat
 
-__all__ = ["World", "policy"]
+__all__ = ["World", "models", "policy"]
 
 
 def policy(
@@ -61,7 +61,7 @@ class World:
                 self._apply(self.scheduler.on_unreachable(name, error, self.now))
 
     def ask(self, job_id: str, model: str = "a", principal: str | None = None, text: str = "hi") -> None:
-        request = chat(model, text, id=job_id, principal=principal)
+        request = chat(model, text, job_id=job_id, principal=principal)
         self.model_of[job_id] = model
         job = Job(job_id, model, self.now, request, principal, patient=True)
         self._apply(self.scheduler.on_request(job, self.now))

@@ -160,5 +160,9 @@ class Gateway:
             self.keyring.principal_of(connection.headers)
 
         return Litestar(
-            [metrics], guards=[authorise], exception_handlers={Exception: handle_exception}, openapi_config=None
+            [metrics],
+            guards=[authorise],
+            exception_handlers={Exception: handle_exception},
+            openapi_config=None,
+            logging_config=None,
         )
