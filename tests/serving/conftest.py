@@ -31,6 +31,13 @@ class Running:
     http: httpx.AsyncClient
 
 
+async def until(fact: Callable[[], object], within_s: float = 10) -> None:
+    """Waits until `fact()` holds; fails loudly when it doesn't in time."""
+    async with asyncio.timeout(within_s):
+        while not fact():  # noqa: ASYNC110 - the facts of a server under test have no events
+            await asyncio.sleep(0.002)
+
+
 Serve = Callable[..., AbstractAsyncContextManager[Running]]
 
 

@@ -104,7 +104,8 @@ class Exchange:
         """Waits until the exchange is over. The error that the client still has to be told, if any."""
         pacing, clock = self._pacing, self._service.clock
         while True:
-            wait_s = min(max(0.0, pacing.next_at() - clock()), 3600.0)
+            now = clock()
+            wait_s = max(0.0, pacing.next_at(now) - now)
             await asyncio.wait({relay, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if relay.done():
                 return self._outcome(relay)

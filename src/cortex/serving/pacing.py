@@ -52,10 +52,12 @@ class Pacing:
         self.is_open = True
         self.last_write = now
 
-    def next_at(self) -> float:
-        ends = [self._deadline, self._stall]
+    def next_at(self, now: float) -> float:
+        """When to ask `due` again, if nothing else happens. What happens can only call for an earlier time than is
+        known now by opening the answer or beginning it, so no wait is longer than what these would leave."""
+        ends = [self._deadline, self._stall, now + self.limits.stall_s]
         if self.streams:
-            ends.append(self._open_by if not self.is_open else self.last_write + self.keepalive_s)
+            ends += [now + self.keepalive_s, self.last_write + self.keepalive_s if self.is_open else self._open_by]
         return min(ends)
 
     def due(self, now: float) -> Due:
