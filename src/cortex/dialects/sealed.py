@@ -16,7 +16,7 @@ _PREFIX = "cortex1:"
 
 def seal(text: str) -> str:
     """An opaque word, never empty: Zed drops thinking blocks whose signature is."""
-    return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode()
+    return _PREFIX + base64.b64encode(text.encode()).decode()
 
 
 def unseal(sealed: str) -> str | None:
@@ -24,6 +24,6 @@ def unseal(sealed: str) -> str | None:
     if not sealed.startswith(_PREFIX):
         return None
     try:
-        return base64.urlsafe_b64decode(sealed.removeprefix(_PREFIX).encode()).decode()
-    except (binascii.Error, UnicodeError):
+        return base64.b64decode(sealed.removeprefix(_PREFIX), validate=True).decode()
+    except (binascii.Error, ValueError):
         return None
