@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from cortex.engine.chat.formats.base import single_token
 from cortex.engine.chat.markers import MarkerTable
 from cortex.wire.inference import JsonSchema
 
 __all__ = ["LarkBuilder"]
+
+_NOTHING = '""'
+_ANY_TEXT = "(?s:.*)"
 
 
 class LarkBuilder:
@@ -63,11 +67,26 @@ class LarkBuilder:
     def any_of(self, expressions: list[str]) -> str:
         return self.rule(" | ".join(expressions))
 
+    def declare(self) -> str:
+        """A name for a rule that refers to itself; `define` must follow."""
+        name = f"d{len(self._rules)}"
+        self._rules.append("")
+        return name
+
+    def define(self, name: str, expression: str) -> None:
+        self._rules[int(name[1:])] = f"{name}: {expression}"
+
+    def in_order(self, members: Sequence[tuple[str, bool]], separator: str) -> str:
+        """All members that are required (the flag) and any of the others, separators between those that are there."""
+        behind, first = "", ""
+        for member, required in reversed(members):
+            first_here, behind_here = f"{member} {behind}", f"{json.dumps(separator)} {member} {behind}"
+            first = self.rule(first_here if required else f"{first_here} | {first or _NOTHING}")
+            behind = self.rule(behind_here if required else f"{behind_here} | {behind or _NOTHING}")
+        return first
+
     def build(self, start: str) -> str:
         return "\n".join([f"start: {start}", *self._rules]) + "\n"
-
-
-_ANY_TEXT = "(?s:.*)"
 
 
 def _slashed(pattern: str) -> str:

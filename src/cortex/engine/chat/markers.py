@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat, single_token
+from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat, atoms_in, single_token
 from cortex.engine.vocabulary import Vocabulary
 
 __all__ = ["MarkerTable", "held_back"]
@@ -19,8 +19,6 @@ __all__ = ["MarkerTable", "held_back"]
 _FIRST_SURROGATE = 0xD800
 _LAST_SURROGATE = 0xDFFF
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# What looks like a marker inside a longer one ("<|channel>" in "<|channel>thought").
-_ATOM = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|◁[^▷]+▷")
 
 
 class MarkerTable:
@@ -113,14 +111,16 @@ def _atoms(vocabulary: Vocabulary, reasoning: ReasoningFormat | None, tool_forma
         atoms += _reasoning_atoms(vocabulary, reasoning)
     if tool_format is not None:
         atoms += tool_format.atoms
-        atoms += [marker for pair in tool_format.wrappers for marker in _ATOM.findall("\n".join(pair))]
+        atoms += [atom for pair in tool_format.wrappers for atom in atoms_in(*pair)]
     return atoms
 
 
 def _reasoning_atoms(vocabulary: Vocabulary, reasoning: ReasoningFormat) -> list[str]:
     """A pair is matched by id only if both ends are tokens: a model that spells one end spells both."""
-    atoms = [marker for pair in reasoning.wrappers for marker in _ATOM.findall("\n".join(pair))]
-    ends = [_ATOM.findall(marker) or [marker] for marker in (reasoning.open, reasoning.close)]
+    atoms = [atom for pair in reasoning.wrappers for atom in atoms_in(*pair)] + atoms_in(
+        reasoning.next, reasoning.answer
+    )
+    ends = [atoms_in(marker) or [marker] for marker in (reasoning.open, reasoning.close)]
     if all(any(single_token(vocabulary, atom) is not None for atom in end) for end in ends):
         atoms += [atom for end in ends for atom in end]
     return atoms

@@ -96,6 +96,19 @@ class Reader:
             self._at += len(found)
             return wanted[found]
 
+    def follows(self, *literals: str) -> Reading[bool]:
+        """Whether one of `literals`, or the end of the input, comes next behind any blanks; nothing is read."""
+        wanted = [self.markers.encode(literal) for literal in literals]
+        while True:
+            rest = self.unread.lstrip(BLANK)
+            if any(rest.startswith(marker) for marker in wanted):
+                return True
+            if self.ended:
+                return not rest
+            if rest and not any(marker.startswith(rest) for marker in wanted):
+                return False
+            yield
+
     def expect(self, *literals: str) -> Reading[str]:
         found = yield from self.take(*literals)
         if found is None:
@@ -128,6 +141,13 @@ class Reader:
                 self._at += safe
                 return rest[:safe], None
             yield from self.more()
+
+    def before(self, stop: str) -> Reading[tuple[str, bool]]:
+        """Like `part`, but leaves the stop unread; the flag says whether it comes next."""
+        text, found = yield from self.part(stop)
+        if found is not None:
+            self._at -= len(self.markers.encode(stop))
+        return text, found is not None
 
     def _longer_possible(self, rest: str, found: tuple[int, int, str], wanted: dict[str, str]) -> bool:
         """Whether a longer stop may begin at or before the found one's place, once more input is there."""

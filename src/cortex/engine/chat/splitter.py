@@ -186,5 +186,6 @@ class MessageSplitter:
         if not broken or self._sink.emitted > block.emitted_before:
             self._begin(reasoning=False)
             return
-        self._segment.add(self._rest[: len(block.trigger)])
-        self._rest = self._rest[len(block.trigger) :]
+        size = max(1, len(block.trigger))  # a format that needs no marker has an empty trigger
+        self._segment.add(self._rest[:size])
+        self._rest = self._rest[size:]

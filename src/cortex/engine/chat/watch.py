@@ -31,7 +31,8 @@ class Found:
 class Watch:
     """Looks for markers in encoded text (see `MarkerTable`).
 
-    An opener that is no token of its own counts only where a segment begins: a text may well mention `<think>`.
+    An opener that is no token of its own counts only where a segment begins: a text may well mention `<think>`. So
+    does the end of a wrapper that wasn't opened.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class Watch:
         active_format: ToolFormat | None,
     ) -> None:
         self._encode = markers.encode
-        self._reasoning = reasoning if tool_format is None or not tool_format.frames else None
+        self._reasoning = reasoning
+        self._frames = tool_format is not None and tool_format.frames
         self._triggers = active_format.triggers if active_format is not None else ()
         self._pairs = [*(reasoning.wrappers if reasoning else ()), *(tool_format.wrappers if tool_format else ())]
         self._unwrapped: set[str] = set()
@@ -55,6 +57,8 @@ class Watch:
             watched, start_only = self._thought
         else:
             watched, start_only = self._text, self._start_only
+        if not text:
+            return Found(0)
         blank = len(text) - len(text.lstrip(BLANK)) if at_start else -1
         found = [
             (place, -len(marker), marker)
@@ -89,12 +93,12 @@ class Watch:
     def _in_text(self) -> tuple[dict[str, Mark], set[str]]:
         watched = {self._encode(trigger.text): Mark.TRIGGER for trigger in self._triggers}
         start_only = {self._encode(trigger.text) for trigger in self._triggers if trigger.at_start}
-        openers = [(self._reasoning.open, Mark.OPEN)] if self._reasoning else []
+        openers = [(self._reasoning.open, Mark.OPEN)] if self._reasoning and not self._frames else []
         for opener, closer in self._pairs:
-            if opener not in self._unwrapped:
-                openers.append((opener, Mark.WRAPPER))
-            if opener in self._unwrapped or self._encode(closer) != closer:
-                watched[self._encode(closer)] = Mark.WRAPPER
+            openers.append((opener, Mark.WRAPPER))
+            watched[self._encode(closer)] = Mark.WRAPPER
+            if opener not in self._unwrapped and self._encode(closer) == closer:
+                start_only.add(closer)
         for opener, mark in openers:
             watched[self._encode(opener)] = mark
             if self._encode(opener) == opener:

@@ -1,16 +1,79 @@
-"""The families of tool-call markup, one file each, in the order in which the probe asks them.
+"""The families of tool-call markup, in the order in which the probe asks them.
 
-Order matters where one template's source contains another family's markers: the more peculiar family comes first.
+Order matters where one family's parser or marks would also fit another's models: the more peculiar comes first, what
+has no marker at all last.
 """
 
 from __future__ import annotations
 
+from cortex.engine.chat.formats.apertus import APERTUS
 from cortex.engine.chat.formats.base import Evidence, ReasoningFormat, ToolFormat, Trigger
+from cortex.engine.chat.formats.deepseek import DEEPSEEK_R1, DEEPSEEK_V31, DSML, DSML_CALLS
+from cortex.engine.chat.formats.functionary import FUNCTIONARY_32
+from cortex.engine.chat.formats.gemma4 import GEMMA4
+from cortex.engine.chat.formats.glm import GLM, GLM_DENSE, HY3
+from cortex.engine.chat.formats.harmony import HARMONY
 from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.formats.json_families import (
+    APRIEL,
+    COHERE,
+    COMMAND_R,
+    FIREFUNCTION,
+    GIGACHAT,
+    GIGACHAT_31,
+    GRANITE,
+    NEMOTRON,
+)
+from cortex.engine.chat.formats.kimi import KIMI_K2, KIMI_K3
+from cortex.engine.chat.formats.llama3 import LLAMA3
+from cortex.engine.chat.formats.minicpm import MINICPM5
+from cortex.engine.chat.formats.minimax import MINIMAX_M1, MINIMAX_M2, MINIMAX_M3
+from cortex.engine.chat.formats.mistral import MISTRAL_ARGS, MISTRAL_ARRAY, MISTRAL_CALL_ID
+from cortex.engine.chat.formats.name_families import FUNCTIONARY_31, SOLAR
+from cortex.engine.chat.formats.python_families import BARE_PYTHON, LFM2, OLMO3
+from cortex.engine.chat.formats.xml_functions import QWEN3_CODER, SEED
 
 __all__ = ["FAMILIES", "Evidence", "ReasoningFormat", "ToolFormat", "Trigger", "by_name"]
 
-FAMILIES: tuple[ToolFormat, ...] = (HERMES,)
+FAMILIES: tuple[ToolFormat, ...] = (
+    HARMONY,
+    KIMI_K3,
+    KIMI_K2,
+    MINIMAX_M3,
+    MINIMAX_M2,
+    GEMMA4,
+    DSML,
+    DSML_CALLS,
+    DEEPSEEK_R1,
+    DEEPSEEK_V31,
+    FUNCTIONARY_32,
+    SEED,
+    HY3,
+    GLM,
+    GLM_DENSE,
+    QWEN3_CODER,
+    MINICPM5,
+    SOLAR,
+    MISTRAL_CALL_ID,
+    MISTRAL_ARGS,
+    MISTRAL_ARRAY,
+    APERTUS,
+    COHERE,
+    NEMOTRON,
+    GIGACHAT,
+    GIGACHAT_31,
+    LFM2,
+    OLMO3,
+    APRIEL,
+    MINIMAX_M1,
+    GRANITE,
+    HERMES,
+    FIREFUNCTION,
+    COMMAND_R,
+    FUNCTIONARY_31,
+    LLAMA3,
+    BARE_PYTHON,
+)
 
 
 def by_name(name: str) -> ToolFormat | None:

@@ -7,6 +7,7 @@ are the sink's business, so a family file holds only what is peculiar to the fam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
     from cortex.engine.chat.lark import LarkBuilder
     from cortex.engine.chat.reader import Reader
 
-__all__ = ["Evidence", "ReasoningFormat", "Steps", "ToolFormat", "Trigger", "holds_all", "single_token"]
+__all__ = [
+    "ATOM",
+    "Evidence",
+    "ReasoningFormat",
+    "Steps",
+    "ToolFormat",
+    "Trigger",
+    "atoms_in",
+    "holds_all",
+    "single_token",
+]
+
+ATOM = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|◁[^▷]+▷")
+"""What looks like a marker inside a longer one ("<|channel>" in "<|channel>thought")."""
 
 Steps = Generator[None, None, None]
 """A parser in progress: it yields when it needs more input and returns at the block's end."""
@@ -96,6 +110,11 @@ def holds_all(evidence: Evidence, strings: Sequence[str]) -> str | None:
     if not strings or not all(string in evidence.source for string in strings):
         return None
     return "the template holds " + ", ".join(repr(string) for string in strings)
+
+
+def atoms_in(*texts: str) -> list[str]:
+    """What looks like a marker in `texts`."""
+    return [atom for text in texts for atom in ATOM.findall(text)]
 
 
 def single_token(vocabulary: Vocabulary, marker: str) -> int | None:

@@ -11,8 +11,5 @@ from cortex.engine.chat.formats.json_calls import JsonCalls
 __all__ = ["HERMES"]
 
 HERMES = JsonCalls(
-    name="hermes",
-    open="<tool_call>",
-    close="</tool_call>",
-    evidence=("<tool_call>", '"name"', '"arguments"'),
+    name="hermes", open="<tool_call>", close="</tool_call>", evidence=("<tool_call>", '"name"', '"arguments"')
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cortex.engine.chat.calls import CallSink
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
 from cortex.engine.chat.json_scanner import JsonScanner
 from cortex.engine.chat.lark import LarkBuilder
 from cortex.engine.chat.reader import Malformed, Reader, Reading
@@ -22,7 +22,8 @@ class JsonCalls:
 
     `close` "" means that the block ends with its JSON. `evidence`: strings that the template must all hold.
     `array`: the models write an array even for one call; both are read. `bare`: the block begins with the JSON
-    itself, `open` being its first character. `before` stands between `open` and the JSON of a constrained call.
+    itself, `open` being its first character. `between` stands on both sides of the JSON of a constrained call, a code
+    fence around it if it is `fenced`; without either it is read as well.
     """
 
     name: str
@@ -37,6 +38,7 @@ class JsonCalls:
     other_triggers: tuple[Trigger, ...] = ()
     wrappers: tuple[tuple[str, str], ...] = ()
     between: str = "\n"
+    fenced: bool = False
     frames: bool = False
 
     @property
@@ -45,7 +47,7 @@ class JsonCalls:
 
     @property
     def atoms(self) -> Sequence[str]:
-        return [text for text in (self.open.strip(), self.close.strip()) if len(text) > 2]
+        return atoms_in(self.open, self.close, *(trigger.text for trigger in self.other_triggers))
 
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
@@ -74,7 +76,7 @@ class JsonCalls:
                 return
 
     def read_object(self, reader: Reader, sink: CallSink) -> Steps:
-        yield from read_call_object(reader, sink, self.name_keys, self.argument_keys)
+        yield from read_call_object(reader, sink, self.name_keys, self.argument_keys, picky=self.bare)
 
     def _another(self, reader: Reader, in_array: bool) -> Reading[bool]:
         yield from reader.skip_blank()
@@ -88,8 +90,9 @@ class JsonCalls:
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         call = lark.any_of([self.call_object(lark, tool) for tool in tools])
-        start = "" if self.bare else json.dumps(self.between)
-        end = f"{json.dumps(self.between)} {lark.literal(self.close)}" if self.close else ""
+        start = json.dumps(self.between + ("```json\n" if self.fenced else "")) if not self.bare else ""
+        end = json.dumps("\n```") if self.fenced else ""
+        end += f" {json.dumps(self.between)} {lark.literal(self.close)}" if self.close else ""
         if not self.array:
             return f"{start} {call} {end}"
         more = f'(", " {call})*' if parallel else ""
@@ -98,20 +101,27 @@ class JsonCalls:
     def call_object(self, lark: LarkBuilder, tool: Tool) -> str:
         """The object the family's models write for `tool`, its arguments valid for the schema."""
         head = f'{{"{self.name_keys[0]}": {json.dumps(tool.name)}, "{self.argument_keys[0]}": '
-        return f'{json.dumps(head)} {lark.json(tool.parameters)} "}}"'
+        head = head[1:] if self.bare else head  # the brace is the trigger
+        return lark.rule(f'{json.dumps(head)} {lark.json(tool.parameters)} "}}"')
 
 
 def read_call_object(
-    reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str]
+    reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str], *, picky: bool = False
 ) -> Reading[None]:
-    """One call object; its keys may come in any order, and be wrapped as `{"function": {…}}`."""
-    reading = _CallObject(reader, sink, name_keys, argument_keys)
+    """One call object; its keys may come in any order, and be wrapped as `{"function": {…}}`.
+
+    `picky`: a key that no call has makes it Malformed at once, so that other JSON streams as text.
+    """
+    reading = _CallObject(reader, sink, name_keys, argument_keys, picky)
     yield from reading.read()
     sink.end()
 
 
 class _CallObject:
-    def __init__(self, reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str]) -> None:
+    def __init__(
+        self, reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str], picky: bool
+    ) -> None:
+        self._picky = picky
         self._reader = reader
         self._sink = sink
         self._name_keys = name_keys
@@ -145,6 +155,8 @@ class _CallObject:
             yield from stream_arguments(self._reader, self._sink)
         elif key in self._argument_keys:
             self._early_arguments = unwrapped((yield from self._reader.json_text()))
+        elif self._picky and key not in ("id", "type", "tool_call_id"):
+            raise Malformed
         else:
             yield from self._reader.json_text()
 

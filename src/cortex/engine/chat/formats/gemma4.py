@@ -1,0 +1,186 @@
+"""Gemma 4: `<|tool_call>call:f{k:<|"|>v<|"|>,n:42}<tool_call|>`; strings stand between tokens, keys are bare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cortex.engine.chat.calls import CallSink
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
+from cortex.engine.chat.lark import LarkBuilder
+from cortex.engine.chat.reader import Malformed, Reader, Reading
+from cortex.engine.chat.typed_values import property_schema, types_of
+from cortex.wire.inference import JsonSchema, Tool
+
+__all__ = ["GEMMA4"]
+
+_OPEN, _CLOSE, _QUOTE = "<|tool_call>", "<tool_call|>", '<|"|>'
+_MOST_DEPTH = 64
+_MOST_GRAMMAR_DEPTH = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Gemma4:
+    name: str = "gemma4"
+    frames: bool = False
+    wrappers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def triggers(self) -> Sequence[Trigger]:
+        return (Trigger(_OPEN),)
+
+    @property
+    def atoms(self) -> Sequence[str]:
+        return (_OPEN, _CLOSE, _QUOTE)
+
+    def matches(self, evidence: Evidence) -> str | None:
+        return holds_all(evidence, (_OPEN, _QUOTE))
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        yield from reader.expect(_OPEN)
+        yield from reader.skip_blank()
+        yield from reader.expect("call:")
+        name, _ = yield from reader.name("{")
+        sink.begin(name)
+        yield from self._object(reader, sink, 0)
+        sink.end()
+        yield from reader.skip_blank()
+        yield from reader.take(_CLOSE)
+
+    def _object(self, reader: Reader, sink: CallSink, depth: int) -> Steps:
+        """An object's members behind its brace."""
+        sink.arguments("{")
+        yield from reader.skip_blank()
+        more = (yield from reader.take("}")) is None
+        while more:
+            yield from reader.skip_blank()
+            quoted = yield from reader.take(_QUOTE)
+            key, _ = yield from reader.name(_QUOTE if quoted else ":")
+            if quoted:
+                yield from reader.expect(":")
+            sink.arguments(json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
+            more = yield from self._member(reader, sink, depth, "}")
+        sink.arguments("}")
+
+    def _array(self, reader: Reader, sink: CallSink, depth: int) -> Steps:
+        sink.arguments("[")
+        yield from reader.skip_blank()
+        more = (yield from reader.take("]")) is None
+        while more:
+            more = yield from self._member(reader, sink, depth, "]")
+        sink.arguments("]")
+
+    def _member(self, reader: Reader, sink: CallSink, depth: int, closer: str) -> Reading[bool]:
+        """A value and what follows it; whether that was a comma."""
+        yield from reader.skip_blank()
+        scalar_end = yield from self._value(reader, sink, depth, closer)
+        if not scalar_end:
+            yield from reader.skip_blank()
+            scalar_end = yield from reader.expect(",", closer)
+        if scalar_end == ",":
+            sink.arguments(", ")
+        return scalar_end == ","
+
+    def _value(self, reader: Reader, sink: CallSink, depth: int, closer: str) -> Reading[str]:
+        """Pass one value on; what ended it if that has been read already."""
+        if depth > _MOST_DEPTH:
+            raise Malformed
+        kind = yield from reader.take(_QUOTE, "{", "[")
+        if kind == _QUOTE:
+            yield from self._string(reader, sink)
+        elif kind == "{":
+            yield from self._object(reader, sink, depth + 1)
+        elif kind == "[":
+            yield from self._array(reader, sink, depth + 1)
+        else:
+            word, end = yield from reader.until(",", closer)
+            sink.arguments(json.dumps(_scalar(word.strip()), ensure_ascii=False))
+            return end
+        return ""
+
+    def _string(self, reader: Reader, sink: CallSink) -> Steps:
+        sink.arguments('"')
+        while True:
+            part, stop = yield from reader.part(_QUOTE)
+            sink.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
+            if stop is not None:
+                break
+        sink.arguments('"')
+
+    # ---- the grammar
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        del parallel  # a block holds one call
+        calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
+        return f"{calls} {lark.literal(_CLOSE)}"
+
+    def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
+        members = _Values(lark, tool.parameters).object(tool.parameters, 0)
+        return lark.rule(f"{lark.literal('call:' + tool.name)} {members}")
+
+
+def _scalar(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        raise Malformed from None
+
+
+class _Values:
+    """Grammar of values: JSON's numbers and words, strings between their tokens, bare keys."""
+
+    def __init__(self, lark: LarkBuilder, parameters: JsonSchema) -> None:
+        self._lark = lark
+        self._root = parameters
+        self._options = {key: value for key, value in parameters.items() if key == "x-guidance"}
+        self._any: str | None = None
+
+    def object(self, schema: JsonSchema, depth: int) -> str:
+        required = set(schema.get("required", []))
+        members = [
+            (f"{self._lark.literal(key + ':')} {self._value(self._inner(schema, key), depth)}", key in required)
+            for key in schema.get("properties", {})
+        ]
+        return self._lark.rule(f'"{{" {self._lark.in_order(members, ",")} "}}"')
+
+    def _inner(self, schema: JsonSchema, key: str) -> JsonSchema:
+        definitions: JsonSchema = {name: self._root[name] for name in ("$defs", "definitions") if name in self._root}
+        return property_schema({**definitions, **schema}, key)
+
+    def _value(self, schema: JsonSchema, depth: int) -> str:
+        lark, kinds = self._lark, types_of(schema)
+        if kinds == {"string"}:
+            return self._string(schema)
+        if kinds and kinds.isdisjoint({"string", "array", "object"}):
+            return lark.json({**schema, **self._options})
+        if kinds == {"object"} and schema.get("properties") and depth < _MOST_GRAMMAR_DEPTH:
+            return self.object(schema, depth + 1)
+        items = schema.get("items")
+        if kinds == {"array"} and isinstance(items, dict) and depth < _MOST_GRAMMAR_DEPTH:
+            item = self._value(self._inner({"properties": {"item": items}}, "item"), depth + 1)
+            return lark.rule(f'"[" ({item} ("," {item})*)? "]"')
+        return self._anything()
+
+    def _string(self, schema: JsonSchema) -> str:
+        words = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        quote = self._lark.literal(_QUOTE)
+        if not words:
+            return f"{quote} {self._lark.until(_QUOTE)}"
+        return f"{quote} {self._lark.any_of([self._lark.literal(str(word)) for word in words])} {quote}"
+
+    def _anything(self) -> str:
+        """Any value of this notation."""
+        if self._any is None:
+            lark = self._lark
+            any_value = self._any = lark.declare()
+            scalar = lark.regex(r"true|false|null|-?[0-9]{1,20}(\.[0-9]{1,20})?")
+            member = f'{lark.regex("[A-Za-z_][A-Za-z0-9_]{0,80}")} ":" {any_value}'
+            array = f'"[" ({any_value} ("," {any_value})*)? "]"'
+            members = f'"{{" ({member} ("," {member})*)? "}}"'
+            lark.define(any_value, f"{scalar} | {self._string({})} | {array} | {members}")
+        return self._any
+
+
+GEMMA4 = Gemma4()

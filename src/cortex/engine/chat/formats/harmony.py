@@ -1,0 +1,91 @@
+"""Harmony (gpt-oss): every message has a header that tells its channel and recipient.
+
+`<|start|>assistant<|channel|>analysis<|message|>…<|end|>` is reasoning, channel `final` (or `commentary` to nobody)
+text, and a message to `functions.f` a call. The recipient may stand before or behind the channel, calls come in the
+analysis channel too, and a stray `<|channel|>commentary to=assistant` may precede the real header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cortex.engine.chat.calls import CallSink
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.json_calls import stream_arguments
+from cortex.engine.chat.lark import LarkBuilder
+from cortex.engine.chat.reader import EndOfInput, Reader, Reading
+from cortex.wire.inference import Tool
+
+__all__ = ["HARMONY"]
+
+_ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>")
+_RECIPIENT = re.compile(r"\bto=([^\s<]+)")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Harmony:
+    name: str = "harmony"
+    frames: bool = True
+    wrappers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def triggers(self) -> Sequence[Trigger]:
+        return (Trigger("<|channel|>"), Trigger("<|start|>"), Trigger("to=", at_start=True))
+
+    @property
+    def atoms(self) -> Sequence[str]:
+        return atoms_in(*_ENDS, "<|message|>", "<|constrain|>")
+
+    def matches(self, evidence: Evidence) -> str | None:
+        return holds_all(evidence, ("<|channel|>", "<|message|>", "<|start|>"))
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        opening = ""
+        while True:
+            written, _ = yield from reader.until("<|message|>", limit=256)
+            header = reader.markers.decode(opening + written)
+            recipients = [name for name in _RECIPIENT.findall(header) if name not in ("assistant", "user")]
+            name: str | None = recipients[-1].removeprefix("functions.") if recipients else None
+            if name is not None and name in sink.tools:
+                yield from self._call(reader, sink, name)
+                return
+            channels = _CHANNEL.findall(header)
+            thinks = name is None and channels[-1:] == ["analysis"]
+            opening = yield from self._body(reader, sink, thinks=thinks)
+            if opening not in ("<|start|>", "<|channel|>"):
+                return
+
+    def _call(self, reader: Reader, sink: CallSink, name: str) -> Steps:
+        sink.begin(name)
+        yield from stream_arguments(reader, sink)
+        sink.end()
+        yield from reader.skip_blank()
+        yield from reader.take("<|call|>", "<|end|>")
+
+    def _body(self, reader: Reader, sink: CallSink, *, thinks: bool) -> Reading[str]:
+        """Pass a message's text on; returns the marker that ended it, "" at the end of input."""
+        if thinks:
+            sink.reasoning("")
+        try:
+            while True:
+                part, stop = yield from reader.part(*_ENDS)
+                shown = reader.markers.decode(part, control=False)
+                (sink.reasoning if thinks else sink.text)(shown)
+                if stop is not None:
+                    return stop
+        except EndOfInput:
+            return ""
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        del parallel  # a message holds one call, and the model ends with it
+        return lark.any_of([self._call_grammar(lark, tool) for tool in tools])
+
+    def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
+        head = lark.literal(f"commentary to=functions.{tool.name} <|constrain|>json<|message|>")
+        return lark.rule(f"{head} {lark.json(tool.parameters)}")
+
+
+HARMONY = Harmony()

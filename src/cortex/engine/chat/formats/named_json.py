@@ -1,0 +1,109 @@
+"""Families that write the name as plain text and the arguments as JSON behind it: Mistral, DeepSeek, Kimi K2 …"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cortex.engine.chat.calls import CallSink
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.json_calls import stream_arguments
+from cortex.engine.chat.lark import LarkBuilder
+from cortex.engine.chat.reader import Reader
+from cortex.wire.inference import Tool
+
+__all__ = ["NamedJson"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedJson:
+    """A call is `call_open` name `name_end` JSON `call_close`; `section_*` surround all calls of a block.
+
+    `name_prefix` belongs to no name and may be missing. `id_mark`: an id may follow the name behind this. `id_end`: an
+    id stands before the name, up to this. `own_ids`: the name as written (with prefix and counter, `functions.f:0`)
+    is the id that must come back. `fence` surrounds the JSON.
+    """
+
+    name: str
+    call_open: str
+    name_end: str
+    call_close: str = ""
+    section_open: str = ""
+    section_close: str = ""
+    name_prefix: str = ""
+    id_mark: str = ""
+    id_end: str = ""
+    own_ids: bool = False
+    fence: tuple[str, str] = ("", "")
+    evidence: tuple[str, ...] = ()
+    at_start: bool = False
+    wrappers: tuple[tuple[str, str], ...] = ()
+    frames: bool = False
+
+    @property
+    def triggers(self) -> Sequence[Trigger]:
+        inner = Trigger(self.call_open, at_start=self.at_start)
+        return (Trigger(self.section_open), inner) if self.section_open else (inner,)
+
+    @property
+    def atoms(self) -> Sequence[str]:
+        return atoms_in(
+            *(self.section_open, self.section_close, self.call_open, self.call_close, self.name_end, self.id_mark),
+            *(self.id_end, self.name_prefix),
+        )
+
+    def matches(self, evidence: Evidence) -> str | None:
+        return holds_all(evidence, self.evidence)
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        if self.section_open and (yield from reader.take(self.section_open)):
+            yield from reader.skip_blank()
+        yield from reader.expect(self.call_open)
+        while True:
+            yield from self._call(reader, sink)
+            yield from reader.skip_blank()
+            if self.section_close and (yield from reader.take(self.section_close)):
+                return
+            if (yield from reader.take(self.call_open)) is None:
+                return
+
+    def _call(self, reader: Reader, sink: CallSink) -> Steps:
+        """One call, its `call_open` read already."""
+        if self.id_end:
+            yield from reader.name(self.id_end)
+        if self.name_prefix:
+            yield from reader.take(self.name_prefix)
+        stops = [self.name_end, *([self.id_mark] if self.id_mark else [])]
+        written, stop = yield from reader.name(*stops)
+        if stop == self.id_mark and self.id_mark:
+            yield from reader.name(self.name_end)
+        if self.own_ids:
+            sink.begin(written.rpartition(":")[0] or written, f"{self.name_prefix}{written}")
+        else:
+            sink.begin(written)
+        opening, closing = self.fence
+        yield from reader.skip_blank()
+        fenced = bool(opening) and (yield from reader.take(opening.strip())) is not None
+        yield from stream_arguments(reader, sink)
+        sink.end()
+        for ending in (closing.strip() if fenced else "", self.call_close):
+            if ending:
+                yield from reader.skip_blank()
+                yield from reader.take(ending)
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
+        if not self.section_open:
+            return calls
+        one = lark.rule(f"{lark.literal(self.call_open)} {calls}")
+        more = f"({one}){{0,15}}" if parallel else ""
+        return f"{one} {more} {lark.literal(self.section_close)}"
+
+    def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
+        opening, closing = self.fence
+        head = self.name_prefix + tool.name
+        before = f"{lark.regex('[a-zA-Z0-9_-]{1,40}')} {lark.literal(self.id_end)}" if self.id_end else ""
+        number = lark.regex(":[0-9]{1,3}") if self.own_ids else ""
+        mark = f"{lark.literal(self.id_mark)} {lark.regex('[a-zA-Z0-9]{9}')}" if self.id_mark else ""
+        start = f"{before} {lark.literal(head)} {number} {mark} {lark.literal(self.name_end + opening)}"
+        return lark.rule(f"{start} {lark.json(tool.parameters)} {lark.literal(closing + self.call_close)}")

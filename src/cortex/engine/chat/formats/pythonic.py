@@ -1,0 +1,165 @@
+"""Families that call as Python does: `[f(a="x", b=[1, 2]), g()]` (Llama 4, Olmo 3, LFM2)."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cortex.engine.chat.calls import CallSink
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.lark import LarkBuilder
+from cortex.engine.chat.reader import Malformed, Reader, Reading
+from cortex.engine.chat.typed_values import property_schema
+from cortex.wire.inference import Tool
+
+__all__ = ["Pythonic", "arguments_expression", "call_expression"]
+
+_OPENERS = {"(": ")", "[": "]", "{": "}"}
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Pythonic:
+    """A list of calls between `open` and `close` markers, or bare at the start of the answer (both "").
+
+    `lines`: the calls stand on lines of their own without the list's brackets.
+    """
+
+    name: str
+    open: str = ""
+    close: str = ""
+    lines: bool = False
+    evidence: tuple[str, ...] = ()
+    wrappers: tuple[tuple[str, str], ...] = ()
+    frames: bool = False
+
+    @property
+    def triggers(self) -> Sequence[Trigger]:
+        return (Trigger(self.open) if self.open else Trigger("[", at_start=True),)
+
+    @property
+    def atoms(self) -> Sequence[str]:
+        return atoms_in(self.open, self.close)
+
+    def matches(self, evidence: Evidence) -> str | None:
+        return holds_all(evidence, self.evidence)
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        if self.open:
+            yield from reader.expect(self.open)
+        yield from reader.skip_blank()
+        bracketed = (yield from reader.take("[")) is not None
+        if not bracketed and not self.open:
+            raise Malformed
+        while True:
+            yield from call_expression(reader, sink)
+            yield from reader.skip_blank()
+            if bracketed and (yield from reader.expect(",", "]")) == "]":
+                break
+            if not bracketed and ((yield from reader.at_end()) or (yield from reader.take(self.close))):
+                return
+        if self.close:
+            yield from reader.skip_blank()
+            yield from reader.take(self.close)
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        call = lark.any_of([_call_grammar(lark, tool) for tool in tools])
+        more = f'(", " {call}){{0,15}}' if parallel and not self.lines else ""
+        start = '"["' if self.open and not self.lines else ""
+        end = '"]"' if not self.lines else ""
+        edge = '"\\n"' if self.lines else ""
+        return f"{start} {edge} {call} {more} {edge} {end} {lark.literal(self.close) if self.close else ''}"
+
+
+def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
+    """Keyword arguments in the schema's order; values as JSON, which these models know as well as Python."""
+    required = set(tool.parameters.get("required", []))
+    options = {key: value for key, value in tool.parameters.items() if key == "x-guidance"}
+    arguments: list[tuple[str, bool]] = []
+    for key in tool.parameters.get("properties", {}):
+        value = lark.json({**property_schema(tool.parameters, key), **options})
+        arguments.append((f"{json.dumps(key + '=')} {value}", key in required))
+    return lark.rule(f'{json.dumps(tool.name + "(")} {lark.in_order(arguments, ", ")} ")"')
+
+
+def call_expression(reader: Reader, sink: CallSink) -> Steps:
+    """One `name(key=value, …)`. Each value is passed on when it is complete."""
+    yield from reader.skip_blank()
+    name, _ = yield from reader.name("(")
+    sink.begin(name)
+    yield from arguments_expression(reader, sink)
+
+
+def arguments_expression(reader: Reader, sink: CallSink) -> Steps:
+    """`key=value, …)` of a call that has begun, to its end."""
+    sink.arguments("{")
+    count = 0
+    while True:
+        yield from reader.skip_blank()
+        if (yield from reader.take(")")):
+            break
+        key, _ = yield from reader.name("=")
+        text, end = yield from _expression(reader)
+        value = json.dumps(_value(reader.markers.decode(text)), ensure_ascii=False)
+        sink.arguments(("" if count == 0 else ", ") + json.dumps(key.strip("\"'"), ensure_ascii=False) + ": " + value)
+        count += 1
+        if end == ")":
+            break
+    sink.arguments("}")
+    sink.end()
+
+
+def _expression(reader: Reader) -> Reading[tuple[str, str]]:
+    """A Python literal's text up to the comma or parenthesis behind it, and which of these it was."""
+    depth: list[str] = []
+    parts: list[str] = []
+    while True:
+        text, stop = yield from reader.until(",", ")", "(", "[", "]", "{", "}", '"', "'")
+        parts.append(text)
+        if not depth and stop in ",)":
+            return "".join(parts).strip(), stop
+        parts.append(stop)
+        if stop in "\"'":
+            yield from _string(reader, stop, parts)
+        elif stop in _OPENERS:
+            depth.append(_OPENERS[stop])
+        elif stop != "," and (not depth or depth.pop() != stop):
+            raise Malformed
+
+
+def _string(reader: Reader, quote: str, parts: list[str]) -> Steps:
+    """The rest of a string literal behind its opening quote."""
+    while True:
+        text, stop = yield from reader.until(quote, "\\")
+        parts.append(text + stop)
+        if stop == quote:
+            return
+        parts.append((yield from reader.peek()))
+        yield from reader.expect(parts[-1])
+
+
+def _value(text: str) -> Any:
+    """A literal's value, in Python's words or JSON's; Malformed if it is neither.
+
+    Line breaks inside quotes are how models write longer strings; Python wants them escaped.
+    """
+    for read in (json.loads, _python_value, lambda text: _python_value(text.replace("\n", "\\n"))):
+        try:
+            value = read(text)
+            json.dumps(value, allow_nan=False)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        return value
+    raise Malformed
+
+
+def _python_value(text: str) -> Any:
+    return ast.literal_eval(_JsonNames().visit(ast.parse(text, mode="eval")))
+
+
+class _JsonNames(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node

@@ -1,0 +1,243 @@
+"""Families whose arguments are tags, one per argument, with raw values: Qwen3-Coder, MiniMax M2, GLM, DSML …"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cortex.engine.chat.calls import CallSink
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.lark import LarkBuilder
+from cortex.engine.chat.reader import Reader, Reading
+from cortex.engine.chat.typed_values import json_value, property_schema, types_of
+from cortex.wire.inference import JsonSchema, Tool
+
+__all__ = ["TaggedCalls"]
+
+_QUOTE = json.dumps('"')
+_ATTRIBUTE_TYPES = {"true": {"string"}, "false": {"array", "boolean", "integer", "null", "number", "object"}}
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedCalls:
+    """A call is `call_open` name `name_end` argument* `call_close`, an argument `param_open` key `key_end` value.
+
+    `section_*` surround all calls of a block ("" = none). `name_end` "" means that the name ends at the first
+    argument or at the call's end. `head_end` ends a head with further attributes behind the name, `attributes_end`
+    one behind the key: those tell a value's type, as `string="true|false"` or `type="…"`. `value_open` separates key
+    from value. `line_values`: the value stands on lines of its own; one line break on either side isn't part of it.
+    `newline` separates tags where a constrained call is written.
+    """
+
+    name: str
+    call_open: str
+    name_end: str
+    param_open: str
+    key_end: str
+    value_close: str  # "{key}" in it is the argument's key
+    call_close: str
+    section_open: str = ""
+    section_close: str = ""
+    value_open: str = ""
+    head_end: str = ""
+    attributes_end: str = ""
+    line_values: bool = False
+    lenient_start: bool = False  # models forget `section_open`
+    newline: str = "\n"
+    typed_attribute: bool = False  # `type="…"` instead of `string="true|false"`
+    numbered_head: bool = False  # ` index="1"` behind the name
+    more_atoms: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    wrappers: tuple[tuple[str, str], ...] = ()
+    frames: bool = False
+
+    @property
+    def triggers(self) -> Sequence[Trigger]:
+        if not self.section_open:
+            return (Trigger(self.call_open),)
+        return (Trigger(self.section_open), *([Trigger(self.call_open)] if self.lenient_start else []))
+
+    @property
+    def atoms(self) -> Sequence[str]:
+        tags = (self.section_open, self.section_close, self.call_open, self.call_close, self.param_open, self.key_end)
+        values = (self.value_open, self.value_close, self.head_end, self.attributes_end)
+        return [*self.more_atoms, *atoms_in(*tags, *values)]
+
+    def matches(self, evidence: Evidence) -> str | None:
+        return holds_all(evidence, self.evidence)
+
+    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+        in_section = bool(self.section_open) and (yield from reader.take(self.section_open)) is not None
+        yield from reader.skip_blank()
+        yield from reader.expect(self.call_open)
+        while True:
+            yield from self._call(reader, sink)
+            if not (self.section_open or self.lenient_start):
+                return
+            yield from reader.skip_blank()
+            if (yield from reader.take(*filter(None, (self.section_close,)))) is not None:
+                return
+            if not in_section or (yield from reader.take(self.call_open)) is None:
+                return
+
+    def _call(self, reader: Reader, sink: CallSink) -> Steps:
+        """One call, its `call_open` read already."""
+        stops = (self.name_end,) if self.name_end else (self.param_open, self.call_close)
+        name, stop = yield from reader.name(*stops)
+        if self.head_end:
+            yield from reader.until(self.head_end, limit=256)
+        sink.begin(name.strip('"'))
+        sink.arguments("{")
+        tag = stop if not self.name_end else (yield from self._next_tag(reader))
+        count = 0
+        while tag != self.call_close:
+            yield from self._argument(reader, sink, sink.tools[name.strip('"')], first=count == 0)
+            tag = yield from self._next_tag(reader)
+            count += 1
+        sink.arguments("}")
+        sink.end()
+
+    def _next_tag(self, reader: Reader) -> Reading[str]:
+        yield from reader.skip_blank()
+        return (yield from reader.expect(self.param_open, self.call_close))
+
+    def _argument(self, reader: Reader, sink: CallSink, tool: Tool, *, first: bool) -> Steps:
+        key, _ = yield from reader.name(self.key_end)
+        types = types_of(property_schema(tool.parameters, key))
+        if self.attributes_end:
+            attributes, _ = yield from reader.until(self.attributes_end, limit=256)
+            types = _told_types(attributes) or types
+        if self.value_open:
+            yield from reader.skip_blank()
+            yield from reader.expect(self.value_open)
+        sink.arguments(("" if first else ", ") + json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
+        close = self.value_close.replace("{key}", reader.markers.decode(key))
+        if types == {"string"}:
+            string = _StringStream(sink, line_value=self.line_values)
+            yield from self._value(reader, close, string.add)
+            string.end()
+            return
+        parts: list[str] = []
+        yield from self._value(reader, close, parts.append)
+        raw = reader.markers.decode("".join(parts))
+        sink.arguments(json_value(raw[1:].removesuffix("\n") if self._on_lines(raw) else raw, types))
+
+    def _on_lines(self, raw: str) -> bool:
+        return self.line_values and raw.startswith("\n")
+
+    def _value(self, reader: Reader, close: str, add: Callable[[str], None]) -> Steps:
+        """Read a value and its closing tag, passing pieces to `add` as they come.
+
+        A closing tag inside the value (a model may well edit a file of its own markup) isn't the end unless another
+        argument or the call's end follows.
+        """
+        while True:
+            part, stop = yield from reader.part(close)
+            add(part)
+            if stop is not None:
+                if (yield from reader.follows(self.param_open, self.call_close)):
+                    return
+                add(reader.markers.encode(close))
+
+    # ---- the grammar
+
+    def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
+        calls = [self._call_grammar(lark, tool) for tool in tools]
+        if not self.section_open:
+            return lark.any_of(calls)
+        line, close = lark.literal(self.newline), lark.literal(self.section_close)
+        one = lark.rule(f"{line} {lark.literal(self.call_open)} {lark.any_of(calls)}")
+        many = f"{one} ({one}){{0,15}}" if parallel and self._several_in_section else one
+        return f"{many} {line} {close}"
+
+    @property
+    def _several_in_section(self) -> bool:
+        return self.section_open.rstrip(">").endswith("s")
+
+    def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
+        """The call behind its `call_open`: required arguments in the schema's order, optional ones between them."""
+        properties = tool.parameters.get("properties", {})
+        required = tool.parameters.get("required", [])
+        line = lark.literal(self.newline)
+        parts = [lark.literal(tool.name + (self.name_end if self.param_open != self.name_end else ""))]
+        if self.head_end:
+            number = (
+                f"{json.dumps(' index=' + chr(34))} {lark.regex('[0-9]{1,2}')} {_QUOTE}" if self.numbered_head else ""
+            )
+            parts.append(f"{number} {lark.literal(self.head_end)}")
+        for key in properties:
+            argument = lark.rule(f"{line} {self._argument_grammar(lark, tool, key)}")
+            parts.append(argument if key in required else f"{argument}?")
+        return lark.rule(" ".join([*parts, line, lark.literal(self.call_close)]))
+
+    def _argument_grammar(self, lark: LarkBuilder, tool: Tool, key: str) -> str:
+        schema = property_schema(tool.parameters, key)
+        is_string = types_of(schema) == {"string"}
+        head = self.param_open + key + self.key_end
+        if self.attributes_end:
+            head += self._attributes(schema, is_string) + self.attributes_end
+        edge = "\n" if self.line_values else ""
+        close = self.value_close.replace("{key}", key)
+        head += (self.newline if self.value_open else "") + self.value_open + edge
+        return f"{lark.literal(head)} {self._value_grammar(lark, tool, schema, edge + close, is_string)}"
+
+    def _attributes(self, schema: JsonSchema, is_string: bool) -> str:
+        if self.typed_attribute:
+            return f' type="{min(types_of(schema), default="string")}"'
+        return f' string="{"true" if is_string else "false"}"'
+
+    def _value_grammar(self, lark: LarkBuilder, tool: Tool, schema: JsonSchema, close: str, is_string: bool) -> str:
+        """A raw string, restricted as far as its schema says so in words or a pattern; or JSON."""
+        if not is_string:
+            options = {key: value for key, value in tool.parameters.items() if key == "x-guidance"}
+            return f"{lark.json({**schema, **options})} {lark.literal(close)}"
+        if words := schema.get("enum", [schema["const"]] if "const" in schema else []):
+            return f"{lark.any_of([lark.literal(word) for word in words])} {lark.literal(close)}"
+        if pattern := schema.get("pattern"):
+            return f"{lark.regex(anchored(pattern))} {lark.literal(close)}"
+        return lark.until(close)
+
+
+class _StringStream:
+    """A raw string's pieces as one JSON string; the line break that ends a value on its own lines is held back."""
+
+    def __init__(self, sink: CallSink, *, line_value: bool) -> None:
+        self._sink = sink
+        self._line_value = line_value
+        self._started = False
+        self._on_lines = False
+        self._held = ""
+        sink.arguments('"')
+
+    def add(self, text: str) -> None:
+        if not text:
+            return
+        if not self._started:
+            self._started = True
+            self._on_lines = self._line_value and text[0] == "\n"
+            text = text[1:] if self._on_lines else text
+        text = self._held + text
+        body = text.removesuffix("\n") if self._on_lines else text
+        self._held = text[len(body) :]
+        if body:
+            self._sink.arguments(json.dumps(body, ensure_ascii=False)[1:-1])
+
+    def end(self) -> None:
+        self._sink.arguments('"')
+
+
+def _told_types(attributes: str) -> set[str]:
+    """The types that a tag's own attribute says: `string="true"`, or `type="number"`."""
+    told = re.search(r'(string|type)\s*=\s*"?(\w+)', attributes)
+    if told is None:
+        return set()
+    return _ATTRIBUTE_TYPES.get(told[2], set()) if told[1] == "string" else {told[2]}
+
+
+def anchored(pattern: str) -> str:
+    """A JSON Schema pattern, which may match anywhere, as a regex for the whole value."""
+    start = "" if pattern.startswith("^") else "(?s:.*)"
+    end = "" if pattern.endswith("$") else "(?s:.*)"
+    return f"{start}{pattern.removeprefix('^').removesuffix('$')}{end}"
