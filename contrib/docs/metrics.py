@@ -1,0 +1,84 @@
+"""Prints docs/metrics.md, made from the families that the two roles really register (`make docs`).
+
+tests/test_metrics_docs.py keeps the file equal to this output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from cortex.config import Config, NeuronConfig
+from cortex.gateway.loop import Loop
+from cortex.gateway.metrics import GatewayMetrics
+from cortex.gateway.policy import Policy
+from cortex.gateway.scheduler import Scheduler
+from cortex.neuron.app import Neuron
+from cortex.profiles import Profiles
+from cortex.serving.metrics import RequestMetrics
+
+__all__ = ["Family", "document", "gateway_families", "neuron_families"]
+
+Family = tuple[str, str, tuple[str, ...], str]
+"""Name as scraped, type, labels, help."""
+
+HEAD = """# Metrics
+
+Made from the code by `make docs`; don't edit. The gateway serves them on `gateway.metrics_listen`
+(`/metrics`), a neuron on its own port. Histograms are real ones: buckets can be summed over gateways.
+Label values are bounded: names of models that don't exist count under `model="unknown"`.
+"""
+
+
+def gateway_families() -> list[Family]:
+    metrics = GatewayMetrics()
+    RequestMetrics(metrics.registry, lambda _: True)
+    metrics.attach(Loop(Scheduler(Policy(), []), perform=lambda _: None))
+    return sorted(_families(metrics.registry))
+
+
+def neuron_families() -> list[Family]:
+    neuron = Neuron(Config(neuron=NeuronConfig(cpu_devices=1, cpu_memory="1GiB")), Profiles())
+    return sorted(_families(neuron.metrics.registry))
+
+
+def _families(registry: CollectorRegistry) -> Iterator[Family]:
+    """Also those without a sample yet, which a scrape wouldn't name the labels of."""
+    for collector in list(registry._collector_to_names):  # noqa: SLF001 - there is no public way to list them
+        labels = tuple(collector._labelnames) if isinstance(collector, MetricWrapperBase) else None  # noqa: SLF001
+        for metric in collector.collect():
+            yield (
+                _scraped_name(metric),
+                metric.type,
+                _labels(metric) if labels is None else labels,
+                metric.documentation,
+            )
+
+
+def _labels(metric: Metric) -> tuple[str, ...]:
+    return tuple(getattr(metric, "_labelnames", ()))
+
+
+def _scraped_name(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
+def document() -> str:
+    return "\n".join([HEAD, *_section("Gateway", gateway_families()), *_section("Neuron", neuron_families())])
+
+
+def _section(title: str, families: list[Family]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield "| name | type | labels | meaning |"
+    yield "|---|---|---|---|"
+    for name, kind, labels, meaning in families:
+        yield f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels) or '–'} | {meaning} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
