@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed-$(KEY)
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test test-fast lint types format bench clean
+.PHONY: help venv demo up test test-fast lint types format docs bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ types: venv ## Check types
 format: venv ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: venv ## Write docs/metrics.md from the code
+	$(BIN)/python contrib/docs/metrics.py > docs/metrics.md
 
 bench: venv ## Compare with llama-server on this machine (takes long; see docs/performance.md)
 	$(BIN)/python contrib/bench/vs_llama_server.py
