@@ -27,13 +27,16 @@ def tool_constraint(
     parallel: bool | None,
     reasoning: ReasoningFormat | None,
     starts_in_reasoning: bool,
+    answer: ConstraintSpec | None = None,
 ) -> ConstraintSpec | None:
     """The grammar that `choice` asks for, None where the model is free. Raises InvalidSchema.
 
+    `answer` is what a plain answer is held to where the model may give one.
     1. required or named: one block, or several unless `parallel` is false, after reasoning.
-    2. auto, and one call at most: any text, then perhaps one block.
-    3. auto: free up to a block's trigger, then one valid block.
-    In 2 and 3 only where the trigger is a token: a text may mention a marker that is mere text, and mustn't be turned
+    2. auto with an `answer`: either calls or the answer.
+    3. auto, and one call at most: any text, then perhaps one block.
+    4. auto: free up to a block's trigger, then one valid block.
+    In 3 and 4 only where the trigger is a token: a text may mention a marker that is mere text, and mustn't be turned
     into a call by that.
     """
     offered = [tool for tool in tools if not choice.only or tool.name in choice.only]
@@ -45,9 +48,15 @@ def tool_constraint(
     trigger = form.triggers[0].text
     body = form.grammar(lark, ready, parallel=parallel is not False)
     block = lark.rule(f"{lark.literal(trigger)} {body}")
+    several = ""
+    if parallel is not False and not form.holds_several:
+        several = f"({lark.regex(_BLANKS)} {block}){{0,{_MOST_BLOCKS - 1}}}"
+    calls = lark.rule(f"{block} {several}")
     if forced:
-        several = f"({lark.regex(_BLANKS)} {block}){{0,{_MOST_BLOCKS - 1}}}" if parallel is not False else ""
-        return _thoughtful(lark, f"{block} {several}", reasoning, starts_in_reasoning)
+        return _thoughtful(lark, calls, reasoning, starts_in_reasoning)
+    if answer is not None:
+        either = lark.any_of([calls, _embedded(lark, answer, reasoning)])
+        return _thoughtful(lark, either, reasoning, starts_in_reasoning)
     if not markers.is_token(trigger) or form.frames:
         return None
     if parallel is False:
@@ -62,10 +71,14 @@ def after_reasoning(
     if reasoning is None:
         return spec
     lark = LarkBuilder(markers)
+    return _thoughtful(lark, _embedded(lark, spec, reasoning), reasoning, starts_in_reasoning)
+
+
+def _embedded(lark: LarkBuilder, spec: ConstraintSpec, reasoning: ReasoningFormat | None) -> str:
+    """The grammar of a plain answer, with the header that the model puts before one."""
+    header = lark.literal(reasoning.answer) if reasoning is not None and reasoning.answer else ""
     body = lark.rule("%lark {\n" + spec.lark + "\n}")
-    if reasoning.answer:
-        body = f"{lark.literal(reasoning.answer)} {body}"
-    return _thoughtful(lark, body, reasoning, starts_in_reasoning)
+    return f"{header} {body}"
 
 
 def _with_schema(tool: Tool, *, forced: bool, place: int) -> Tool:

@@ -78,7 +78,8 @@ class ToolFormat(Protocol):
     `triggers`: what begins a block, the one a grammar should open with first. `atoms`: the marker strings (of
     triggers, closers and separators alike) that are matched by token id where the vocabulary has them as one token.
     `frames`: the markup also frames plain answers and reasoning, so it is parsed with no tools offered, too.
-    `wrappers`: pairs of markers around plain answers, dropped from the text.
+    `wrappers`: pairs of markers around plain answers, dropped from the text. `holds_several`: parallel calls come in
+    one block, not one after the other.
     """
 
     @property
@@ -91,6 +92,9 @@ class ToolFormat(Protocol):
     def frames(self) -> bool: ...
     @property
     def wrappers(self) -> Sequence[tuple[str, str]]: ...
+
+    @property
+    def holds_several(self) -> bool: ...
 
     def matches(self, evidence: Evidence) -> str | None:
         """A sentence saying why this GGUF speaks the format, or None."""

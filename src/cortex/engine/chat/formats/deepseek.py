@@ -33,6 +33,7 @@ DEEPSEEK_V31 = NamedJson(
 def _dsml(name: str, section: str) -> TaggedCalls:
     return TaggedCalls(
         name=name,
+        holds_several=True,
         section_open=f"<｜DSML｜{section}>",
         section_close=f"</｜DSML｜{section}>",
         call_open='<｜DSML｜invoke name="',

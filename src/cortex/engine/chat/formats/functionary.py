@@ -23,6 +23,7 @@ _MARK = ">>>"
 @dataclass(frozen=True, slots=True)
 class Functionary32:
     name: str = "functionary_32"
+    holds_several: bool = True
     frames: bool = True
     wrappers: tuple[tuple[str, str], ...] = ()
 

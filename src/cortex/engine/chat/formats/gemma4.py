@@ -24,6 +24,7 @@ _MOST_GRAMMAR_DEPTH = 6
 @dataclass(frozen=True, slots=True)
 class Gemma4:
     name: str = "gemma4"
+    holds_several: bool = False
     frames: bool = False
     wrappers: tuple[tuple[str, str], ...] = ()
 

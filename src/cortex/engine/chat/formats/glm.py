@@ -27,6 +27,7 @@ GLM_DENSE = replace(GLM, name="glm_dense", newline="", evidence=("<arg_key>", "<
 
 HY3 = TaggedCalls(
     name="hy3",
+    holds_several=True,
     section_open="<tool_calls:opensource>",
     section_close="</tool_calls:opensource>",
     call_open="<tool_call:opensource>",

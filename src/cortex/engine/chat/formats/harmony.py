@@ -28,6 +28,7 @@ _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 @dataclass(frozen=True, slots=True)
 class Harmony:
     name: str = "harmony"
+    holds_several: bool = False
     frames: bool = True
     wrappers: tuple[tuple[str, str], ...] = ()
 

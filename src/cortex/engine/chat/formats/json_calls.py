@@ -49,6 +49,10 @@ class JsonCalls:
     def atoms(self) -> Sequence[str]:
         return atoms_in(self.open, self.close, *(trigger.text for trigger in self.other_triggers))
 
+    @property
+    def holds_several(self) -> bool:
+        return self.array
+
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
 

@@ -24,6 +24,7 @@ KIMI_K2 = NamedJson(
 
 KIMI_K3 = TaggedCalls(
     name="kimi_k3",
+    holds_several=True,
     section_open="<|open|>tools<|sep|>",
     section_close="<|close|>tools<|sep|>",
     call_open='<|open|>call tool="',

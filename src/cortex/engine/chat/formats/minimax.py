@@ -16,6 +16,7 @@ MINIMAX_M1 = JsonCalls(
 
 MINIMAX_M2 = TaggedCalls(
     name="minimax_m2",
+    holds_several=True,
     section_open="<minimax:tool_call>",
     section_close="</minimax:tool_call>",
     call_open='<invoke name="',
@@ -30,6 +31,7 @@ MINIMAX_M2 = TaggedCalls(
 _MARK = "]<]minimax[>["
 MINIMAX_M3 = TaggedCalls(
     name="minimax_m3",
+    holds_several=True,
     section_open=f"{_MARK}<tool_call>",
     section_close=f"{_MARK}</tool_call>",
     call_open=f'{_MARK}<invoke name="',

@@ -52,6 +52,10 @@ class NamedJson:
             *(self.id_end, self.name_prefix),
         )
 
+    @property
+    def holds_several(self) -> bool:
+        return bool(self.section_open)
+
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
 

@@ -6,7 +6,7 @@ from cortex.engine.chat.formats.pythonic import Pythonic
 
 __all__ = ["BARE_PYTHON", "LFM2", "OLMO3"]
 
-LFM2 = Pythonic(name="lfm2", open="<|tool_call_start|>", close="<|tool_call_end|>", evidence=("<|tool_call_start|>",))
+LFM2 = Pythonic(name="lfm2", open="<|tool_call_start|>", close="<|tool_call_end|>", evidence=("<|tool_list_start|>",))
 
 OLMO3 = Pythonic(
     name="olmo3", open="<function_calls>", close="</function_calls>", lines=True, evidence=("<function_calls>",)

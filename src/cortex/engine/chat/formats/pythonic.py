@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex.engine.chat.calls import CallSink
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all, single_token
 from cortex.engine.chat.lark import LarkBuilder
 from cortex.engine.chat.reader import Malformed, Reader, Reading
 from cortex.engine.chat.typed_values import property_schema
@@ -44,7 +44,14 @@ class Pythonic:
     def atoms(self) -> Sequence[str]:
         return atoms_in(self.open, self.close)
 
+    @property
+    def holds_several(self) -> bool:
+        return not self.lines
+
     def matches(self, evidence: Evidence) -> str | None:
+        ends = [single_token(evidence.vocabulary, end) for end in (self.open, self.close) if end]
+        if ends and None not in ends:
+            return f"{self.open!r} and {self.close!r} are single tokens of the vocabulary"
         return holds_all(evidence, self.evidence)
 
     def parse(self, reader: Reader, sink: CallSink) -> Steps:
@@ -67,7 +74,7 @@ class Pythonic:
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         call = lark.any_of([_call_grammar(lark, tool) for tool in tools])
-        more = f'(", " {call}){{0,15}}' if parallel and not self.lines else ""
+        more = f'(", " {call}){{0,15}}' if parallel and self.holds_several else ""
         start = '"["' if self.open and not self.lines else ""
         end = '"]"' if not self.lines else ""
         edge = '"\\n"' if self.lines else ""

@@ -48,6 +48,7 @@ class TaggedCalls:
     newline: str = "\n"
     typed_attribute: bool = False  # `type="…"` instead of `string="true|false"`
     numbered_head: bool = False  # ` index="1"` behind the name
+    holds_several: bool = False
     more_atoms: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     wrappers: tuple[tuple[str, str], ...] = ()
@@ -149,12 +150,8 @@ class TaggedCalls:
             return lark.any_of(calls)
         line, close = lark.literal(self.newline), lark.literal(self.section_close)
         one = lark.rule(f"{line} {lark.literal(self.call_open)} {lark.any_of(calls)}")
-        many = f"{one} ({one}){{0,15}}" if parallel and self._several_in_section else one
+        many = f"{one} ({one}){{0,15}}" if parallel and self.holds_several else one
         return f"{many} {line} {close}"
-
-    @property
-    def _several_in_section(self) -> bool:
-        return self.section_open.rstrip(">").endswith("s")
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         """The call behind its `call_open`: required arguments in the schema's order, optional ones between them."""

@@ -1,0 +1,267 @@
+"""What a grammar lets a model write, its family's parser reads as valid calls; what it doesn't, it forbids."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import random
+from collections.abc import Iterator
+
+import jsonschema
+import numpy as np
+import pytest
+from llguidance import LLMatcher
+
+from cortex.engine.chat.formats import FAMILIES, ReasoningFormat, ToolFormat, by_name
+from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.markers import MarkerTable
+from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
+from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
+from cortex.engine.chat.types import ConstraintSpec, Delta
+from cortex.errors import InvalidSchema
+from cortex.wire.inference import Tool, ToolChoice
+from tests.engine.chat.byte_vocabulary import ByteVocabulary
+from tests.engine.chat.splitting import THINK, Outcome, merged
+from tests.engine.chat.test_formats import CHANNELS
+
+REQUIRED = ToolChoice("required")
+AUTO = ToolChoice("auto")
+TOOLS = [
+    Tool(
+        name="edit",
+        parameters={
+            "type": "object",
+            "properties": {
+                "mode": {"enum": ["read", "write"]},
+                "line": {"type": "integer", "minimum": 1, "maximum": 99},
+                "force": {"type": "boolean"},
+                "place": {
+                    "type": "object",
+                    "properties": {"x": {"type": "integer", "maximum": 9, "minimum": 0}},
+                    "required": ["x"],
+                    "additionalProperties": False,
+                },
+                "marks": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3},
+            },
+            "required": ["mode", "line"],
+            "additionalProperties": False,
+        },
+    ),
+    Tool(name="edit_all", parameters={"type": "object", "properties": {}, "additionalProperties": False}),
+]
+_STEPS = 2000
+
+
+class Walk:
+    """A model that writes at random what a grammar allows, with a taste for ending things."""
+
+    def __init__(self, spec: ConstraintSpec, vocabulary: ByteVocabulary, seed: int) -> None:
+        self._vocabulary = vocabulary
+        self._matcher = LLMatcher(vocabulary.for_llguidance(), LLMatcher.grammar_from_lark(spec.lark))
+        assert not self._matcher.is_error(), self._matcher.get_error()
+        self._random = random.Random(seed)
+
+    def allows(self, text: str) -> bool:
+        """Whether the whole of `text` may be written, and then the output ended."""
+        self._matcher.reset()
+        tokens = self._vocabulary.tokenize(text)
+        return self._matcher.try_consume_tokens(tokens) == len(tokens) and self._matcher.is_accepting()
+
+    def tokens(self) -> Iterator[int]:
+        self._matcher.reset()
+        for _ in range(_STEPS):
+            if self._matcher.is_stopped():
+                return
+            token = self._choose()
+            if token == self._vocabulary.eos:
+                return
+            assert self._matcher.consume_token(token)
+            yield token
+        pytest.fail("the grammar found no end")
+
+    def _choose(self) -> int:
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.flatnonzero(np.unpackbits(mask, bitorder="little")).tolist()
+        assert allowed
+        if self._vocabulary.eos in allowed and self._random.random() < 0.5:
+            return self._vocabulary.eos
+        closing = [token for token in allowed if token >= 256 or chr(token) in '"}]<>\n,)']
+        return self._random.choice(closing if closing and self._random.random() < 0.7 else allowed)
+
+
+def plan_of(
+    form: ToolFormat, spec: ConstraintSpec, markers: MarkerTable, reasoning: ReasoningFormat | None
+) -> SplitPlan:
+    return SplitPlan(markers, reasoning, form, tuple(TOOLS), constraint_start=spec.start)
+
+
+def outcome_of(plan: SplitPlan, tokens: Iterator[int], vocabulary: ByteVocabulary) -> Outcome:
+    splitter = MessageSplitter(plan)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    deltas: list[Delta] = []
+    for token in tokens:
+        shown = vocabulary.piece(token).decode() if token >= 256 else decoder.decode(vocabulary.piece(token))
+        deltas += splitter.feed(token, shown)
+    return merged([*deltas, *splitter.finish(cut=False)])
+
+
+def made(
+    form: ToolFormat, choice: ToolChoice, *, parallel: bool | None = None, reasoning: ReasoningFormat | None = None
+) -> tuple[ConstraintSpec | None, MarkerTable, ByteVocabulary]:
+    atoms = [*form.atoms, *(["<think>", "</think>"] if reasoning is THINK else [])]
+    vocabulary = ByteVocabulary(list(dict.fromkeys(atoms)))
+    markers = MarkerTable(vocabulary, reasoning, form)
+    spec = tool_constraint(
+        markers, form, TOOLS, choice, parallel=parallel, reasoning=reasoning, starts_in_reasoning=False
+    )
+    return spec, markers, vocabulary
+
+
+def assert_valid(calls: list[tuple[str, str]]) -> None:
+    schemas = {tool.name: tool.parameters for tool in TOOLS}
+    for name, arguments in calls:
+        jsonschema.validate(json.loads(arguments), schemas[name])
+
+
+@pytest.mark.parametrize("form", FAMILIES, ids=lambda form: form.name)
+def test_required_calls_are_calls_with_valid_arguments(form: ToolFormat) -> None:
+    spec, markers, vocabulary = made(form, REQUIRED)
+    assert spec is not None
+    for seed in range(6):
+        walk = Walk(spec, vocabulary, seed)
+        outcome = outcome_of(plan_of(form, spec, markers, None), walk.tokens(), vocabulary)
+        assert outcome.calls
+        assert outcome.text == ""
+        assert_valid(outcome.calls)
+
+
+@pytest.mark.parametrize("form", FAMILIES, ids=lambda form: form.name)
+def test_one_call_at_most_is_one_call(form: ToolFormat) -> None:
+    spec, markers, vocabulary = made(form, REQUIRED, parallel=False)
+    assert spec is not None
+    for seed in range(3):
+        walk = Walk(spec, vocabulary, seed)
+        outcome = outcome_of(plan_of(form, spec, markers, None), walk.tokens(), vocabulary)
+        assert len(outcome.calls) == 1
+
+
+def test_a_named_choice_allows_that_tool_alone_even_where_its_name_begins_another() -> None:
+    spec, _, vocabulary = made(HERMES, ToolChoice("required", ["edit_all"]), parallel=False)
+    assert spec is not None
+    walk = Walk(spec, vocabulary, 0)
+    assert walk.allows('<tool_call>\n{"name": "edit_all", "arguments": {}}\n</tool_call>')
+    assert not walk.allows('<tool_call>\n{"name": "edit", "arguments": {"mode": "read", "line": 1}}\n</tool_call>')
+
+
+def test_the_marker_of_a_required_call_is_its_token_and_not_its_letters() -> None:
+    spec, _, vocabulary = made(HERMES, REQUIRED)
+    assert spec is not None
+    spelled = ByteVocabulary()
+    walk = Walk(spec, vocabulary, 0)
+    call = '\n{"name": "edit_all", "arguments": {}}\n'
+    assert walk.allows(f"<tool_call>{call}</tool_call>")
+    tokens = spelled.tokenize(f"<tool_call>{call}</tool_call>")
+    assert walk._matcher.reset()
+    assert walk._matcher.try_consume_tokens(tokens) == 0
+
+
+def test_auto_is_constrained_from_the_marker_token_on() -> None:
+    spec, _, vocabulary = made(HERMES, AUTO)
+    assert spec is not None
+    assert spec.start == "on_tool_marker"
+    walk = Walk(spec, vocabulary, 0)
+    assert walk.allows('\n{"name": "edit_all", "arguments": {}}\n</tool_call>')
+    assert not walk.allows('\n{"name": "unknown", "arguments": {}}\n</tool_call>')
+
+
+def test_auto_is_free_where_the_marker_is_mere_text() -> None:
+    markers = MarkerTable(ByteVocabulary(), None, HERMES)
+    arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
+    assert tool_constraint(markers, HERMES, TOOLS, AUTO, **arguments) is None
+
+
+def test_auto_with_one_call_at_most_ends_after_it() -> None:
+    spec, _, vocabulary = made(HERMES, AUTO, parallel=False)
+    assert spec is not None
+    walk = Walk(spec, vocabulary, 0)
+    call = '<tool_call>\n{"name": "edit_all", "arguments": {}}\n</tool_call>'
+    assert walk.allows("Just text.")
+    assert walk.allows(f"First this: {call}")
+    assert not walk.allows(f"{call}{call}")
+
+
+def test_auto_with_an_answer_format_allows_calls_or_that_answer() -> None:
+    vocabulary = ByteVocabulary(HERMES.atoms)
+    markers = MarkerTable(vocabulary, None, HERMES)
+    answer = ConstraintSpec('start: %json {"type": "object", "required": ["a"]}\n')
+    arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False, "answer": answer}
+    spec = tool_constraint(markers, HERMES, TOOLS, AUTO, **arguments)
+    assert spec is not None
+    walk = Walk(spec, vocabulary, 0)
+    assert walk.allows('{"a": 1}')
+    assert walk.allows('<tool_call>\n{"name": "edit_all", "arguments": {}}\n</tool_call>')
+    assert not walk.allows("Hello")
+
+
+def test_no_tools_or_tool_choice_none_constrains_nothing() -> None:
+    markers = MarkerTable(ByteVocabulary(), None, HERMES)
+    arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
+    assert tool_constraint(markers, HERMES, [], REQUIRED, **arguments) is None
+    assert tool_constraint(markers, HERMES, TOOLS, ToolChoice("none"), **arguments) is None
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_thinking_may_come_before_what_is_required(tokens: bool) -> None:
+    vocabulary = ByteVocabulary(["<think>", "</think>", *HERMES.atoms] if tokens else [])
+    markers = MarkerTable(vocabulary, THINK, HERMES)
+    spec = tool_constraint(markers, HERMES, TOOLS, REQUIRED, parallel=False, reasoning=THINK, starts_in_reasoning=False)
+    assert spec is not None
+    assert spec.start == "now"
+    walk = Walk(spec, vocabulary, 0)
+    call = '<tool_call>\n{"name": "edit_all", "arguments": {}}\n</tool_call>'
+    assert walk.allows(call)
+    assert walk.allows(f"<think>\nHow about {{this}}?\n</think>\n\n{call}")
+    assert not walk.allows("<think>\nOnly this.\n</think>\n\nNo call.")
+
+
+def test_thinking_that_the_prompt_opened_is_free_until_its_end_token() -> None:
+    vocabulary = ByteVocabulary(["<think>", "</think>"])
+    markers = MarkerTable(vocabulary, THINK)
+    spec = after_reasoning(ConstraintSpec('start: "yes" | "no"\n'), markers, THINK, starts_in_reasoning=True)
+    assert spec.start == "after_reasoning"
+    assert Walk(spec, vocabulary, 0).allows("\n\nyes")
+
+
+def test_thinking_that_the_prompt_opened_is_part_of_the_grammar_where_its_end_is_text() -> None:
+    vocabulary = ByteVocabulary()
+    spec = after_reasoning(
+        ConstraintSpec('start: "yes" | "no"\n'), MarkerTable(vocabulary, THINK), THINK, starts_in_reasoning=True
+    )
+    assert spec.start == "now"
+    walk = Walk(spec, vocabulary, 0)
+    assert walk.allows("Hm, yes or no?</think>\n\nyes")
+    assert not walk.allows("Hm, yes or no?</think>\n\nperhaps")
+
+
+def test_harmony_calls_and_answers_have_their_headers() -> None:
+    form = by_name("harmony")
+    assert form is not None
+    vocabulary = ByteVocabulary(list(dict.fromkeys(form.atoms)))
+    markers = MarkerTable(vocabulary, CHANNELS, form)
+    spec = tool_constraint(markers, form, TOOLS, REQUIRED, parallel=None, reasoning=CHANNELS, starts_in_reasoning=False)
+    assert spec is not None
+    call = "<|channel|>commentary to=functions.edit_all <|constrain|>json<|message|>{}"
+    assert Walk(spec, vocabulary, 0).allows(call)
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    assert Walk(spec, vocabulary, 0).allows(thought + call)
+    answer = after_reasoning(ConstraintSpec('start: "yes"\n'), markers, CHANNELS, starts_in_reasoning=False)
+    assert Walk(answer, vocabulary, 0).allows(thought + "<|channel|>final<|message|>yes")
+
+
+def test_a_strict_tool_that_no_grammar_takes_is_named() -> None:
+    broken = Tool("t", parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})
+    markers = MarkerTable(ByteVocabulary(HERMES.atoms), None, HERMES)
+    arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
+    with pytest.raises(InvalidSchema, match=r"tools\[1\]\.parameters\.properties\.a.*unclosed group"):
+        tool_constraint(markers, HERMES, [*TOOLS[:1], broken], REQUIRED, **arguments)
+    assert tool_constraint(markers, HERMES, [broken], AUTO, **arguments) is not None
