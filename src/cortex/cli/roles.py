@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.metadata import version as installed
+from pathlib import Path
 
 import typer
 
@@ -21,11 +23,13 @@ def register(app: typer.Typer) -> None:
 
 def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None) -> None:
     """Serve the whole fleet behind one URL."""
-    settings, profiles = read_config(config, models, {"gateway.listen": listen})
+    read = partial(read_config, config, models, {"gateway.listen": listen})
+    settings, profiles = read()
     logs.configure(settings.log)
     from cortex.gateway import app
 
-    app.run(settings, profiles)
+    files = [path for path in (config, models or (settings.models and Path(settings.models))) if path]
+    app.run(settings, profiles, read=read, files=files)
 
 
 def neuron(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
