@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.body import decode_body
+from cortex.dialects.body import decode_body, portable
 from cortex.dialects.ids import make_id
 from cortex.dialects.openai_chat_answer import ChatCollector
 from cortex.dialects.openai_chat_stream import ChatRenderer
@@ -85,7 +85,7 @@ def _refuse(chat: ChatBody) -> None:
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
     messages = MessageReader(context.images, context.request_id).read(chat.messages)
     tools, choice = _tools(chat)
-    kwargs = chat.chat_template_kwargs or {}
+    kwargs = portable(chat.chat_template_kwargs or {}, "chat_template_kwargs")
     budget = chat.thinking_budget_tokens if chat.reasoning_budget_tokens is None else chat.reasoning_budget_tokens
     return InferenceRequest(
         id=context.request_id,

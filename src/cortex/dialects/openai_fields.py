@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from cortex.dialects.body import portable
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     Grammar,
@@ -175,7 +176,8 @@ def reasoning_of(effort: str | None, budget: int | None, template_kwargs: dict[s
 def _schema_format(asked: SchemaFormat) -> OutputFormat:
     if not asked.schema:
         return JsonObjectFormat()
-    return JsonSchemaFormat(schema=asked.schema, name=asked.name or "response", strict=asked.strict is not False)
+    schema = portable(asked.schema, "response_format")
+    return JsonSchemaFormat(schema=schema, name=asked.name or "response", strict=asked.strict is not False)
 
 
 def _clamped(value: float | None, low: float, high: float | None) -> float | None:

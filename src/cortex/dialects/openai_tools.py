@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from cortex.dialects.body import portable
 from cortex.dialects.custom_tools import CUSTOM_PARAMETERS
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import JsonSchema, Tool, ToolChoice
@@ -133,7 +134,9 @@ def _among(choice: ToolChoice, tools: list[Tool]) -> ToolChoice:
 
 def _function(body: FunctionTool, at: str) -> Tool:
     tool = Tool(name=_name(body.name, at), description=body.description or "", strict=body.strict is True)
-    return tool if body.parameters is None else Tool(tool.name, tool.description, body.parameters, tool.strict)
+    if body.parameters is None:
+        return tool
+    return Tool(tool.name, tool.description, portable(body.parameters, f"{at}.parameters"), tool.strict)
 
 
 def _name(name: str, at: str) -> str:
