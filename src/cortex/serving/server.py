@@ -115,7 +115,8 @@ async def run_server(
         try:
             await asyncio.wait({up, *serving}, return_when=asyncio.FIRST_COMPLETED)
             if up.done():
-                logger.info("listening", extra={"url": _url(sockets[0]), "role": role})
+                url, *also = map(_url, sockets)
+                logger.info("listening", extra={"url": url, "role": role, "also": also})
                 await asyncio.wait({drained, *serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             up.cancel()
