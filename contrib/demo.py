@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-QUESTION = "What is the capital of France? Answer in one sentence, then name two things to see there."
+QUESTION = "Write one sentence about the sea."
 MODEL = "SmolLM2-135M-Instruct"
 STARTED = "cortex is up at "
 

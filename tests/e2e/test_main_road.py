@@ -12,7 +12,7 @@ from tests.e2e.conftest import Fleet
 from tests.e2e.models import EMOJI, HELLO, TICKS
 from tests.e2e.processes import Daemon, eventually
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 
 
 def test_the_openai_sdk_gets_the_same_answer_streamed_and_not(server: Daemon) -> None:
