@@ -301,11 +301,13 @@ class FakeStream:
 
 
 class FakeNeurons:
-    """`gateway.client.Neurons` over FakeNeurons. `loading` holds every load until it is set."""
+    """`gateway.client.Neurons` over FakeNeurons. `loading` holds every load until it is set; with `drains` a busy victim
+    is waited for, as a real neuron does: only a gateway that is alone can know that its victims are idle."""
 
     def __init__(self, *neurons: FakeNeuron) -> None:
         self.by_name = {neuron.name: neuron for neuron in neurons}
         self.loading: asyncio.Event | None = None
+        self.drains = False
         self.polls = 0
 
     async def status(self, neuron: Neuron) -> NeuronStatus:
@@ -314,6 +316,8 @@ class FakeNeurons:
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
         fake = await self._alive(neuron)
+        while self.drains and any(fake.models[victim].running for victim in order.evict):
+            await asyncio.sleep(0)
         fake.start_load(order)
         boot = fake.boot
         if self.loading is not None:

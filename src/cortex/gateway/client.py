@@ -115,7 +115,8 @@ class HttpNeurons:
         try:
             response = await self._http.post(f"{neuron.endpoint}/infer", data=_encode_request(request), headers=headers)
             if response.status != 200:
-                raise _error_of(response.status, await response.read())
+                async with response:
+                    raise _error_of(response.status, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _lost(error) from error
         return _HttpStream(response)

@@ -1,0 +1,83 @@
+"""A gateway without HTTP: the real loop, errands, poller and backend over FakeNeurons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from cortex.config import GatewayConfig, NeuronEntry
+from cortex.gateway.backend import FleetBackend
+from cortex.gateway.catalogue import Catalogue
+from cortex.gateway.desk import Desk
+from cortex.gateway.errands import Errands
+from cortex.gateway.loop import Loop
+from cortex.gateway.metrics import GatewayMetrics
+from cortex.gateway.policy import Policy
+from cortex.gateway.poller import Poller
+from cortex.gateway.scheduler import Scheduler
+from cortex.profiles import Profiles
+from cortex.wire.events import Event, Failed, Finished, TextDelta
+from cortex.wire.inference import Request
+from tests.fakes import FakeNeuron, FakeNeurons, ManualClock
+from tests.gateway.world import policy
+
+__all__ = ["Fleet", "fleet_of", "text_of"]
+
+
+@dataclass
+class Fleet:
+    clock: ManualClock
+    neurons: FakeNeurons
+    desk: Desk
+    loop: Loop
+    poller: Poller
+    backend: FleetBackend
+    metrics: GatewayMetrics
+    catalogue: Catalogue
+
+    async def ask(self, request: Request) -> list[Event]:
+        """Every event of one request."""
+        async with aclosing(self.backend.infer(request)) as stream:
+            return [event async for batch in stream for event in batch]
+
+    def tick(self, seconds: float = 0.5) -> None:
+        self.clock.advance(seconds)
+        self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
+
+    async def settled(self) -> None:
+        """Let every task that can run do so."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIterator[Fleet]:
+    clock = ManualClock()
+    for fake in fakes:
+        fake.clock = clock
+    neurons, desk, metrics = FakeNeurons(*fakes), Desk(), GatewayMetrics()
+    errands = Errands(neurons, desk, metrics.observe, metrics.ordered)
+    entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
+    loop = Loop(Scheduler(rules or policy(), entries), errands.perform, clock)
+    poller = Poller(neurons, loop, lambda: GatewayConfig(poll_busy_s=0.001, poll_idle_s=0.005))
+    errands.start(loop, poller)
+    metrics.attach(loop)
+    catalogue = Catalogue(lambda: loop.scheduler.state.fleet, Profiles(), None)
+    backend = FleetBackend(loop, neurons, desk, catalogue, metrics.failed_over)
+    await poller.first_round()
+    poller.follow_fleet()
+    try:
+        yield Fleet(clock, neurons, desk, loop, poller, backend, metrics, catalogue)
+    finally:
+        await poller.aclose()
+        await errands.aclose()
+
+
+def text_of(events: Sequence[Event]) -> str:
+    """The answer's text; asserts that there is exactly one end, and that it is last."""
+    ends = [event for event in events if isinstance(event, Finished | Failed)]
+    assert len(ends) == 1
+    assert events[-1] is ends[0]
+    return "".join(event.text for event in events if isinstance(event, TextDelta))

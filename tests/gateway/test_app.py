@@ -1,0 +1,216 @@
+"""The gateway's application on a real socket, over in-memory neurons behind real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from cortex.config import Config, GatewayConfig, NeuronEntry, load_config
+from cortex.errors import ConfigError
+from cortex.gateway.app import Gateway, check
+from cortex.profiles import Profile, Profiles
+from cortex.serving.server import Server, server_config
+from cortex.wire.fleet import FleetStatus, PlacementPlan
+from cortex.wire.status import LoadJob
+from tests.fakes import FakeNeuron, FakeNeuronServer
+from tests.gateway.world import models
+
+
+@dataclass
+class Running:
+    gateway: Gateway
+    http: httpx.AsyncClient
+    endpoints: dict[str, str]
+
+    async def fleet(self) -> FleetStatus:
+        return msgspec.json.decode((await self.http.get("/fleet")).content, type=FleetStatus)
+
+    async def chat(self, model: str = "a", **body: object) -> httpx.Response:
+        document = {"model": model, "messages": [{"role": "user", "content": "hi"}], **body}
+        return await self.http.post("/v1/chat/completions", json=document)
+
+
+async def until(fact: Callable[[], object], within_s: float = 10) -> None:
+    async with asyncio.timeout(within_s):
+        while not fact():  # noqa: ASYNC110 - facts of a server under test have no events
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> AsyncIterator[Running]:
+    async with AsyncExitStack() as stack:
+        endpoints = {fake.name: await stack.enter_async_context(FakeNeuronServer(fake).running()) for fake in fakes}
+        entries = [NeuronEntry(name=name, endpoint=endpoint) for name, endpoint in endpoints.items()]
+        config = Config(gateway=GatewayConfig(poll_busy_s=0.05, poll_idle_s=0.1), neurons=entries)
+        gateway = Gateway(config, profiles or Profiles())
+        sock = socket.create_server(("127.0.0.1", 0))
+        server = Server(server_config(gateway.app))
+        task = asyncio.create_task(server.serve([sock]))
+        try:
+            async with asyncio.timeout(10):
+                await server.up.wait()
+            url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+            async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+                yield Running(gateway, http, endpoints)
+        finally:
+            gateway.lifecycle.begin_drain()
+            server.should_exit = True
+            await task
+
+
+async def test_a_chat_goes_all_the_way_and_back() -> None:
+    async with running(FakeNeuron("n", models("a"))) as it:
+        answer = await it.chat(max_tokens=3)
+        assert answer.status_code == 200
+        assert answer.json()["choices"][0]["message"]["content"] == "w0 w1 w2 "
+
+
+async def test_listing_shows_what_is_loaded_and_what_could_be() -> None:
+    fake = FakeNeuron("n", models("a", "b"))
+    fake.models["a"].state, fake.models["a"].devices = "ready", ["cpu0"]
+    async with running(fake) as it:
+        listed = (await it.http.get("/v1/models")).json()["data"]
+        assert {entry["id"]: entry["neurons"] for entry in listed} == {"a": ["n"], "b": []}
+
+
+async def test_an_unknown_model_is_404_with_the_ids_there_are() -> None:
+    async with running(FakeNeuron("n", models("a"))) as it:
+        answer = await it.chat("nope")
+        assert answer.status_code == 404
+        assert "a" in answer.json()["error"]["message"]
+
+
+async def test_aliases_of_models_toml_are_names_too() -> None:
+    profiles = Profiles(models=[Profile(id="a", aliases=["default", "fast"])])
+    async with running(FakeNeuron("n", models("a", "b")), profiles=profiles) as it:
+        assert (await it.chat("fast", max_tokens=1)).status_code == 200
+        assert (await it.chat("claude-sonnet-4", max_tokens=1)).status_code == 200
+
+
+async def test_reading_never_loads_anything() -> None:
+    """L16"""
+    fake = FakeNeuron("n", models("a"))
+    async with running(fake) as it:
+        for path in ("/v1/models", "/v1/models/a", "/health", "/fleet", "/fleet/placement/a"):
+            assert (await it.http.get(path)).status_code == 200
+        it.gateway.metrics.exposition()
+        assert fake.loads == []
+
+
+async def test_placement_explains_every_neuron() -> None:
+    small = FakeNeuron("small", models("a"), (50,))
+    async with running(small, FakeNeuron("big", models("a"))) as it:
+        plan = msgspec.json.decode((await it.http.get("/fleet/placement/a")).content, type=PlacementPlan)
+        verdicts = {neuron.neuron: neuron for neuron in plan.neurons}
+        assert verdicts["big"].chosen
+        assert verdicts["small"].verdict == "refused"
+        assert "50 MiB" in verdicts["small"].reason
+        assert "would be loaded on big" in plan.summary
+
+
+async def test_a_model_is_loaded_pinned_and_unloaded_at_an_operators_word() -> None:
+    fake = FakeNeuron("n", models("org/a"))
+    async with running(fake) as it:
+        job = msgspec.json.decode((await it.http.post("/fleet/models/org/a/load")).content, type=LoadJob)
+        assert job.state == "loading"
+        await until(lambda: fake.models["org/a"].state == "ready")
+        await until(lambda: it.gateway.loop.scheduler.state.orders.all() == [])
+        again = msgspec.json.decode((await it.http.post("/fleet/models/org/a/load")).content, type=LoadJob)
+        assert again.state == "ready"
+        assert (await it.http.post("/fleet/models/org/a/pin")).json() == {"model": "org/a", "pinned": True}
+        assert (await it.fleet()).models[0].pinned
+        await it.http.post("/fleet/models/org/a/unload")
+        await until(lambda: fake.models["org/a"].state == "unloaded")
+
+
+async def test_a_load_that_cannot_be_is_answered_with_the_reason() -> None:
+    async with running(FakeNeuron("n", models("a"), (50,))) as it:
+        answer = await it.http.post("/fleet/models/a/load")
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "no_room"
+
+
+async def test_a_drained_neuron_is_shown_and_resumed() -> None:
+    async with running(FakeNeuron("n", models("a"))) as it:
+        await it.http.post("/fleet/neurons/n/drain")
+        (shown,) = (await it.fleet()).neurons
+        assert shown.drained
+        refused = await it.chat()
+        assert refused.status_code == 503
+        await it.http.post("/fleet/neurons/n/resume")
+        assert (await it.chat()).status_code == 200
+        assert (await it.http.post("/fleet/neurons/x/drain")).status_code == 404
+
+
+async def test_a_running_request_can_be_cancelled_by_its_id() -> None:
+    fake = FakeNeuron("n", models("a"))
+    fake.gate = asyncio.Event()
+    async with running(fake) as it:
+        asking = asyncio.create_task(it.chat())
+        await until(lambda: fake.seen)
+        (request,) = (await it.fleet()).requests
+        assert (await it.http.delete(f"/fleet/requests/{request.id}")).status_code == 200
+        assert (await asking).status_code == 403
+        await until(lambda: fake.models["a"].running == 0)
+        assert (await it.http.delete(f"/fleet/requests/{request.id}")).status_code == 404
+
+
+async def test_the_event_feed_begins_with_a_snapshot_and_ends_at_shutdown() -> None:
+    """C5: an open subscriber doesn't hold the gateway up."""
+    async with running(FakeNeuron("n", models("a"))) as it, it.http.stream("GET", "/fleet/events") as feed:
+        lines = feed.aiter_lines()
+        assert await anext(lines) == "event: snapshot"
+        data = (await anext(lines)).removeprefix("data: ")
+        assert msgspec.json.decode(data, type=FleetStatus).neurons[0].name == "n"
+        it.gateway.lifecycle.begin_drain()
+        async with asyncio.timeout(2):
+            async for _ in lines:
+                pass
+
+
+async def test_metrics_count_loads_refusals_and_the_fleet() -> None:
+    async with running(FakeNeuron("n", models("a", "huge"), (150,))) as it:
+        it.gateway.loop.scheduler.state.pins["a"] = True
+        await it.chat()
+        await it.chat("huge")
+        text = it.gateway.metrics.exposition().decode()
+        assert 'cortex_cold_starts_total{model="a"} 1.0' in text
+        assert 'cortex_rejections_total{reason="no_room"} 1.0' in text
+        assert 'cortex_neuron_up{neuron="n"} 1.0' in text
+        assert 'cortex_model_in_flight{model="a"} 0.0' in text
+        assert 'cortex_device_memory_bytes{device="cpu0",kind="budget",neuron="n"}' in text
+        assert 'cortex_requests_total{dialect="openai_chat",model="a",neuron="n",status="200"} 1.0' in text
+
+
+async def test_neurons_are_added_and_removed_while_running() -> None:
+    m, n = FakeNeuron("m", models("a")), FakeNeuron("n", models("b"))
+    async with running(m, n) as it:
+        both = it.gateway.config
+        only_m = msgspec.structs.replace(both, neurons=both.neurons[:1])
+        it.gateway.apply(only_m, Profiles())
+        assert (await it.chat("b")).status_code == 404
+        it.gateway.apply(both, Profiles())
+        await until(lambda: it.gateway.catalogue.knows("b"))
+        assert (await it.chat("b")).status_code == 200
+
+
+def test_exposed_listeners_and_equal_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="reachable from other machines"):
+        check(Config(gateway=GatewayConfig(listen="0.0.0.0:1")))
+    entry = NeuronEntry(name="n", endpoint="http://x")
+    with pytest.raises(ConfigError, match="occurs twice"):
+        check(Config(neurons=[entry, entry]))
+
+
+def test_the_example_of_a_fleet_is_a_valid_config(tmp_path: Path) -> None:
+    path = tmp_path / "cortex.toml"
+    path.write_text('[[neurons]]\nname = "beast"\nendpoint = "http://beast:13131"\ntoken = "t"\n')
+    check(load_config(path, {}))
