@@ -31,11 +31,11 @@ _GENERIC_EXAMPLE = (
 def with_instruction(
     request: InferenceRequest, tools: Sequence[Tool], takes: Capabilities, findings: Findings
 ) -> InferenceRequest:
-    """`request` with its tools told in a system message, if the template would not show them."""
-    if not tools or takes.tools:
+    """`request` with what its template doesn't say told in a system message: the tools, and how to call them."""
+    if not tools or (takes.tools and findings.tool_format is not None):
         return request
     example = findings.example if findings.tool_format and findings.example else _GENERIC_EXAMPLE
-    message = Message("system", [Text(_instruction(tools, example))])
+    message = Message("system", [Text(_instruction([] if takes.tools else tools, example))])
     return replace(request, messages=[*_head(request), message, *request.messages[len(_head(request)) :]])
 
 
@@ -50,9 +50,9 @@ def _head(request: InferenceRequest) -> list[Message]:
 
 def _instruction(tools: Sequence[Tool], example: str) -> str:
     declared = "\n".join(json.dumps(template_tool(tool)["function"], ensure_ascii=False) for tool in tools)
+    offer = f"You can call these tools, each described by its name and a JSON Schema of its arguments:\n{declared}\n\n"
     return (
-        "You can call these tools, each described by a JSON object with its name and a JSON Schema of its arguments:\n"
-        f"{declared}\n\n"
+        f"{offer if tools else ''}"
         "To call a tool, answer with exactly this form, with the tool's own name and arguments:\n"
         f"{example.strip()}\n\n"
         "Its result comes in the next message. Call a tool only when it helps; otherwise answer in plain words."

@@ -127,8 +127,8 @@ class ChatModel:
         answer = spec_for_format(request.format)
         if answer is not None and offered and isinstance(request.format, Grammar):
             raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
-        if answer is not None and request.tool_choice.mode != "required":
-            return after_reasoning(answer, self.markers, reasoning, thinking)
+        if not offered:
+            return answer and after_reasoning(answer, self.markers, reasoning, thinking)
         return tool_constraint(
             self.markers,
             self._form,
@@ -137,6 +137,7 @@ class ChatModel:
             parallel=request.parallel,
             reasoning=reasoning,
             starts_in_reasoning=thinking,
+            answer=answer,
         )
 
     def report(self, model: str) -> ProbeReport:

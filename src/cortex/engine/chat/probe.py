@@ -6,7 +6,8 @@ A tool format is chosen by the strongest evidence there is:
 2. any family that reads them back;
 3. the generic format built from what the template puts around names, keys and values, if it reads them back;
 4. a family whose marks the template names (templates that show no calls of the history);
-5. none: the model is taught the generic format when a request has tools.
+5. a family all of whose marks are single tokens of the vocabulary;
+6. none: the model is taught the generic format when a request has tools.
 
 No model or vendor name is looked at.
 """
@@ -17,8 +18,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cortex.engine.chat.differential import infer_format
 from cortex.engine.chat.formats import FAMILIES, Evidence, ToolFormat
-from cortex.engine.chat.formats.base import ReasoningFormat
+from cortex.engine.chat.formats.base import ReasoningFormat, single_token
+from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.markers import MarkerTable
 from cortex.engine.chat.probe_messages import assistant, call, declaration
 from cortex.engine.chat.readback import read_back
@@ -75,12 +78,34 @@ def find_tool_format(findings: Findings, rendition: Rendition, sources: Sequence
             findings.evidence.append(f"tools: {named.get(family.name, 'its parser reads what the template renders')}")
             findings.self_test = f"passed: {len(rendered)} rendered turns of calls were read back by {family.name}"
             return
-    named_first = next((family for family in FAMILIES if family.name in named), None)
-    if named_first is None:
+    generic = infer_format([_answer(text, findings.reasoning) for text in rendered], PROBE_TOOL.name, _CALLS)
+    if generic is not None and _reads(generic, rendered, findings.reasoning, vocabulary):
+        findings.tool_format = generic
+        findings.evidence.append(f"tools: no known family; the template writes {rendered[0]!r}")
+        findings.self_test = f"passed: {len(rendered)} rendered turns of calls were read back by {generic.name}"
         return
-    findings.tool_format = named_first
-    findings.evidence.append(f"tools: {named[named_first.name]}")
+    unrendered = next((family for family in FAMILIES if family.name in named), None) or _by_tokens(vocabulary)
+    if unrendered is None:
+        return
+    findings.tool_format = unrendered
+    findings.evidence.append(f"tools: {named.get(unrendered.name) or 'its marks are single tokens of the vocabulary'}")
     findings.self_test = "failed: rendered calls were not read back" if rendered else "not run: no call is rendered"
+
+
+def _by_tokens(vocabulary: Vocabulary) -> ToolFormat | None:
+    """A family with marks on both sides that are tokens; the plainest where several share their marks."""
+    found = [
+        family
+        for family in FAMILIES
+        if len(family.atoms) > 1 and all(single_token(vocabulary, atom) is not None for atom in family.atoms)
+    ]
+    return HERMES if HERMES in found else next(iter(found), None)
+
+
+def _answer(rendered: str, reasoning: ReasoningFormat | None) -> str:
+    """What follows the (empty) thinking that some templates put before a call."""
+    thought, found, rest = rendered.partition(reasoning.close) if reasoning else ("", "", "")
+    return rest.lstrip() if found and PROBE_TOOL.name not in thought else rendered
 
 
 def _rendered_calls(rendition: Rendition) -> list[str]:

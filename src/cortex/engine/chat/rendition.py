@@ -11,7 +11,7 @@ from cortex.engine.chat.probe_messages import Message, assistant, try_render, us
 from cortex.engine.chat.template import ChatTemplate
 from cortex.engine.vocabulary import Vocabulary
 
-__all__ = ["Rendition", "realigned"]
+__all__ = ["Rendition", "common_prefix", "realigned"]
 
 _MARKER = re.compile(r"<[^<>\s]{1,64}>|\[[^\[\]\s]{1,64}\]|◁[^▷]{1,32}▷")
 
@@ -85,4 +85,17 @@ def realigned(text: str, other: str) -> int:
         for marker in _MARKER.finditer(side, window, length + 80):
             if marker.start() < length < marker.end():
                 length = marker.start()
+    return length
+
+
+def common_prefix(text: str, other: str, *, mirrored: bool = False) -> int:
+    """Like `realigned`, for texts that may be given back to front (`mirrored`)."""
+    if not mirrored:
+        return realigned(text, other)
+    length = next((place for place, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), None)
+    length = min(len(text), len(other)) if length is None else length
+    for side in (text[::-1], other[::-1]):
+        for marker in _MARKER.finditer(side):
+            if marker.start() < len(side) - length < marker.end():
+                length = len(side) - marker.end()
     return length
