@@ -7,12 +7,17 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
 
 from cortex.config import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
 from cortex.neuron.app import Neuron
+from cortex.neuron.catalog import Entry
+from cortex.neuron.gguf_file import read_header
+from cortex.neuron.memory import estimate
+from cortex.neuron.plan import shape_of
 from cortex.profiles import Profile, Profiles
 from cortex.wire.events import Event
 from cortex.wire.inference import InferenceRequest
@@ -28,8 +33,16 @@ def fake_command(_name: str, _threads: int | None) -> Callable[[int], list[str]]
 async def until(fact: Callable[[], object], within_s: float = 10.0) -> None:
     """Wait for a fact, not for a time."""
     async with asyncio.timeout(within_s):
-        while not fact():
+        while not fact():  # noqa: ASYNC110 - the facts come from other processes, too
             await asyncio.sleep(0.005)
+
+
+def room_for(models: float) -> int:
+    """Bytes that so many of `write_gguf`'s models take by the ledger's estimate, served with the defaults."""
+    with TemporaryDirectory() as directory:
+        header = read_header(write_gguf(Path(directory) / "m.gguf"))
+    entry = Entry("m", Profile("m"), header=header)
+    return int(models * estimate(header, shape_of(entry, 256)).total)
 
 
 class Bench:
@@ -44,7 +57,9 @@ class Bench:
 
     def request(self, model: str, prompt: str = "hi", **fields: object) -> InferenceRequest:
         self._count += 1
-        return msgspec.convert({"type": "generate", "id": f"r{self._count}", "model": model, "prompt": prompt, **fields}, InferenceRequest)
+        return msgspec.convert(
+            {"type": "generate", "id": f"r{self._count}", "model": model, "prompt": prompt, **fields}, InferenceRequest
+        )
 
     async def ask(self, model: str, prompt: str = "hi", **fields: object) -> list[Event]:
         async with asyncio.timeout(20):

@@ -14,7 +14,7 @@ from cortex.errors import Conflict, ModelLoadFailed, NoRoom
 from cortex.profiles import Profile
 from cortex.wire.events import Failed, Finished
 from cortex.wire.status import LoadOrder, UnloadOrder
-from tests.neuron.conftest import until
+from tests.neuron.conftest import room_for, until
 
 
 async def test_a_load_order_answers_with_the_configuration_really_used(bench) -> None:
@@ -92,7 +92,12 @@ async def test_a_bad_file_fails_with_the_reason_and_blocks_no_other_model(bench)
 async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again(bench) -> None:
     async with bench("stall-m") as neuron:
         waiting = asyncio.create_task(neuron.ask("stall-m"))
-        await until(lambda: neuron.holdings.residents["stall-m"].loading and neuron.holdings.residents["stall-m"].loading.stage == "loading")
+        await until(
+            lambda: (
+                neuron.holdings.residents["stall-m"].loading
+                and neuron.holdings.residents["stall-m"].loading.stage == "loading"
+            )
+        )
         (worker,) = neuron.holdings.pool.all()
         os.kill(worker.pid, signal.SIGKILL)
         async with asyncio.timeout(2):
@@ -171,15 +176,14 @@ async def test_a_worker_that_ignores_sigterm_is_killed(bench) -> None:
 
 async def test_two_models_share_room_for_one(bench) -> None:
     """A, B, A, B … fifty times at once: everyone is answered, with far fewer loads than requests."""
-    size = 200_000
-    async with bench("a", "b", memory=size) as neuron:
+    async with bench("a", "b", memory=room_for(1.5)) as neuron:
         answers = await asyncio.gather(*(neuron.ask("ab"[n % 2], f"p{n}") for n in range(50)))
         assert all(isinstance(events[-1], Finished) for events in answers)
         assert neuron.holdings.pool.all()[0].load_cycles < 10
 
 
 async def test_a_streaming_model_is_not_evicted(bench, tmp_path: Path) -> None:
-    async with bench("a", "b", memory=200_000) as neuron:
+    async with bench("a", "b", memory=room_for(1.5)) as neuron:
         go = tmp_path / "go"
         first = asyncio.create_task(neuron.ask("a", f"wait:{go}"))
         await until(lambda: neuron.state("a") == "ready" and neuron.holdings.residents["a"].running)
@@ -194,23 +198,25 @@ async def test_a_streaming_model_is_not_evicted(bench, tmp_path: Path) -> None:
 
 async def test_a_starved_load_gets_its_turn_although_the_other_model_is_always_busy(bench, tmp_path: Path) -> None:
     eviction = EvictionConfig(min_residency_s=0.0, starvation_s=0.2)
-    async with bench("a", "b", memory=200_000, eviction=eviction) as neuron:
-        stop = asyncio.Event()
+    async with bench("a", "b", memory=room_for(1.5), eviction=eviction) as neuron:
 
         async def keep_busy() -> None:
-            while not stop.is_set():
-                await neuron.ask("a")
+            while isinstance((await neuron.ask("a"))[-1], Finished):
+                pass
 
         busy = [asyncio.create_task(keep_busy()) for _ in range(4)]
-        await until(lambda: neuron.state("a") == "ready")
-        assert isinstance((await neuron.ask("b"))[-1], Finished)
-        stop.set()
-        await asyncio.gather(*busy)
+        try:
+            await until(lambda: neuron.state("a") == "ready")
+            assert isinstance((await neuron.ask("b"))[-1], Finished)
+        finally:
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
 
 
 async def test_pins_that_leave_no_room_are_named_at_once(bench) -> None:
     profiles = [Profile("a", file="a.gguf", pinned=True)]
-    async with bench("a", "b", memory=200_000, profiles=profiles) as neuron:
+    async with bench("a", "b", memory=room_for(1.5), profiles=profiles) as neuron:
         await neuron.admin.load(LoadOrder("a"))
         with pytest.raises(NoRoom, match=r"cpu0 lacks \d+ bytes.*a holds \d+ \(pinned\)"):
             await neuron.admin.load(LoadOrder("b"))
@@ -230,7 +236,7 @@ async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it
 
 
 async def test_two_models_live_on_two_devices(bench) -> None:
-    async with bench("a", "b", devices=2, memory=200_000) as neuron:
+    async with bench("a", "b", devices=2, memory=room_for(1.5)) as neuron:
         await asyncio.gather(neuron.ask("a"), neuron.ask("b"))
         assert neuron.state("a") == neuron.state("b") == "ready"
         assert {line.device for line in neuron.holdings.ledger.lines()} == {"cpu0", "cpu1"}

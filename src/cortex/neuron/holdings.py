@@ -102,7 +102,8 @@ class Holdings:
         return Occupant(
             model=resident.entry.id,
             bytes_by_device=resident.bytes_by_device,
-            busy=resident.busy or resident.state == "loading",
+            # Those who wait for a closing model have agreed to wait behind the load that it makes room for.
+            busy=resident.running > 0 or resident.state == "loading" or (resident.waiting > 0 and not resident.closing),
             leaving=resident.state == "unloading",
             pinned=resident.is_pinned,
             last_used_at=resident.last_used_at,

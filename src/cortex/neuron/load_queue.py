@@ -23,6 +23,7 @@ class LoadQueue:
         self._moves = Moves(holdings, self.pump)
         self._waiting: list[Loading] = []
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_at = 0.0
 
     @property
     def moves(self) -> Moves:
@@ -111,14 +112,24 @@ class LoadQueue:
         if self._starved(loading, now):
             for model in models:
                 self._holdings.residents[model].closing = True
+        else:
+            self._pump_at(loading.asked_at + self._holdings.config.eviction.starvation_s)
         if until_s is not None:
             self._pump_at(until_s)
 
     def _pump_at(self, when: float) -> None:
+        """Ask again at `when`, or at an earlier time that is set already."""
+        if self._retry is not None and self._retry_at <= when:
+            return
         if self._retry is not None:
             self._retry.cancel()
-        delay_s = when - self._holdings.clock()
-        self._retry = asyncio.get_running_loop().call_later(delay_s, self.pump)
+        delay_s = max(when - self._holdings.clock(), 0.0) + 0.001
+        self._retry_at = when
+        self._retry = asyncio.get_running_loop().call_later(delay_s, self._on_retry)
+
+    def _on_retry(self) -> None:
+        self._retry = None
+        self.pump()
 
     def _starved(self, loading: Loading, now: float) -> bool:
         return now - loading.asked_at > self._holdings.config.eviction.starvation_s

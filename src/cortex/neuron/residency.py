@@ -93,7 +93,6 @@ class Residency:
         if resident.running == 0:
             resident.idle.set()
             resident.idle = asyncio.Event()
-        if not resident.busy:
             self._queue.pump()
 
     def _raise_remembered(self, resident: Resident) -> None:
@@ -226,10 +225,10 @@ class Residency:
         """No more loads; every worker exits, asked first, killed if need be."""
         self.holdings.closed = True
         self._queue.close()
-        await self.holdings.pool.stop_all()
         for task in list(self.holdings.tasks):
             task.cancel()
         await asyncio.gather(*self.holdings.tasks, return_exceptions=True)
+        await self.holdings.pool.stop_all()
 
 
 def _guilty(models: list[Resident]) -> list[Resident]:

@@ -75,6 +75,8 @@ class Worker:
         self._life: asyncio.Task[None] | None = None
         self._announced: asyncio.Future[None] | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._spawning: asyncio.Task[None] | None = None
+        self._stop_asked = asyncio.Event()
         self._deaths = 0
         self._died_at = 0.0
         self._ready_at = 0.0
@@ -89,7 +91,9 @@ class Worker:
         if self.state == "draining" and self._life is not None:
             await asyncio.wait([self._life])
         if self._starting is None or self._starting.done():
+            self._stop_asked.clear()
             self._starting = asyncio.create_task(self._start(), name=f"start-{self.id}")
+            self._starting.add_done_callback(_retrieved)
         await asyncio.shield(self._starting)
 
     def send(self, command: Command) -> None:
@@ -100,12 +104,18 @@ class Worker:
 
     async def stop(self) -> None:
         """Ask it to exit, then SIGTERM, then SIGKILL, each after the grace; returns when the process is gone."""
-        if self.state not in ("starting", "ready"):
-            return
-        self._move(WorkerEvent.DRAIN)
+        self._stop_asked.set()
+        if self._spawning is not None:
+            await asyncio.wait([self._spawning])
+        if self.state in ("starting", "ready"):
+            self._move(WorkerEvent.DRAIN)
+            with suppress(WorkerDied):
+                self.send(Shutdown())
+        if self.state == "draining":
+            await self._see_out()
+
+    async def _see_out(self) -> None:
         assert self._life is not None
-        with suppress(WorkerDied):
-            self.send(Shutdown())
         for number in (signal.SIGTERM, signal.SIGKILL):
             done, _ = await asyncio.wait([self._life], timeout=self._settings.kill_grace_s)
             if done:
@@ -146,10 +156,10 @@ class Worker:
     # ---- the process's life
 
     async def _start(self) -> None:
-        pause = self._died_at + backoff_s(self._deaths) - self._settings.clock()
-        if self.state == "dead" and pause > 0:
-            await asyncio.sleep(pause)
-        await self._spawn()
+        await self._pause()
+        # A task of its own: a start that nobody waits for any more must not leave a process behind.
+        self._spawning = asyncio.create_task(self._spawn(), name=f"spawn-{self.id}")
+        await asyncio.shield(self._spawning)
         assert self._announced is not None
         try:
             async with asyncio.timeout(_START_S):
@@ -157,6 +167,16 @@ class Worker:
         except TimeoutError:
             self.kill(f"no word within {_START_S:.0f} s of its start")
             raise WorkerDied(f"worker {self.id} did not start within {_START_S:.0f} s") from None
+
+    async def _pause(self) -> None:
+        """The back-off after a death; cut short, with WorkerDied, when it is to stop meanwhile."""
+        pause_s = self._died_at + backoff_s(self._deaths) - self._settings.clock()
+        if self.state == "dead" and pause_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stop_asked.wait()
+        if self._stop_asked.is_set():
+            raise WorkerDied(f"worker {self.id} is stopping")
 
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
