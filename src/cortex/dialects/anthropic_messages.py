@@ -18,7 +18,7 @@ from cortex.dialects.anthropic_conversation import Conversation, system_message
 from cortex.dialects.anthropic_reply import ReplyHead
 from cortex.dialects.anthropic_stream import MessageRenderer
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.body import decode_body
+from cortex.dialects.body import check_numbers, decode_body
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     InferenceRequest,
@@ -37,6 +37,7 @@ __all__ = ["parse_count_tokens", "parse_messages"]
 
 logger = logging.getLogger(__name__)
 
+_MAX_INT = 2**31 - 1
 _BODY = msgspec.json.Decoder(Body)
 _CONTEXT_SUFFIX = re.compile(r"\[\d+[km]\]$", re.IGNORECASE)
 
@@ -71,6 +72,8 @@ def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: 
 def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
     messages = _messages(body, context, normalise_billing=normalise_billing)
     tools = [tool for tool in map(_tool, body.tools or []) if tool]
+    output_format = _format(body)
+    check_numbers(tools, output_format)
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(_CONTEXT_SUFFIX.sub("", body.model)),
@@ -79,10 +82,10 @@ def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> In
         tools=tools,
         tool_choice=_tool_choice(body.tool_choice, tools),
         parallel=False if body.tool_choice and body.tool_choice.disable_parallel_tool_use else None,
-        format=_format(body),
+        format=output_format,
         sampling=_sampling(body),
         stop=[stop for stop in body.stop_sequences or [] if stop],
-        max_output=None if body.max_tokens is None else max(1, body.max_tokens),
+        max_output=None if body.max_tokens is None else min(max(1, body.max_tokens), _MAX_INT),
         reasoning=_reasoning(body),
         cache_key=_user_id(body.metadata),
         principal=context.principal,
@@ -141,7 +144,7 @@ def _sampling(body: Body) -> Sampling:
     return Sampling(
         temperature=None if body.temperature is None else max(0.0, body.temperature),
         top_p=None if body.top_p is None else min(1.0, max(0.0, body.top_p)),
-        top_k=None if body.top_k is None else max(0, body.top_k),
+        top_k=None if body.top_k is None else min(max(0, body.top_k), _MAX_INT),
     )
 
 
@@ -154,7 +157,7 @@ def _reasoning(body: Body) -> Reasoning:
         return Reasoning("off")
     budget = body.thinking.budget_tokens
     if budget is not None:
-        budget = max(0, min(budget, (body.max_tokens or budget + 1) - 1))
+        budget = max(0, min(budget, (body.max_tokens or _MAX_INT) - 1, _MAX_INT))
     return Reasoning("on" if body.thinking.type == "enabled" else "auto", effort, budget)
 
 

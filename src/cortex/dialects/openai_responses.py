@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.body import decode_body
+from cortex.dialects.body import check_numbers, decode_body
 from cortex.dialects.ids import make_id
 from cortex.dialects.openai_fields import reasoning_of, sampling_of, stop_of
 from cortex.dialects.response_store import StoredResponse
@@ -36,6 +36,7 @@ from cortex.wire.inference import (
 
 __all__ = ["parse_responses", "previous_id"]
 
+_MAX_INT = 2**31 - 1
 _BODY = msgspec.json.Decoder(Body)
 _NULL = b"null"
 
@@ -128,6 +129,8 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
         raise BadRequest("input has no message with content", param="input")
     limit = body.max_output_tokens
     template_kwargs = body.chat_template_kwargs or {}
+    output_format = _format(body.text)
+    check_numbers(toolbox.offered, output_format, template_kwargs)
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(body.model),
@@ -135,10 +138,10 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
         tools=toolbox.offered,
         tool_choice=toolbox.choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        format=_format(body.text),
+        format=output_format,
         sampling=sampling_of(body),
         stop=stop_of(body),
-        max_output=None if limit is None else max(1, limit),
+        max_output=None if limit is None else min(max(1, limit), _MAX_INT),
         logprobs=_logprobs(body),
         reasoning=reasoning_of(body.reasoning.effort if body.reasoning else None, None, template_kwargs),
         template_kwargs=template_kwargs,
