@@ -55,10 +55,6 @@ class _Shutdown:
         self._asked = asyncio.Event()
         self._forced = asyncio.Event()
 
-    @property
-    def forced(self) -> bool:
-        return self._forced.is_set()
-
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Handles SIGTERM and SIGINT meanwhile; outside the main thread there are no signals to handle."""
@@ -123,7 +119,6 @@ async def run_server(
             drained.cancel()
             for server in servers:
                 server.should_exit = True
-                server.force_exit = shutdown.forced
             await asyncio.gather(*serving)
 
 
