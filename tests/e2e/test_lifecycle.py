@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.clients import chat_body, open_stream
-from tests.e2e.conftest import Fleet, Launcher
+from tests.e2e.conftest import Launcher
 from tests.e2e.models import HELLO, TICKS
 from tests.e2e.processes import Daemon, eventually
 
@@ -19,10 +19,10 @@ EIGHT = '[[models]]\nid = "talker"\nfile = "talker.gguf"\nparallel = 8\ncontext 
 ROLES = ["gateway", "neuron"]
 
 
-def slow_fleet(launcher: Launcher, delay_s: float = 0.02, **sections: object) -> Fleet:
-    """A talker that takes a real model's time per token, for what must happen in mid-stream."""
+def slow(launcher: Launcher, role: str, delay_s: float = 0.02, **sections: object) -> tuple[Daemon, Daemon]:
+    """(what the client talks to, the neuron behind it), with a talker that takes a real model's time per token."""
     neuron = launcher.neuron(profiles=EIGHT, faults={"models": ["talker"], "decode_delay_s": delay_s}, **sections)
-    return Fleet(launcher.gateway(neuron, **sections), neuron)
+    return (launcher.gateway(neuron, **sections) if role == "gateway" else neuron), neuron
 
 
 def running(neuron: Daemon) -> int:
@@ -31,18 +31,17 @@ def running(neuron: Daemon) -> int:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_dropped_streams_free_their_sequences_and_the_others_finish(launcher: Launcher, role: str) -> None:
-    fleet = slow_fleet(launcher)
-    server = fleet.at(role)
+    server, neuron = slow(launcher, role)
     with ExitStack() as kept, ExitStack() as dropped:
         stay = [kept.enter_context(open_stream(server, "forever", max_tokens=200)) for _ in range(4)]
         leave = [dropped.enter_context(open_stream(server, "forever", max_tokens=2000)) for _ in range(4)]
         assert [stream.first() for stream in stay + leave] == ["tick "] * 8
-        assert running(fleet.neuron) == 8
+        eventually(lambda: running(neuron) == 8, within_s=2, what="eight requests shown")
         dropped.close()
-        eventually(lambda: running(fleet.neuron) <= 4, within_s=2, what="four requests cancelled")
+        eventually(lambda: running(neuron) <= 4, within_s=2, what="four requests cancelled")
         assert [stream.rest() for stream in stay] == [(TICKS * 100).removeprefix("tick ")] * 4
-    eventually(lambda: running(fleet.neuron) == 0, within_s=2)
-    (talker,) = [model for model in fleet.neuron.status()["models"] if model["card"]["id"] == "talker"]
+    eventually(lambda: running(neuron) == 0, within_s=2)
+    (talker,) = [model for model in neuron.status()["models"] if model["card"]["id"] == "talker"]
     assert talker.get("kv_used", 0) == 0
 
 
@@ -51,27 +50,25 @@ def test_dropped_streams_free_their_sequences_and_the_others_finish(launcher: La
 def test_a_client_that_leaves_before_the_first_token_stops_the_decode(
     launcher: Launcher, role: str, stream: bool
 ) -> None:
-    fleet = slow_fleet(launcher, delay_s=0.2)
-    server = fleet.at(role)
+    server, neuron = slow(launcher, role, delay_s=0.2)
     server.post("/v1/chat/completions", chat_body("hello", max_tokens=1)).raise_for_status()
     url = httpx.URL(server.url)
     body = httpx.Request("POST", url, json=chat_body("forever", stream=stream, max_tokens=1000)).read()
     headers = f"host: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection((str(url.host), url.port or 80)) as client:
         client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{headers}".encode() + body)
-        eventually(lambda: running(fleet.neuron) == 1, what="the request runs")
-    eventually(lambda: running(fleet.neuron) == 0, within_s=3, what="the request is cancelled")
+        eventually(lambda: running(neuron) == 1, what="the request runs")
+    eventually(lambda: running(neuron) == 0, within_s=3, what="the request is cancelled")
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_served(
     launcher: Launcher, role: str
 ) -> None:
-    fleet = slow_fleet(launcher)
-    server = fleet.at(role)
+    server, neuron = slow(launcher, role)
     with open_stream(server, "forever", temperature=1, max_tokens=1000) as stream:
         assert stream.first() == "tick "
-        (worker,) = [worker for worker in fleet.neuron.status()["workers"] if worker.get("pid")]
+        (worker,) = [worker for worker in neuron.status()["workers"] if worker.get("pid")]
         os.kill(worker["pid"], signal.SIGKILL)
         stream.rest()
         assert stream.error is not None
@@ -79,7 +76,7 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_s
         assert stream.finish_reason is None
     answer = server.post("/v1/chat/completions", chat_body("hello"))
     assert answer.json()["choices"][0]["message"]["content"] == HELLO
-    (successor,) = [worker for worker in fleet.neuron.status()["workers"] if worker.get("pid")]
+    (successor,) = [worker for worker in neuron.status()["workers"] if worker.get("pid")]
     assert successor["pid"] != worker["pid"]
 
 
@@ -87,7 +84,7 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_s
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_the_first_signal_drains(launcher: Launcher, role: str, number: signal.Signals) -> None:
     """What runs ends as if nothing had happened; what is new gets 503 and when to come back."""
-    server = slow_fleet(launcher).at(role)
+    server, _ = slow(launcher, role)
     with open_stream(server, "forever", max_tokens=100) as stream:
         stream.first()
         url = server.url
@@ -104,7 +101,7 @@ def test_the_first_signal_drains(launcher: Launcher, role: str, number: signal.S
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_second_signal_forces(launcher: Launcher, role: str) -> None:
-    server = slow_fleet(launcher).at(role)
+    server, _ = slow(launcher, role)
     with open_stream(server, "forever", max_tokens=2000) as stream:
         stream.first()
         server.signal(signal.SIGINT)
@@ -116,7 +113,7 @@ def test_the_second_signal_forces(launcher: Launcher, role: str) -> None:
 
 
 def test_a_drain_ends_what_outlasts_it(launcher: Launcher) -> None:
-    server = slow_fleet(launcher, limits={"drain_s": 0.5}).neuron
+    server, _ = slow(launcher, "neuron", limits={"drain_s": 0.5})
     with open_stream(server, "forever", max_tokens=2000) as stream:
         stream.first()
         server.signal(signal.SIGTERM)
@@ -132,9 +129,9 @@ def test_a_file_that_is_no_gguf_fails_to_load_and_the_neuron_lives(launcher: Lau
     (models / "broken.gguf").write_bytes(b"this is no model" * 100)
     whole = (models / "talker.gguf").read_bytes()
     (models / "cut.gguf").write_bytes(whole[: len(whole) // 2])
-    fleet_neuron = launcher.neuron(models)
-    gateway = launcher.gateway(fleet_neuron)
-    for server in (gateway, fleet_neuron):
+    neuron = launcher.neuron(models)
+    gateway = launcher.gateway(neuron)
+    for server in (gateway, neuron):
         for name in ("broken", "cut"):
             answer = server.post("/v1/chat/completions", chat_body("x", model=name))
             assert answer.is_error, name
