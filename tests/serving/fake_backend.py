@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta, Usage
+from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Started, TextDelta, Usage
 from cortex.wire.inference import Request
 from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
 
@@ -78,11 +78,8 @@ class FakeBackend:
                 elif isinstance(step, Exception):
                     raise step
                 else:
+                    finished = isinstance(step[-1], Finished | Failed)
                     yield step
-            finished = True
-        except GeneratorExit:
-            finished = bool(self.script(request)) and isinstance(step, list) and isinstance(step[-1], Finished)
-            raise
         finally:
             self.running -= 1
             if not finished:

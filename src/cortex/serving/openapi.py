@@ -5,11 +5,11 @@ Bodies are read by the dialects' own decoders, so Litestar can't see their types
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from litestar.openapi.spec import Components, Operation, Schema
+from litestar.openapi.spec import Components, Operation
 from msgspec import Raw, Struct
 from msgspec.structs import FieldInfo, fields
 
@@ -19,13 +19,19 @@ _REF = "#/components/schemas/{name}"
 
 
 @dataclass
-class _RawSchema(Schema):
-    """A JSON Schema that is already written."""
+class _BodyComponents(Components):
+    """Litestar's own components and, beside them, schemas that are already written."""
 
-    document: dict[str, Any] | None = None
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def _exclude_fields(self) -> set[str]:
+        return {"written"}
 
     def to_schema(self) -> dict[str, Any]:
-        return self.document or {}
+        document = super().to_schema()
+        document["schemas"] = document.get("schemas", {}) | self.written
+        return document
 
 
 class BodyDocuments:
@@ -38,7 +44,7 @@ class BodyDocuments:
 
     @property
     def components(self) -> Components:
-        return Components(schemas={name: _RawSchema(document=document) for name, document in self._components.items()})
+        return _BodyComponents(written=self._components)
 
     def operation(self, body: type[Struct]) -> type[Operation]:
         """An operation class whose request body is `body`, and whose answers are JSON, SSE or an error."""
