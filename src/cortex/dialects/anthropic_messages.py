@@ -18,7 +18,7 @@ from cortex.dialects.anthropic_conversation import Conversation, system_message
 from cortex.dialects.anthropic_reply import ReplyHead
 from cortex.dialects.anthropic_stream import MessageRenderer
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.body import check_numbers, decode_body
+from cortex.dialects.body import decode_body, portable
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     InferenceRequest,
@@ -72,8 +72,6 @@ def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: 
 def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
     messages = _messages(body, context, normalise_billing=normalise_billing)
     tools = [tool for tool in map(_tool, body.tools or []) if tool]
-    output_format = _format(body)
-    check_numbers(tools, output_format)
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(_CONTEXT_SUFFIX.sub("", body.model)),
@@ -82,7 +80,7 @@ def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> In
         tools=tools,
         tool_choice=_tool_choice(body.tool_choice, tools),
         parallel=False if body.tool_choice and body.tool_choice.disable_parallel_tool_use else None,
-        format=output_format,
+        format=_format(body),
         sampling=_sampling(body),
         stop=[stop for stop in body.stop_sequences or [] if stop],
         max_output=None if body.max_tokens is None else min(max(1, body.max_tokens), _MAX_INT),
@@ -112,7 +110,8 @@ def _tool(body: ToolBody) -> Tool | None:
         raise BadRequest(f"tools: {body.name!r} has no input_schema", param="tools")
     if not body.name:
         raise BadRequest("tools: a tool has no name", param="tools")
-    return Tool(body.name, body.description or "", body.input_schema, strict=bool(body.strict))
+    schema = portable(body.input_schema, "tools")
+    return Tool(body.name, body.description or "", schema, strict=bool(body.strict))
 
 
 def _tool_choice(choice: ToolChoiceBody | None, tools: list[Tool]) -> ToolChoice:
@@ -137,7 +136,7 @@ def _format(body: Body) -> OutputFormat:
         return TextFormat()
     if wanted.type != "json_schema":
         raise UnsupportedValue(f"output format {wanted.type!r} is not json_schema", param="output_config")
-    return JsonSchemaFormat(wanted.schema)
+    return JsonSchemaFormat(portable(wanted.schema, "output_config"))
 
 
 def _sampling(body: Body) -> Sampling:

@@ -53,15 +53,6 @@ def _whole(escape: re.Match[bytes]) -> bytes:
     return escape.group() if escape["lone"] is None else b"\\ufffd"
 
 
-def check_numbers(*documents: object) -> None:
-    """Raises BadRequest if a number in the client's own JSON (a schema, template arguments) can't cross to a worker:
-    JSON's integers are endless, msgpack's have 64 bits."""
-    try:
-        msgspec.msgpack.encode(documents)
-    except OverflowError:
-        raise BadRequest("a number in a schema is beyond 64 bits; write it as a float (1e20)") from None
-
-
 def _explained(text: str, where: str) -> BadRequest:
     at = _AT.match(text)
     what, path = (at["what"], ".".join(filter(None, [where, at["path"]]))) if at else (text, where)

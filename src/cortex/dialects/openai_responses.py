@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.body import check_numbers, decode_body
+from cortex.dialects.body import decode_body, portable
 from cortex.dialects.ids import make_id
 from cortex.dialects.openai_fields import reasoning_of, sampling_of, stop_of
 from cortex.dialects.response_store import StoredResponse
@@ -128,9 +128,7 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
     if not messages:
         raise BadRequest("input has no message with content", param="input")
     limit = body.max_output_tokens
-    template_kwargs = body.chat_template_kwargs or {}
-    output_format = _format(body.text)
-    check_numbers(toolbox.offered, output_format, template_kwargs)
+    template_kwargs = portable(body.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(body.model),
@@ -138,7 +136,7 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
         tools=toolbox.offered,
         tool_choice=toolbox.choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        format=output_format,
+        format=_format(body.text),
         sampling=sampling_of(body),
         stop=stop_of(body),
         max_output=None if limit is None else min(max(1, limit), _MAX_INT),
@@ -164,7 +162,7 @@ def _format(text: TextBody | None) -> OutputFormat:
         return TextFormat()
     if not asked.schema:
         return JsonObjectFormat()
-    return JsonSchemaFormat(asked.schema, asked.name or "response", asked.strict is not False)
+    return JsonSchemaFormat(portable(asked.schema, "text"), asked.name or "response", asked.strict is not False)
 
 
 def _logprobs(body: Body) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from cortex.dialects.body import decode_body
+from cortex.dialects.body import decode_body, portable
 from cortex.dialects.custom_tools import CUSTOM_PARAMETERS
 from cortex.dialects.responses_body import ToolBody, ToolChoiceBody
 from cortex.errors import BadRequest, UnsupportedValue
@@ -94,7 +94,7 @@ class Toolbox:
         shown = self._unused(_flattened(tool.name, tool.namespace))
         self._by_shown[shown] = tool
         offered = Tool(shown, description, strict=body.strict is True)
-        parameters = CUSTOM_PARAMETERS if tool.custom else body.parameters
+        parameters = CUSTOM_PARAMETERS if tool.custom else portable(body.parameters, "tools")
         self.offered.append(offered if parameters is None else msgspec.structs.replace(offered, parameters=parameters))
 
     def _unused(self, shown: str) -> str:
