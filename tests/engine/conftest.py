@@ -42,6 +42,6 @@ def smol_spec() -> LoadSpec:
 @pytest.fixture(scope="session")
 def smol(smol_spec: LoadSpec) -> Iterator[WorkerProcess]:
     """A worker with SmolLM2 as "m"."""
-    with WorkerProcess("--cpu-threads", "2") as worker:
+    with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(smol_spec)
         yield worker

@@ -1,0 +1,154 @@
+"""What only a real model shows: sharing, isolation, cancelling inside a prefill, vectors. SmolLM2 and Gemma 3 270M."""
+
+from __future__ import annotations
+
+import random
+import struct
+import time
+
+import msgspec
+import pytest
+
+from cortex.wire.events import Embedded, Failed, Finished, Started
+from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Message, Sampling, Text
+from cortex.wire.worker import Cancel, Heartbeat, LoadSpec
+from tests.engine.harness import GREEDY, WorkerProcess, chat, only, raw, text_of
+from tests.models import gemma, smollm2
+
+pytestmark = pytest.mark.model
+
+QUESTIONS = [
+    "What is the capital of Germany?",
+    "Name three colours.",
+    "How many legs has a spider?",
+    "Write one sentence about the sea.",
+    "What is two plus two?",
+]
+LONG = "The quick brown fox jumps over the lazy dog near the river bank while the sun sets slowly. " * 40
+
+
+def usage(events: list[object]) -> tuple[int, int]:
+    found = only(events, Finished).usage  # type: ignore[arg-type]
+    return found.prompt_tokens, found.cached_tokens
+
+
+def test_greedy_text_is_the_same_alone_and_among_others(smol: WorkerProcess) -> None:
+    """One batch row more or less may change the last bits of a logit, so near ties are left out by asking plainly."""
+    alone = [
+        text_of(smol.run(chat(f"alone {i}", q, max_output=12, cache_prompt=False))) for i, q in enumerate(QUESTIONS)
+    ]
+    names = [smol.submit(chat(f"among {i}", q, max_output=12, cache_prompt=False)) for i, q in enumerate(QUESTIONS)]
+    smol.finish(*names)
+    together = [text_of(smol.events[name]) for name in names]
+    assert sum(a == b for a, b in zip(alone, together, strict=True)) >= len(QUESTIONS) - 1
+
+
+def test_the_same_seed_gives_the_same_text(smol: WorkerProcess) -> None:
+    sampling = Sampling(temperature=1.0, seed=7)
+    texts = [text_of(smol.run(raw(f"seed {i}", "Once", max_output=20, sampling=sampling))) for i in range(2)]
+    other = text_of(smol.run(raw("seed other", "Once", max_output=20, sampling=Sampling(temperature=1.0, seed=8))))
+    assert texts[0] == texts[1] != other
+
+
+def test_choices_of_one_seed_differ_and_share_the_prompt(smol: WorkerProcess) -> None:
+    events = smol.run(raw("choices", LONG, n=3, max_output=8, sampling=Sampling(temperature=1.0, seed=3)))
+    assert len({text_of(events, choice) for choice in range(3)}) == 3
+    beat = _next_beat(smol)
+    assert beat.models[0].kv_used == 0
+
+
+def test_a_prompt_computed_together_is_computed_once(smol_spec: LoadSpec) -> None:
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(smol_spec)
+        names = [worker.submit(raw(f"s{i}", f"{LONG} Question {i}:", max_output=4)) for i in range(6)]
+        worker.finish(*names)
+        first, *others = [usage(worker.events[name]) for name in names]
+        assert first[1] == 0
+        assert all(cached > 0.95 * prompt for prompt, cached in others)
+
+
+def test_later_turns_find_at_least_95_percent_cached(smol: WorkerProcess) -> None:
+    messages = [Message("user", [Text(LONG)])]
+    for turn in range(3):
+        request = InferenceRequest(f"turn {turn}", "m", messages=messages, max_output=12, sampling=GREEDY)
+        events = smol.run(request)
+        prompt, cached = usage(events)
+        if turn:
+            assert cached >= 0.95 * prompt
+        messages = [
+            *messages,
+            Message("assistant", [Text(text_of(events))]),
+            Message("user", [Text("Go on, please.")]),
+        ]
+
+
+@pytest.mark.parametrize("path", [smollm2, gemma])
+def test_a_reused_prefix_gives_the_text_of_a_cold_one(path: object) -> None:
+    """Also for Gemma, whose sliding window forgets unless told not to."""
+    spec = LoadSpec("m", str(path()), context=2048, parallel=4, prompt_lookup=False)  # type: ignore[operator]
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(spec)
+        worker.run(raw("warm", LONG + " First:", max_output=30))
+        warm = worker.run(raw("reused", LONG + " Second, the story goes on:", max_output=16))
+        cold = worker.run(raw("cold", LONG + " Second, the story goes on:", max_output=16, cache_prompt=False))
+        assert usage(warm)[1] > 500
+        assert usage(cold)[1] == 0
+        assert text_of(warm) == text_of(cold)
+
+
+def test_no_canary_of_one_conversation_shows_up_in_another(smol_spec: LoadSpec) -> None:
+    """Mixed requests with shared prefixes in a pool so short that preemption is forced."""
+    rng = random.Random(11)
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(msgspec.structs.replace(smol_spec, context=400, parallel=6, kv_cells=512, prompt_lookup=True))
+        canaries = {f"c{i}": f"{rng.randrange(10**6, 10**7)}" for i in range(24)}
+        shared = "You keep one secret number and repeat it whenever you are asked. " * 3
+        for name, secret in canaries.items():
+            worker.submit(chat(name, f"{shared}The secret number is {secret}. Say the number.", max_output=24))
+        worker.finish(*canaries, deadline_s=150)
+        for name, secret in canaries.items():
+            assert not isinstance(worker.events[name][-1], Failed)
+            text = text_of(worker.events[name])
+            assert not [other for other in canaries.values() if other != secret and other in text], text
+        assert sum(secret in text_of(worker.events[name]) for name, secret in canaries.items()) > 6
+
+
+def test_a_cancel_inside_a_long_prefill_stops_it(smol: WorkerProcess) -> None:
+    smol.submit(raw("long prefill", LONG * 1 + "x", max_output=500, cache_prompt=False))
+    smol.until(lambda: "long prefill" in smol.events)
+    began = time.monotonic()
+    smol.send(Cancel("long prefill"))
+    text_of(smol.run(raw("after", "Hi", max_output=1)))
+    assert not smol.ended("long prefill")
+    assert time.monotonic() - began < 20
+
+
+def test_vectors_are_normal_and_the_same_alone_and_packed() -> None:
+    spec = LoadSpec("v", str(smollm2()), context=512, parallel=4, embedding=True, pooling="mean")
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        loaded = worker.load(spec)
+        assert loaded.embedding
+        packed = worker.run(EmbeddingRequest("p", "v", ["a cat", "a dog", "quantum physics"]))
+        alone = worker.run(EmbeddingRequest("a", "v", ["a dog"]))
+        vectors = [_floats(event) for event in packed if isinstance(event, Embedded)]
+        assert only(packed, Started).prompt_tokens > 0
+        assert all(abs(_dot(v, v) - 1) < 1e-4 for v in vectors)
+        assert _dot(vectors[1], _floats(only(alone, Embedded))) > 0.999
+        assert _dot(vectors[0], vectors[1]) > _dot(vectors[0], vectors[2])
+        refused = only(worker.run(EmbeddingRequest("long", "v", ["word " * 600])), Failed)
+        assert refused.code == "context_length_exceeded"
+        assert isinstance(worker.run(EmbeddingRequest("full", "v", ["word " * 500]))[-1], Finished)
+        assert only(worker.run(raw("text", "x", model="v")), Failed).code == "unsupported_value"
+
+
+def _next_beat(worker: WorkerProcess) -> Heartbeat:
+    worker.notices.clear()
+    return worker.wait(Heartbeat)
+
+
+def _floats(event: Embedded) -> list[float]:
+    return list(struct.unpack(f"<{len(event.vector) // 4}f", event.vector))
+
+
+def _dot(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
