@@ -62,7 +62,6 @@ class JsonScanner:
         self._stack: list[str] = []
         self._is_key = False
         self._part = ""  # of a number, or the rest of a word, or the hex digits of \u so far
-        self._high_surrogate = False
 
     @property
     def at_number(self) -> bool:
