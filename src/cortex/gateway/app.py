@@ -156,7 +156,7 @@ class Gateway:
         def metrics() -> Response[bytes]:
             return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-        def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG001
+        async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG001
             self.keyring.principal_of(connection.headers)
 
         return Litestar(

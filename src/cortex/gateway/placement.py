@@ -69,8 +69,10 @@ class Verdict(Struct, frozen=True):
 
 
 def free_bytes(device: DeviceStatus, promised: int = 0) -> int:
-    """What may still be given away: neither beyond the ledger nor beyond what others have left."""
-    return max(0, min(device.budget_bytes - device.reserved_bytes - promised, device.free_bytes - promised))
+    """What may still be given away. On a GPU, memory that others use is gone; a CPU device is a budget of cortex's own,
+    of which the ledger alone knows what is left."""
+    taken = device.reserved_bytes if device.kind == "cpu" else max(device.used_bytes, device.reserved_bytes)
+    return max(0, device.budget_bytes - taken - promised)
 
 
 def assess(site: Site, claim: Claim, rules: EvictionConfig, now: float) -> Verdict:
