@@ -177,7 +177,7 @@ def _as_tags(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, A
         return None
     return TaggedCalls(
         name=_NAME,
-        call_open=around.call_open.strip(),
+        call_open=around.call_open.rpartition(name)[2].strip(),
         name_end=head.removesuffix(param_open).strip(),
         param_open=param_open,
         key_end=middle.strip(),
@@ -199,7 +199,7 @@ def _tagged_calls(text: str, name: str, arguments: Sequence[dict[str, Any]]) -> 
     found: list[_Call] = []
     position = 0
     for wanted in arguments:
-        start = text.find(name, position)
+        start = text.rfind(name, position, max(position, text.find(next(iter(wanted)), position)))
         position = start
         for word in [name, *_words(wanted)] if start >= 0 else ():
             place = text.find(word, position)

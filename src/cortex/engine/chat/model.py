@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cortex.engine.chat.effort import thinks_not
 from cortex.engine.chat.formats import FAMILIES, ToolFormat, by_name
 from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.instruction import with_instruction
 from cortex.engine.chat.markers import MarkerTable
 from cortex.engine.chat.normalise import collect_images
 from cortex.engine.chat.probe import Findings, probe_model
-from cortex.engine.chat.prompter import Prompter, thinks_not
+from cortex.engine.chat.prompter import Prompter
 from cortex.engine.chat.reasoning import KNOWN, reasoning_by_name
 from cortex.engine.chat.rendition import Rendition
 from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
@@ -108,21 +109,21 @@ class ChatModel:
     def _without_thinking(self, prompt: str, request: InferenceRequest) -> str:
         """`prompt` with the thinking closed that the template opens although the request wants none."""
         reasoning = self.findings.reasoning
-        if reasoning is None or not thinks_not(request) or not prompt.rstrip().endswith(reasoning.open):
+        if reasoning is None or not thinks_not(request.reasoning) or not prompt.rstrip().endswith(reasoning.open):
             return prompt
         return f"{prompt.rstrip()}\n\n{reasoning.close}{reasoning.next}{reasoning.answer}\n\n"
 
     def _budget(self, request: InferenceRequest) -> int | None:
         if self.findings.reasoning is None:
             return None
-        return 0 if thinks_not(request) else request.reasoning.budget
+        return 0 if thinks_not(request.reasoning) else request.reasoning.budget
 
     def _constraint(
         self, request: InferenceRequest, offered: Sequence[Tool], plan: SplitPlan, prompt: str
     ) -> ConstraintSpec | None:
         """The grammar for the output. Raises InvalidSchema, or BadRequest for a grammar beside tools."""
         closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
-        reasoning = None if closed or thinks_not(request) else plan.reasoning
+        reasoning = None if closed or thinks_not(request.reasoning) else plan.reasoning
         thinking = plan.starts_in_reasoning
         answer = spec_for_format(request.format)
         if answer is not None and offered and isinstance(request.format, Grammar):

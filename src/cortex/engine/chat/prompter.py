@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cortex.engine.chat.capabilities import STRICTEST, Capabilities, probe_capabilities
+from cortex.engine.chat.effort import thinking_variables
 from cortex.engine.chat.normalise import normalise
 from cortex.engine.chat.probe_messages import Message
 from cortex.engine.chat.template import ChatTemplate, TemplateRejected
@@ -17,10 +18,9 @@ from cortex.errors import BadRequest
 from cortex.wire import inference
 from cortex.wire.inference import InferenceRequest, Tool
 
-__all__ = ["Prompter", "template_tool", "thinks_not"]
+__all__ = ["Prompter", "template_tool"]
 
 _CONTINUED = "\ue000continued\ue000"  # stands for the text to go on with; nobody sends private-use characters
-_RANK = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +71,12 @@ class Prompter:
         if not shown and not self.takes.tools_always:
             shown = None
         variables: dict[str, Any] = {"tools": shown, self.takes.tools_variable: shown}
-        return variables | dict(self.defaults) | self._thinking(request) | request.template_kwargs
-
-    def _thinking(self, request: InferenceRequest) -> dict[str, Any]:
-        """The request's reasoning in this template's words; what the template has no word for is left out."""
-        effort = request.reasoning.effort
-        mode = "off" if thinks_not(request) else request.reasoning.mode
-        said: dict[str, Any] = {}
-        if self.takes.thinking_switch and mode != "auto":
-            said[self.takes.thinking_switch] = mode == "on"
-        if self.takes.effort_variable and (mode == "off" or effort):
-            nearest = self._nearest("none" if mode == "off" else effort or "")
-            said |= {self.takes.effort_variable: nearest} if nearest else {}
-        return said
-
-    def _nearest(self, effort: str) -> str | None:
-        """The accepted effort closest to the one asked for; of two equally close the lower."""
-        accepted = self.takes.efforts
-        if effort in accepted or effort not in _RANK or not accepted:
-            return effort if effort in accepted else None
-        wanted = _RANK.index(effort)
-        return min(accepted, key=lambda level: (abs(_RANK.index(level) - wanted), _RANK.index(level)))
+        return (
+            variables
+            | dict(self.defaults)
+            | thinking_variables(self.takes, request.reasoning)
+            | request.template_kwargs
+        )
 
     def _continued(self, request: InferenceRequest, tools: Sequence[Tool]) -> str:
         """The prompt up to the end of the last message's text, so that the model goes on from there."""
@@ -107,12 +92,6 @@ class Prompter:
         if not found:
             raise BadRequest("the model's chat template can't continue an assistant message", param="messages")
         return prompt + text
-
-
-def thinks_not(request: InferenceRequest) -> bool:
-    """Whether the request wants no thinking, in any of the three ways to say so."""
-    wanted = request.reasoning
-    return wanted.mode == "off" or wanted.effort == "none" or wanted.budget == 0
 
 
 def template_tool(tool: Tool) -> dict[str, Any]:

@@ -101,10 +101,13 @@ def _invented(before: str, after: str, end: str, rendition: Rendition) -> Reason
     closing, ending = _MARKER.search(after), _MARKER.search(end)
     if not opening or closing is None:
         return None
-    answer = after[closing.end() :].strip()
+    header = rendition.generation_prompt().strip()
+    framed = after[closing.end() :].strip()
+    following = header if header and framed.startswith(header) else ""
     plain = (rendition.output(assistant("NEEDLE_TEXT")) or "").partition("NEEDLE_TEXT")[0].strip()
-    frames = tuple((frame, ending[0]) for frame in (answer, plain) if frame and ending)
-    return ReasoningFormat("generic", opening, closing[0], frames, answer)
+    frames = tuple((frame, ending[0]) for frame in (framed, following, plain) if frame and ending)
+    answer = framed.removeprefix(following).strip()
+    return ReasoningFormat("generic", opening, closing[0], frames, next=following, answer=answer)
 
 
 def _by_generation_prompt(rendition: Rendition) -> ReasoningFound | None:

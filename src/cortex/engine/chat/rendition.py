@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cortex.engine.chat.capabilities import Capabilities
+from cortex.engine.chat.effort import thinking_variables
 from cortex.engine.chat.probe_messages import Message, assistant, try_render, user
 from cortex.engine.chat.template import ChatTemplate
 from cortex.engine.vocabulary import Vocabulary
+from cortex.wire.inference import Reasoning
 
 __all__ = ["Rendition", "common_prefix", "realigned"]
 
@@ -23,7 +25,7 @@ class Rendition:
         self._template = template
         self.takes = takes
         self._vocabulary = vocabulary
-        self._thinking = {takes.thinking_switch: True} if takes.thinking_switch else {}
+        self._thinking = thinking_variables(takes, Reasoning(mode="on"))
 
     def render(self, messages: Sequence[Message], **variables: Any) -> str | None:
         shaped = [self._shaped(message) for message in messages]
