@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from litestar import Litestar
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.datastructures import Headers
 from litestar.openapi import OpenAPIConfig
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 import cortex
 from cortex.config import Config, parse_bytes
@@ -50,17 +49,12 @@ def build_app(
     keys = keyring or Keyring(config.auth)
     store = make_store(config.responses)
 
-    # async, since litestar runs a plain function in a thread: a hop that costs more than the whole look-up
-    async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        if not handler.opt.get("public"):
-            connection.scope["auth"] = keys.principal_of(connection.headers)
-
     table = endpoints(config.anthropic)
     documents = BodyDocuments([responses_body.Body, *dict.fromkeys(endpoint.body for endpoint in table)])
     return Litestar(
         route_handlers=[*client_routes(service, store, table, documents), *routes],
         lifespan=[*lifespan, partial(closing_store, store)],
-        guards=[authorise],
+        middleware=[partial(_KeyCheck, keys)],
         exception_handlers={Exception: handle_exception},
         request_max_body_size=parse_bytes(config.limits.body_bytes),
         openapi_config=OpenAPIConfig(
@@ -70,3 +64,16 @@ def build_app(
         ),
         logging_config=None,
     )
+
+
+class _KeyCheck:
+    """Middleware rather than a litestar guard: a guard costs a copy of the handler for every request."""
+
+    def __init__(self, keys: Keyring, app: ASGIApp) -> None:
+        self._keys = keys
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["route_handler"].opt.get("public"):
+            scope["auth"] = self._keys.principal_of(Headers.from_scope(scope))
+        await self._app(scope, receive, send)
