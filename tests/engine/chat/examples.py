@@ -253,6 +253,16 @@ EXAMPLES: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         ),
         [call("get_time", city="Tokyo")],
     ),
+    (
+        "minimax_m3",
+        (
+            ']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="edit">]<]minimax[>[<path>a]<]minimax[>[</path>'
+            "]<]minimax[>[<options>]<]minimax[>[<deep>]<]minimax[>[<list>]<]minimax[>[<item>1]<]minimax[>[</item>"
+            "]<]minimax[>[<item>x]<]minimax[>[</item>]<]minimax[>[</list>]<]minimax[>[</deep>]<]minimax[>[</options>"
+            "]<]minimax[>[<flags>]<]minimax[>[</flags>]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>"
+        ),
+        [call("edit", path="a", options={"deep": {"list": [1, "x"]}}, flags=[])],
+    ),
     ("gemma4", "<|tool_call>call:f{arg1:42}<tool_call|>", [call("f", arg1=42)]),
     (
         "gemma4",
@@ -287,6 +297,11 @@ EXAMPLES: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         "minicpm5",
         '<function name="get_time"><param name="city">print(\'x\')</param></function>',
         [call("get_time", city="print('x')")],
+    ),
+    (
+        "minicpm5",
+        '<function name="get_time"><param name="city"><![CDATA[<a>]]></param></function>',
+        [call("get_time", city="<a>")],
     ),
     ("minicpm5", '<function name="none"></function>', [call("none")]),
     ("firefunction", ' functools[{"name": "f", "arguments": {"arg1": 1}}]', [ONE]),

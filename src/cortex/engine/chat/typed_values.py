@@ -40,6 +40,8 @@ def types_of(schema: JsonSchema) -> set[str]:
 
 def json_value(raw: str, types: set[str]) -> str:
     """JSON text for `raw` as one of `types`; a string where it is nothing else that is allowed."""
+    if not raw.strip() and types in ({"object"}, {"array"}):
+        return "{}" if types == {"object"} else "[]"
     if types != {"string"}:
         for value in _readings(raw.strip()):
             kind = _type_of(value)

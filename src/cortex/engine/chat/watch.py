@@ -94,6 +94,10 @@ class Watch:
         watched = {self._encode(trigger.text): Mark.TRIGGER for trigger in self._triggers}
         start_only = {self._encode(trigger.text) for trigger in self._triggers if trigger.at_start}
         openers = [(self._reasoning.open, Mark.OPEN)] if self._reasoning and not self._frames else []
+        if self._reasoning is not None and not self._frames:
+            # Models that don't think may still close what the prompt has closed already.
+            watched[self._encode(self._reasoning.close)] = Mark.WRAPPER
+            start_only.add(self._encode(self._reasoning.close))
         for opener, closer in self._pairs:
             openers.append((opener, Mark.WRAPPER))
             watched[self._encode(closer)] = Mark.WRAPPER

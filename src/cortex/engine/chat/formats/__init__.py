@@ -27,7 +27,8 @@ from cortex.engine.chat.formats.json_families import (
 from cortex.engine.chat.formats.kimi import KIMI_K2, KIMI_K3
 from cortex.engine.chat.formats.llama3 import LLAMA3
 from cortex.engine.chat.formats.minicpm import MINICPM5
-from cortex.engine.chat.formats.minimax import MINIMAX_M1, MINIMAX_M2, MINIMAX_M3
+from cortex.engine.chat.formats.minimax import MINIMAX_M1, MINIMAX_M2
+from cortex.engine.chat.formats.minimax_m3 import MINIMAX_M3
 from cortex.engine.chat.formats.mistral import MISTRAL_ARGS, MISTRAL_ARRAY, MISTRAL_CALL_ID
 from cortex.engine.chat.formats.name_families import FUNCTIONARY_31, SOLAR
 from cortex.engine.chat.formats.python_families import BARE_PYTHON, LFM2, OLMO3

@@ -18,6 +18,7 @@ __all__ = ["GEMMA4"]
 
 _OPEN, _CLOSE, _QUOTE = "<|tool_call>", "<tool_call|>", '<|"|>'
 _MOST_DEPTH = 64
+_PYTHON_WORDS = {"True": True, "False": False, "None": None}
 _MOST_GRAMMAR_DEPTH = 6
 
 
@@ -123,6 +124,8 @@ class Gemma4:
 
 
 def _scalar(word: str) -> Any:
+    if word in _PYTHON_WORDS:
+        return _PYTHON_WORDS[word]
     try:
         return json.loads(word)
     except ValueError:

@@ -14,6 +14,7 @@ MINICPM5 = TaggedCalls(
     key_end='">',
     value_close="</param>",
     call_close="</function>",
+    cdata=True,
     newline="",
     evidence=('<function name="', '<param name="'),
 )

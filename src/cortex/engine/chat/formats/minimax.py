@@ -1,14 +1,11 @@
-"""MiniMax M1 (a JSON object per line), M2 (`<invoke name="f"><parameter name="k">v</parameter></invoke>`) and M3.
-
-M3 puts a mark of its own before each tag and names the tag after the argument.
-"""
+"""MiniMax M1 (a JSON object per line) and M2 (`<invoke name="f"><parameter name="k">v</parameter></invoke>`)."""
 
 from __future__ import annotations
 
 from cortex.engine.chat.formats.json_calls import JsonCalls
 from cortex.engine.chat.formats.tagged import TaggedCalls
 
-__all__ = ["MINIMAX_M1", "MINIMAX_M2", "MINIMAX_M3"]
+__all__ = ["MINIMAX_M1", "MINIMAX_M2"]
 
 MINIMAX_M1 = JsonCalls(
     name="minimax_m1", open="<tool_calls>", close="</tool_calls>", evidence=("<tool_calls>", '{"name": <tool-name>')
@@ -26,21 +23,4 @@ MINIMAX_M2 = TaggedCalls(
     value_close="</parameter>",
     call_close="</invoke>",
     evidence=("minimax:tool_call", "<invoke name="),
-)
-
-_MARK = "]<]minimax[>["
-MINIMAX_M3 = TaggedCalls(
-    name="minimax_m3",
-    holds_several=True,
-    section_open=f"{_MARK}<tool_call>",
-    section_close=f"{_MARK}</tool_call>",
-    call_open=f'{_MARK}<invoke name="',
-    name_end='">',
-    param_open=f"{_MARK}<",
-    key_end=">",
-    value_close=f"{_MARK}</{{key}}>",
-    call_close=f"{_MARK}</invoke>",
-    more_atoms=(_MARK,),
-    newline="",
-    evidence=(_MARK,),
 )

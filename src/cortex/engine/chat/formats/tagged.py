@@ -46,6 +46,7 @@ class TaggedCalls:
     line_values: bool = False
     lenient_start: bool = False  # models forget `section_open`
     newline: str = "\n"
+    cdata: bool = False  # values may stand in `<![CDATA[…]]>`
     typed_attribute: bool = False  # `type="…"` instead of `string="true|false"`
     numbered_head: bool = False  # ` index="1"` behind the name
     holds_several: bool = False
@@ -115,18 +116,26 @@ class TaggedCalls:
             yield from reader.expect(self.value_open)
         sink.arguments(("" if first else ", ") + json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
         close = self.value_close.replace("{key}", reader.markers.decode(key))
-        if types == {"string"}:
+        if types == {"string"} and not self.cdata:
             string = _StringStream(sink, line_value=self.line_values)
             yield from self._value(reader, close, string.add)
             string.end()
             return
         parts: list[str] = []
         yield from self._value(reader, close, parts.append)
-        raw = reader.markers.decode("".join(parts))
-        sink.arguments(json_value(raw[1:].removesuffix("\n") if self._on_lines(raw) else raw, types))
+        sink.arguments(self.converted(self._inside(reader.markers.decode("".join(parts))), types))
 
-    def _on_lines(self, raw: str) -> bool:
-        return self.line_values and raw.startswith("\n")
+    def _inside(self, raw: str) -> str:
+        """A value without what the markup puts around it."""
+        if self.line_values and raw.startswith("\n"):
+            return raw[1:].removesuffix("\n")
+        if self.cdata and raw.startswith("<![CDATA[") and raw.endswith("]]>"):
+            return raw[len("<![CDATA[") : -len("]]>")]
+        return raw
+
+    def converted(self, raw: str, types: set[str]) -> str:
+        """JSON text for a raw value."""
+        return json_value(raw, types)
 
     def _value(self, reader: Reader, close: str, add: Callable[[str], None]) -> Steps:
         """Read a value and its closing tag, passing pieces to `add` as they come.
