@@ -122,7 +122,7 @@ class FakeWorker:
     def loaded(self, model: str) -> None:
         self.loading.pop(model, None)
         self.models[model] = 0
-        self.say(Loaded(model, context=64, kv_cells=128, parallel=2, seconds=0.01, bytes_by_device={"CPU": 1000}))
+        self.say(Loaded(model, context=64, kv_cells=128, parallel=2, seconds=0.01))
 
     def submit(self, request_id: str, prompt: str) -> None:
         word, _, rest = prompt.partition(":")

@@ -20,6 +20,7 @@ def write_gguf(
     context: int = 256,
     template: str | None = "{{ messages }}",
     extra: dict[str, int] | None = None,
+    recurrent: bool = False,
 ) -> Path:
     """A file that reads as a model of `layers` attention layers with one key-value head of 16."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +41,8 @@ def write_gguf(
     writer.add_tensor("token_embd.weight", np.zeros((vocabulary, width), np.float32))
     writer.add_tensor("output.weight", np.zeros((vocabulary, width), np.float32))
     for layer in range(layers):
-        writer.add_tensor(f"blk.{layer}.attn_k.weight", np.zeros((16, width), np.float32))
-        writer.add_tensor(f"blk.{layer}.attn_v.weight", np.zeros((16, width), np.float32))
+        for kind in ["ssm_in"] if recurrent else ["attn_k", "attn_v"]:
+            writer.add_tensor(f"blk.{layer}.{kind}.weight", np.zeros((16, width), np.float32))
         writer.add_tensor(f"blk.{layer}.ffn_up.weight", np.zeros((2 * width, width), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
@@ -21,6 +22,7 @@ from cortex.neuron.admin import Admin, admin_routes
 from cortex.neuron.catalog import Catalog, HeaderCache, scan
 from cortex.neuron.devices import find_devices
 from cortex.neuron.holdings import Holdings
+from cortex.neuron.ledger import Measurements
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.residency import Residency
@@ -59,7 +61,9 @@ class Neuron:
         self.headers = HeaderCache()
         extra_bytes = config.faults.extra_used_bytes if config.faults else 0
         self.devices = find_devices(config.neuron, self._rss_of, extra_bytes)
-        self.holdings = Holdings(config, self.devices, clock)
+        measurements = Measurements(config.neuron.state_path / "measured.json")
+        build = f"llama-cpp-python {version('llama-cpp-python')}"
+        self.holdings = Holdings(config, self.devices, clock, measurements, build)
         pool = WorkerPool(self.devices.devices, config.neuron.kill_grace_s, config.neuron.threads, clock=clock)
         self.residency = Residency(self.holdings, pool)
         self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from cortex.config import Config
 from cortex.errors import ModelNotFound
+from cortex.neuron.catalog import Entry
 from cortex.neuron.devices import DeviceSource
-from cortex.neuron.ledger import Ledger
+from cortex.neuron.ledger import Ledger, Measurements, measure_key
 from cortex.neuron.placement import Occupant, Room, Scene
+from cortex.neuron.plan import estimated_sizes, spec_of
 from cortex.neuron.resident import Resident
 from cortex.neuron.streams import Streams
 from cortex.neuron.supervisor import Worker
-from cortex.neuron.workers import WorkerPool
+from cortex.neuron.workers import WorkerPool, ggml_names
 from cortex.wire.status import ModelState
 
 __all__ = ["Evicted", "Holdings", "LoadEnded"]
@@ -47,17 +51,21 @@ class Evicted:
 
 @dataclass
 class Holdings:
-    """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `tell` hears of moves."""
+    """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `tell` hears of moves;
+    `build` names the installed llama.cpp, for which measured sizes hold."""
 
     config: Config
     devices: DeviceSource
     clock: Callable[[], float]
+    measurements: Measurements
+    build: str
     ledger: Ledger = field(default_factory=Ledger)
     streams: Streams = field(default_factory=Streams)
     residents: dict[str, Resident] = field(default_factory=dict)
     revision: int = 0
     closed: bool = False
     pool: WorkerPool = field(init=False)  # set by Residency, to which its workers report
+    freed_at: dict[str, float] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     tell: Callable[[LoadEnded | Evicted], None] = lambda _: None
 
@@ -74,6 +82,7 @@ class Holdings:
 
     def release(self, resident: Resident) -> None:
         """The model's memory is free again."""
+        self.freed_at |= dict.fromkeys(resident.bytes_by_device, self.clock())
         self.ledger.release(resident.entry.id)
         resident.vacate()
 
@@ -88,9 +97,26 @@ class Holdings:
         return Scene(self.rooms(), self.occupants(), self.clock(), self.config.eviction.min_residency_s)
 
     def rooms(self) -> list[Room]:
-        statuses = self.devices.read()
-        foreign = {status.id: self.devices.foreign_bytes(status.id, self.ledger.held(status.id)) for status in statuses}
-        return [Room(status.id, status.budget_bytes, foreign[status.id], status.healthy) for status in statuses]
+        return [
+            Room(
+                device=status.id,
+                budget_bytes=status.budget_bytes,
+                foreign_bytes=self.devices.foreign_bytes(status.id, self.ledger.held(status.id)),
+                healthy=status.healthy,
+                freed_at=self.freed_at.get(status.id),
+            )
+            for status in self.devices.read()
+        ]
+
+    def sizes(self, entry: Entry, context: int, group: Sequence[str]) -> list[int]:
+        """Bytes on each device of `group`: as measured when this very configuration was loaded last, else estimated."""
+        measured = self.measurements.get(self.measure_key(entry, context, group))
+        return measured or estimated_sizes(entry, context, group)
+
+    def measure_key(self, entry: Entry, context: int, group: Sequence[str]) -> str:
+        assert entry.header is not None
+        spec = spec_of(entry, context, ggml_names(group), self.config)
+        return measure_key(entry.header.hash, replace(spec, model="", path="", faults={}), self.build)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` beside everything else; an exception in it is a bug and is logged."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from cortex.wire.status import Reservation
 
-__all__ = ["Ledger", "Measurements", "measure_key"]
+__all__ = ["Ledger", "Measurements", "measure_key", "measured_bytes"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,18 @@ class Ledger:
 
     def held(self, device: str) -> int:
         return sum(line.bytes for line in self.lines() if line.device == device)
+
+
+def measured_bytes(by_ggml_name: Mapping[str, int], devices: Sequence[str]) -> list[int] | None:
+    """What llama.cpp reported ("CPU", "CUDA0", "CUDA1") for each of the worker's `devices`, in order.
+
+    None when it named none of them. Host buffers of a GPU worker count for no device.
+    """
+    if len(devices) == 1 and devices[0].startswith("cpu"):
+        return [sum(by_ggml_name.values())] if by_ggml_name else None
+    prefixes = [f"{name.rstrip('0123456789.').upper()}{index}" for index, name in enumerate(devices)]
+    found = [by_ggml_name.get(prefix, 0) for prefix in prefixes]
+    return found if all(found) else None
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from cortex.errors import CortexError, Draining, ModelLoadFailed, NoRoom
 from cortex.neuron.holdings import Holdings
@@ -104,7 +105,8 @@ class LoadQueue:
         held = self._holdings.ledger.held
         budgets = {room.device: room.budget_bytes for room in scene.rooms}
         free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
-        sets = device_sets(resident.entry, context, budgets, free, loading.devices)
+        sizes = partial(self._holdings.sizes, resident.entry, context)
+        sets = device_sets(resident.entry, sizes, budgets, free, loading.devices)
         return decide(Need(loading.model, sets, loading.evict), scene)
 
     def _wait(self, loading: Loading, models: Sequence[str], until_s: float | None, now: float) -> None:

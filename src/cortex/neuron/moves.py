@@ -10,6 +10,7 @@ from typing import Literal
 
 from cortex.errors import CortexError, ModelLoadFailed, WorkerDied
 from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
+from cortex.neuron.ledger import measured_bytes
 from cortex.neuron.plan import spec_of
 from cortex.neuron.resident import Loading, Resident
 from cortex.neuron.supervisor import Worker
@@ -42,7 +43,7 @@ class Moves:
         resident = holdings.residents[loading.model]
         resident.bytes_by_device = dict(bytes_by_device)
         resident.worker = holdings.pool.on(list(bytes_by_device))
-        resident.error = None
+        resident.error, resident.context = None, context
         holdings.ledger.reserve(loading.model, bytes_by_device)
         holdings.become(resident, "loading")
         loading.started_at = now
@@ -70,6 +71,7 @@ class Moves:
         resident.failures = 0
         resident.canary_sent_at, resident.canaries_seen, resident.steps_seen = now, 0, 0
         worker.load_cycles += 1
+        self._measure(resident, notice, worker)
         loading, resident.loading = resident.loading, None
         self._holdings.become(resident, "ready")
         extra = {"model": notice.model, "worker": worker.id, "seconds": notice.seconds, "note": notice.note}
@@ -80,6 +82,18 @@ class Moves:
             self._tell_end(loading)
             loading.succeed()
         self._on_change()
+
+    def _measure(self, resident: Resident, notice: Loaded, worker: Worker) -> None:
+        """What the model really took replaces the estimate, now and for its next load."""
+        holdings = self._holdings
+        taken = measured_bytes(notice.bytes_by_device, worker.devices)
+        if taken is None:
+            return
+        estimated, measured = sum(resident.bytes_by_device.values()), sum(taken)
+        logger.info("memory", extra={"model": notice.model, "estimated": estimated, "measured": measured})
+        resident.bytes_by_device = dict(zip(worker.devices, taken, strict=True))
+        holdings.ledger.settle(notice.model, resident.bytes_by_device)
+        holdings.measurements.put(holdings.measure_key(resident.entry, resident.context, worker.devices), taken)
 
     def load_failed(self, loading: Loading, error: CortexError, worker: Worker) -> None:
         """The worker lives and says why; the model is answered from memory for a while."""

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Decision", "Evict", "Need", "Occupant", "Place", "Refuse", "Room", "Scene", "Wait", "decide", "expired"]
 
 _SETTLED_S = 1.0
 """A model idle this long may go before its minimum residency ends: nobody is in the middle of using it."""
 
+_VISIBLE_S, _LOOK_AGAIN_S = 5.0, 0.1
+"""How long freed memory may take to show as free, and how often to look meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A device: what cortex may use there, what others (desktops, foreign processes) hold of it, and its health."""
+    """A device: what cortex may use there, what others (desktops, foreign processes) hold of it, and its health.
+
+    `freed_at`: when cortex last gave memory back there. A driver may show it as used for a while after.
+    """
 
     device: str
     budget_bytes: int
     foreign_bytes: int = 0
     healthy: bool = True
+    freed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +94,10 @@ Decision = Place | Evict | Wait | Refuse
 def decide(need: Need, scene: Scene) -> Decision:
     """1. A set of healthy devices has room: place it there.
     2. A set has room once models that are leaving anyway are gone: wait for them.
-    3. A set has room without idle, unpinned models: evict the least recently used of them.
-    4. A set has room without unpinned models, some still busy or too freshly loaded: wait.
-    5. Refuse, saying for the best set which device lacks how much and who holds it.
+    3. A set would have room but for memory freed a moment ago that still shows as used: wait, a few seconds at most.
+    4. A set has room without idle, unpinned models: evict the least recently used of them.
+    5. A set has room without unpinned models, some still busy or too freshly loaded: wait.
+    6. Refuse, saying for the best set which device lacks how much and who holds it.
     """
     by_name, occupants = {room.device: room for room in scene.rooms}, scene.occupants
     sets = [wanted for wanted in need.sets if all(by_name[name].healthy for name in wanted)]
@@ -99,14 +107,17 @@ def decide(need: Need, scene: Scene) -> Decision:
     staying = [occupant for occupant in occupants if not occupant.leaving]
     if any(_fits(wanted, by_name, staying) for wanted in sets):  # 2
         return Wait([occupant.model for occupant in occupants if occupant.leaving])
+    settling = {room.device: _settled(room, scene.now) for room in scene.rooms}
+    if any(_fits(wanted, settling, occupants) for wanted in sets):  # 3
+        return Wait([], scene.now + _LOOK_AGAIN_S)
     if need.evict:
         idle = [occupant for occupant in staying if _evictable(occupant, scene)]
         plans = [plan for wanted in sets if (plan := _victims(wanted, by_name, staying, idle))]
-        if plans:  # 3
+        if plans:  # 4
             return Evict(min(plans, key=lambda plan: max(_last_used(plan, staying))))
-        if any(_fits(wanted, by_name, [o for o in staying if o.pinned]) for wanted in sets):  # 4
+        if any(_fits(wanted, by_name, [o for o in staying if o.pinned]) for wanted in sets):  # 5
             return _wait(staying, scene)
-    return Refuse(_explain(need, by_name, staying))  # 5
+    return Refuse(_explain(need, by_name, staying))  # 6
 
 
 def expired(occupants: Sequence[tuple[Occupant, float]], now: float) -> list[str]:
@@ -116,6 +127,13 @@ def expired(occupants: Sequence[tuple[Occupant, float]], now: float) -> list[str
         for occupant, ttl_s in occupants
         if ttl_s and not (occupant.busy or occupant.pinned or occupant.leaving) and now - occupant.last_used_at >= ttl_s
     ]
+
+
+def _settled(room: Room, now: float) -> Room:
+    """`room` as it will be when the driver has caught up."""
+    if room.freed_at is None or now - room.freed_at > _VISIBLE_S:
+        return room
+    return replace(room, foreign_bytes=0)
 
 
 def _evictable(occupant: Occupant, scene: Scene) -> bool:

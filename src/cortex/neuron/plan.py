@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import msgspec
 
 from cortex.config import Config, parse_bytes
 from cortex.neuron.catalog import Entry
-from cortex.neuron.memory import Estimate, Shape, estimate
+from cortex.neuron.memory import Shape, estimate
 from cortex.wire.status import Capabilities, Limits, ModelCard
 from cortex.wire.worker import LoadSpec
 
-__all__ = ["DEFAULT_CONTEXT", "DEFAULT_PARALLEL", "card_of", "contexts", "device_sets", "shape_of", "spec_of"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "DEFAULT_PARALLEL",
+    "card_of",
+    "contexts",
+    "device_sets",
+    "estimated_sizes",
+    "shape_of",
+    "spec_of",
+]
+
+Sizes = Callable[[Sequence[str]], list[int]]
 
 DEFAULT_CONTEXT = 8192
 DEFAULT_PARALLEL = 4
@@ -94,24 +105,33 @@ def contexts(entry: Entry) -> list[int]:
 def shape_of(entry: Entry, context: int) -> Shape:
     profile = entry.profile
     parallel = profile.parallel or DEFAULT_PARALLEL
+    ubatch = min(profile.ubatch, profile.batch)
+    cells = profile.kv_cells or context * parallel
+    if _makes_vectors(entry):  # an input is attended to as a whole: one batch, one pool of its size
+        ubatch, cells = max(context, ubatch), max(profile.kv_cells or 0, context)
     return Shape(
-        kv_cells=profile.kv_cells or context * parallel,
-        sequences=parallel,
-        ubatch=min(profile.ubatch, profile.batch),
+        kv_cells=cells,
+        parallel=parallel,
+        ubatch=ubatch,
         cache_type_k=profile.cache_type_k,
         cache_type_v=profile.cache_type_v,
+        flash_attention=profile.flash_attention != "off",
     )
 
 
+def _makes_vectors(entry: Entry) -> bool:
+    capabilities = _capabilities(entry)
+    return capabilities.embedding or capabilities.rerank
+
+
 def device_sets(
-    entry: Entry, context: int, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
+    entry: Entry, sizes: Sizes, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
 ) -> list[dict[str, int]]:
     """The device sets that may take the model with the bytes needed on each, emptiest devices first.
 
-    `budgets` and `free` are bytes by device id; `wanted` is the caller's choice, which beats the profile's.
+    `sizes` gives the bytes on each device of a set; `budgets` and `free` are bytes by device id; `wanted` is the
+    caller's choice, which beats the profile's.
     """
-    assert entry.header is not None
-    sizes = estimate(entry.header, shape_of(entry, context))
     eligible = [name for name in budgets if budgets[name] >= entry.profile.min_device_vram_mb * 1024 * 1024]
     chosen = list(wanted) or _named(entry, list(budgets))
     if chosen:
@@ -119,7 +139,7 @@ def device_sets(
     else:
         ordered = sorted(eligible, key=lambda name: (-free.get(name, 0), name))
         groups = list(combinations(ordered, _device_count(entry)))[:64]
-    return [_bytes_on(entry, sizes, group) for group in groups]
+    return [dict(zip(group, sizes(group), strict=True)) for group in groups]
 
 
 def _named(entry: Entry, known: list[str]) -> list[str]:
@@ -135,20 +155,20 @@ def _device_count(entry: Entry) -> int:
     return max(devices if isinstance(devices, int) else 1, entry.profile.min_devices)
 
 
-def _bytes_on(entry: Entry, sizes: Estimate, group: Sequence[str]) -> dict[str, int]:
-    on_device = group[0].startswith("cpu")
-    if len(group) == 1:
-        total = sizes.total - (0 if on_device else sizes.input_bytes)
-        return {group[0]: total}
-    shares = entry.profile.tensor_split or [1.0] * len(group)
-    return dict(zip(group, sizes.split(shares[: len(group)], input_on_device=on_device), strict=True))
+def estimated_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
+    """By the GGUF alone, for each device of `group`."""
+    assert entry.header is not None
+    sizes = estimate(entry.header, shape_of(entry, context))
+    if len(group) > 1:
+        shares = entry.profile.tensor_split or [1.0] * len(group)
+        return sizes.split(shares[: len(group)])
+    return [sizes.total if group[0].startswith("cpu") else sizes.offloaded]
 
 
 def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) -> LoadSpec:
     """The worker's order. `devices` are ggml's names in split order, empty for a worker's only one."""
     profile = entry.profile
     assert entry.path is not None
-    capabilities = _capabilities(entry)
     faults = config.faults
     if faults is not None and faults.models and entry.id not in faults.models:
         faults = None
@@ -172,7 +192,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         flash_attention=profile.flash_attention,
         mmap=profile.mmap,
         mlock=profile.mlock,
-        embedding=capabilities.embedding or capabilities.rerank,
+        embedding=_makes_vectors(entry),
         pooling=profile.pooling,
         sampling=profile.sampling,
         host_cache_bytes=parse_bytes(config.neuron.host_cache if profile.host_cache is None else profile.host_cache),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec import structs
 
 from cortex.neuron.holdings import Holdings
-from cortex.neuron.plan import card_of
+from cortex.neuron.plan import card_of, contexts, device_sets
 from cortex.neuron.resident import Resident
 from cortex.wire.status import Capabilities, ModelStatus, RunningRequest
 from cortex.wire.worker import EngineModelStats, Loaded
@@ -28,6 +30,7 @@ def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
         error=resident.error.message if resident.error and resident.state == "failed" else "",
         pinned=resident.is_pinned,
         bytes=sum(resident.bytes_by_device.values()),
+        estimate_bytes=_estimate(resident, holdings),
         load_seconds=resident.load_seconds,
         context=loaded.context if loaded else 0,
         kv_cells=loaded.kv_cells if loaded else 0,
@@ -36,6 +39,24 @@ def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
         idle_s=0.0 if resident.busy or not resident.loaded_at else now - resident.last_used_at,
     )
     return _with_stats(status, resident.stats) if resident.stats else status
+
+
+def _estimate(resident: Resident, holdings: Holdings) -> int:
+    """What a load takes on each of its devices, with the largest context that an empty neuron has room for."""
+    if resident.bytes_by_device:
+        return max(resident.bytes_by_device.values())
+    entry, needed = resident.entry, 0
+    if entry.header is None:
+        return 0
+    budgets = {device.id: device.budget_bytes for device in holdings.devices.devices}
+    for context in contexts(entry):
+        sets = device_sets(entry, partial(holdings.sizes, entry, context), budgets, budgets, ())
+        if not sets:
+            return 0
+        needed = max(sets[0].values())
+        if all(size <= budgets.get(device, 0) for device, size in sets[0].items()):
+            break
+    return needed
 
 
 def _found(guess: Capabilities, loaded: Loaded) -> Capabilities:

@@ -100,12 +100,13 @@ class Resident:
     `closing`: a starved load waits for this model's memory, so new requests queue behind that load. `deaths` counts
     the worker's deaths in a row that this model is blamed for; a request that ends well clears it. `failed_until` is
     when a remembered failure is forgotten (None = only by an explicit load). `proven_at`: the last time the engine
-    is known to have decoded for it.
+    is known to have decoded for it. `context` is what its load was planned with.
     """
 
     entry: Entry
     state: ModelState = "unloaded"
     bytes_by_device: Mapping[str, int] = field(default_factory=dict)
+    context: int = 0
     worker: Worker | None = None
     loading: Loading | None = None
     loaded: Loaded | None = None
