@@ -301,8 +301,8 @@ class FakeStream:
 
 
 class FakeNeurons:
-    """`gateway.client.Neurons` over FakeNeurons. `loading` holds every load until it is set; with `drains` a busy victim
-    is waited for, as a real neuron does: only a gateway that is alone can know that its victims are idle."""
+    """`gateway.client.Neurons` over FakeNeurons. `loading` holds every load until it is set; with `drains` a busy
+    victim is waited for, as a real neuron does: only a gateway that is alone can know that its victims are idle."""
 
     def __init__(self, *neurons: FakeNeuron) -> None:
         self.by_name = {neuron.name: neuron for neuron in neurons}
@@ -316,7 +316,7 @@ class FakeNeurons:
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
         fake = await self._alive(neuron)
-        while self.drains and any(fake.models[victim].running for victim in order.evict):
+        while self.drains and any(fake.models[victim].running for victim in order.evict):  # noqa: ASYNC110
             await asyncio.sleep(0)
         fake.start_load(order)
         boot = fake.boot

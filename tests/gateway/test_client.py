@@ -39,9 +39,11 @@ def ready() -> FakeNeuron:
 async def everything(client: HttpNeurons, neuron: Neuron) -> list[Event]:
     stream = await client.infer(neuron, chat())
     events: list[Event] = []
-    while not events or not isinstance(events[-1], Finished):
-        events += await stream.read()
-    stream.close()
+    try:
+        while not events or not isinstance(events[-1], Finished):
+            events += await stream.read()
+    finally:
+        stream.close()
     return events
 
 
@@ -86,7 +88,7 @@ async def test_closing_a_stream_early_cancels_the_request_at_the_neuron() -> Non
         assert fake.models["a"].running == 1
         stream.close()
         async with asyncio.timeout(5):
-            while fake.models["a"].running:
+            while fake.models["a"].running:  # noqa: ASYNC110 - a double has no events
                 await asyncio.sleep(0.005)
         assert server.cancelled == 1
 
@@ -95,11 +97,8 @@ async def test_a_connection_cut_in_mid_stream_is_a_loss() -> None:
     fake = ready()
     fake.die_after = 3
     async with connected(FakeNeuronServer(fake)) as (client, neuron):
-        stream = await client.infer(neuron, chat())
         with pytest.raises(Lost) as caught:
-            for _ in range(10):
-                await stream.read()
-        stream.close()
+            await everything(client, neuron)
         assert caught.value.unreachable.refused
 
 
