@@ -148,14 +148,17 @@ def _recurrent_bytes(header: GGUFHeader, shape: Shape) -> int:
 
 def _compute_bytes(header: GGUFHeader, shape: Shape) -> int:
     """The widest moment of the graph, as buffers are reused: the logits of a whole batch, or a layer's feed-forward
-    beside the attention mask (and, without flash attention, the scores of every head)."""
+    beside the attention mask (and, without flash attention, the scores of every head).
+
+    The multiples of the width, and the twelfth that the allocator loses on the mask, are fitted to measurements.
+    """
     rows = min(shape.ubatch, max(shape.kv_cells, 1))
     width = header.hyper("embedding_length")
     experts = max(header.hyper("expert_used_count"), 1)
     ffn = max(header.hyper("feed_forward_length"), experts * header.hyper("expert_feed_forward_length"))
     scores = 0 if shape.flash_attention else 4 * header.hyper("attention.head_count") * shape.kv_cells * rows
-    layer = 4 * rows * (3 * width + 2 * ffn) + 2 * shape.kv_cells * rows + scores
-    return max(4 * rows * (_vocabulary(header) + width), layer)
+    mask = 2 * shape.kv_cells * rows * 13 // 12
+    return max(4 * rows * (_vocabulary(header) + 2 * width), 4 * rows * (6 * width + 2 * ffn) + mask + scores)
 
 
 def _vocabulary(header: GGUFHeader) -> int:
