@@ -455,7 +455,15 @@ def test_template_kwargs_are_passed_on() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
-    [({}, None), ({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 4}, 4), ({"logprobs": False}, None)],
+    [
+        ({}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 4}, 4),
+        ({"logprobs": False}, None),
+        ({"n_probs": 3}, 3),
+        ({"n_probs": 99}, 20),
+        ({"n_probs": 0}, None),
+    ],
 )
 def test_logprobs(fields: dict[str, Any], expected: int | None) -> None:
     assert parse(**fields).logprobs == expected

@@ -14,7 +14,9 @@ from cortex.dialects.openai_chat_answer import ChatCollector
 from cortex.dialects.openai_chat_stream import ChatRenderer
 from cortex.dialects.openai_chat_view import ChatView
 from cortex.dialects.openai_fields import (
+    MAX_ALTERNATIVES,
     GenerationBody,
+    alternatives_of,
     max_output_of,
     output_format_of,
     reasoning_of,
@@ -46,7 +48,7 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     functions: list[FunctionTool] | None = None
     function_call: str | FunctionChoice | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | None = None
     reasoning_effort: str | None = None
     reasoning_budget_tokens: int | None = None
     thinking_budget_tokens: int | None = None
@@ -99,7 +101,7 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         stop=stop_of(chat),
         max_output=max_output_of(chat),
         n=chat.n or 1,
-        logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+        logprobs=(chat.top_logprobs or 0) if chat.logprobs else alternatives_of(chat),
         reasoning=reasoning_of(chat.reasoning_effort, budget, kwargs),
         template_kwargs=kwargs,
         continue_final=continues_final(messages, chat.continue_final_message),

@@ -13,9 +13,11 @@ from cortex.dialects.ids import make_id
 from cortex.dialects.openai_completions_answer import CompletionCollector, CompletionView
 from cortex.dialects.openai_completions_stream import CompletionRenderer
 from cortex.dialects.openai_fields import (
+    MAX_ALTERNATIVES,
     Choices,
     GenerationBody,
     Token,
+    alternatives_of,
     max_output_of,
     output_format_of,
     sampling_of,
@@ -34,7 +36,7 @@ class CompletionBody(GenerationBody, frozen=True, kw_only=True):
     suffix: str | None = None
     echo: bool | None = None
     best_of: Choices | None = None
-    logprobs: Annotated[int, Meta(ge=0, le=20)] | bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | bool | None = None
 
 
 _decoder = msgspec.json.Decoder(CompletionBody)
@@ -119,5 +121,5 @@ def _request(
 def _logprobs(asked: CompletionBody) -> int | None:
     """The number of alternatives; `false` is no wish for them, `true` one for the chosen token's only."""
     if asked.logprobs is None or asked.logprobs is False:
-        return None
+        return alternatives_of(asked)
     return 0 if asked.logprobs is True else asked.logprobs

@@ -24,10 +24,12 @@ from cortex.wire.inference import (
 )
 
 __all__ = [
+    "MAX_ALTERNATIVES",
     "Choices",
     "GenerationBody",
     "StreamOptions",
     "Token",
+    "alternatives_of",
     "max_output_of",
     "output_format_of",
     "reasoning_of",
@@ -35,6 +37,7 @@ __all__ = [
     "stop_of",
 ]
 
+MAX_ALTERNATIVES = 20
 _MAX_INT = 2**31 - 1
 Int = Annotated[int, Meta(ge=-(2**31), le=_MAX_INT)]
 Choices = Annotated[int, Meta(ge=1, le=128)]
@@ -78,6 +81,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     timings_per_token: bool | None = None
     return_progress: bool | None = None
     sse_ping_interval: float | None = None
+    n_probs: Int | None = None
     # sampling
     temperature: float | None = None
     top_p: float | None = None
@@ -132,6 +136,11 @@ def max_output_of(body: GenerationBody) -> int | None:
         if said is not None:
             return None if said < 0 else min(max(said, 1), _MAX_INT)
     return None
+
+
+def alternatives_of(body: GenerationBody) -> int | None:
+    """llama.cpp's way to ask for log-probabilities: how many alternatives, none when it isn't positive."""
+    return None if body.n_probs is None or body.n_probs <= 0 else min(body.n_probs, MAX_ALTERNATIVES)
 
 
 def stop_of(body: GenerationBody) -> list[str]:
