@@ -6,7 +6,8 @@ checked against it, so a wrong copy, a missing truncate or a reused id shows up 
 
 from __future__ import annotations
 
-from cortex.engine.kv_cache import CopyPrefix, Discard, KvCache, Reuse, Truncate
+from cortex.engine.host_cache import HostCache
+from cortex.engine.kv_cache import CopyPrefix, Discard, KvCache, Restore, Reuse, Save, Truncate
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence, TokenBuffer
 
@@ -16,9 +17,12 @@ __all__ = ["Simulation"]
 class Simulation:
     """`step()` schedules, checks and appends one made-up token to every sequence whose last token was computed."""
 
-    def __init__(self, *, cells: int, slots: int, parallel: int, reuse: Reuse, isolate: bool = False) -> None:
+    def __init__(
+        self, *, cells: int, slots: int, parallel: int, reuse: Reuse, isolate: bool = False, host: int = 0
+    ) -> None:
         self.kv = KvCache(cells, slots, reuse, isolate=isolate)
-        self.scheduler = Scheduler(self.kv, parallel)
+        self.host = HostCache(host, isolate=isolate)
+        self.scheduler = Scheduler(self.kv, parallel, self.host)
         self.memory: dict[int, list[int]] = {}
         self.computed_tokens = 0
         self.finished: list[Sequence] = []
@@ -96,6 +100,13 @@ class Simulation:
                     del self.memory[slot][length:]
                 case Discard(slot):
                     self.memory.pop(slot, None)
+                case Save(slot, tokens):
+                    assert self.memory[slot.id] == tokens.tolist()
+                    if self.host.wants(tokens, slot.principal):
+                        self.host.add(tokens, bytes(len(tokens)), slot.principal, [])
+                case Restore(slot, stored):
+                    assert not self.memory.get(slot.id), "restored onto a sequence id in use"
+                    self.memory[slot.id] = stored.tokens.view().tolist()
 
     def _settle(self) -> None:
         self._apply()

@@ -6,12 +6,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from cortex.engine.llama import Model, Vocab
-from cortex.engine.llama_context import Context
-from cortex.errors import BadRequest, ContextLengthExceeded, CortexError, DeadlineExceeded, Draining, UnsupportedValue
+from cortex.engine.llama_context import Context, DecodeFailed, NoCells
+from cortex.errors import (
+    BadRequest,
+    ContextLengthExceeded,
+    CortexError,
+    DeadlineExceeded,
+    Draining,
+    InternalError,
+    UnsupportedValue,
+)
 from cortex.wire.events import Embedded, Event, Finished, Scored, Started, Timings, Usage, failed
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
 from cortex.wire.worker import Emission, EngineModelStats, RequestStats
@@ -143,12 +152,23 @@ class EmbeddingEngine:
         if items := self._next_batch():
             for item in items:
                 self._begin(item.owner)
-            self._context.decode_inputs([item.tokens for item in items])
-            self._steps += 1
-            for number, item in enumerate(items):
-                self._deliver(item, number)
+            self._compute(items)
         spoken, self._spoken = self._spoken, {}
         return [Emission(request_id, events) for request_id, events in spoken.items()]
+
+    def _compute(self, items: list[_Item]) -> None:
+        """A batch that llama.cpp refuses fails its requests; a fatal error leaves this as DecodeFailed."""
+        try:
+            self._context.decode_inputs([item.tokens for item in items])
+        except (DecodeFailed, NoCells) as error:
+            if isinstance(error, DecodeFailed) and error.fatal:
+                raise
+            for owner in {id(item.owner): item.owner for item in items}.values():
+                self._fail(owner, InternalError(f"llama.cpp refused the batch: {error}"))
+            return
+        self._steps += 1
+        for number, item in enumerate(items):
+            self._deliver(item, number)
 
     def _next_batch(self) -> list[_Item]:
         items: list[_Item] = []
@@ -204,6 +224,13 @@ class EmbeddingEngine:
     def canary(self) -> None:
         self._context.decode_inputs([[self._canary_token]])
         self._canaries += 1
+
+    def save_state(self, _directory: Path) -> tuple[int, int]:
+        """Vectors keep no state."""
+        return 0, 0
+
+    def restore_state(self, _directory: Path) -> tuple[int, int]:
+        return 0, 0
 
     def stats(self) -> EngineModelStats:
         return EngineModelStats(

@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from cortex.engine.active import Active, Branch
 from cortex.engine.generation import Choice, Job
-from cortex.engine.kv_cache import KvCache, Reuse
+from cortex.engine.host_cache import HostCache
+from cortex.engine.host_tier import HostTier
+from cortex.engine.kv_cache import KvCache, Restore, Save
 from cortex.engine.llama import Vocab
 from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
 from cortex.engine.llama_sampler import Sampler
 from cortex.engine.logprobs import LogprobRow
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
+from cortex.engine.recovery import Recovery
 from cortex.engine.sampling import seed_for
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence, TokenBuffer
@@ -43,6 +47,7 @@ class Engine:
         vocab: Vocab,
         context: Context,
         kv: KvCache,
+        host: HostCache,
         *,
         parallel: int,
         pace: Pace,
@@ -51,7 +56,9 @@ class Engine:
     ) -> None:
         self.model = model
         self.kv = kv
-        self.scheduler = Scheduler(kv, parallel)
+        self.scheduler = Scheduler(kv, parallel, host)
+        self.host = HostTier(host, context)
+        self._recovery = Recovery(self.scheduler, context)
         self._vocab = vocab
         self._context = context
         self._pace = pace
@@ -83,6 +90,11 @@ class Engine:
             active.branches.append(self._branch(job, number))
         for branch in active.branches:
             self._replay(active, branch)
+            if branch.choice.finished:  # the neuron that died had sent everything but the end
+                self._start(active)
+                self._say(active, [branch.choice.finished])
+                self._finish(active)
+                return
             self.scheduler.submit(branch.sequence)
 
     def cancel(self, request_id: str) -> None:
@@ -106,13 +118,14 @@ class Engine:
         """Compute one batch; everything that all requests have to say since the last step."""
         self._expire()
         entries = self.scheduler.schedule(self._pace.budget(self.scheduler.decoding), self._guess)
-        self._apply_effects()
-        if entries:
+        if not self._apply_effects():
+            self._recovery.restore_failed(entries)
+        elif entries:
             self._announce(entries)
             rows = self._decode(entries)
             for entry, row in zip(entries, rows, strict=False):
                 self._commit(entry, row)
-            self._apply_effects()
+        self._apply_effects()
         return self._take_spoken()
 
     def _decode(self, entries: list[Entry]) -> list[int]:
@@ -122,15 +135,17 @@ class Engine:
         try:
             rows = self._context.decode(entries)
         except NoCells:
-            self._on_no_cells(entries)
+            if not self._recovery.no_cells(entries):
+                self._refuse_batch(DecodeFailed(1))
             return []
         except Aborted:
-            self._on_aborted(entries)
+            self._recovery.aborted(entries)
             return []
         except DecodeFailed as error:
             if error.fatal:
                 raise
-            self._on_refused(entries, error)
+            self._recovery.rewind(entries)
+            self._refuse_batch(error)
             return []
         finally:
             self._prefilling = frozenset()
@@ -291,38 +306,7 @@ class Engine:
         for active in [a for a in self._active.values() if a.deadline_s is not None and now >= a.deadline_s]:
             self._fail(active, DeadlineExceeded(f"not finished within {active.job.request.deadline_s:g} s"))
 
-    # ---- when a batch fails
-
-    def _rewind(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            sequence = entry.sequence
-            assert sequence.slot is not None
-            self.kv.rewind(sequence.slot, entry.start)
-            sequence.tokens.truncate(len(sequence.tokens) - sequence.drafts)
-            sequence.drafts = 0
-
-    def _on_no_cells(self, entries: list[Entry]) -> None:
-        """llama.cpp's memory is as before the call: make room and let the next step try again."""
-        self._rewind(entries)
-        if self.kv.cached:
-            self.kv.clear()
-        elif len(self.scheduler.running) > 1:
-            self.scheduler.preempt_youngest()
-        else:
-            self._on_refused([], DecodeFailed(1))
-        logger.warning("llama.cpp found no KV cells: cached prefixes dropped model=%s", self.model)
-
-    def _on_aborted(self, entries: list[Entry]) -> None:
-        """Some of the batch may be in memory: cut it off, or start the sequences anew where nothing can be cut."""
-        self._rewind(entries)
-        for entry in entries:
-            if self.kv.reuse is Reuse.EXACT:
-                self.scheduler.preempt(entry.sequence)
-            elif entry.sequence.slot is not None:
-                self._context.forget_beyond(entry.sequence.slot.id, entry.start)
-
-    def _on_refused(self, entries: list[Entry], error: DecodeFailed) -> None:
-        self._rewind(entries)
+    def _refuse_batch(self, error: DecodeFailed) -> None:
         logger.error("decode refused model=%s error=%s", self.model, error)
         for sequence in list(self.scheduler.running):
             if active := self._active.get(sequence.request_id):
@@ -330,9 +314,18 @@ class Engine:
 
     # ---- effects, words, figures
 
-    def _apply_effects(self) -> None:
+    def _apply_effects(self) -> bool:
+        """Do what the bookkeeping has decided; False when a prefix could not be brought back from host RAM."""
+        whole = True
         for effect in self.kv.take_effects():
-            self._context.apply(effect)
+            match effect:
+                case Save(slot, tokens):
+                    self.host.save(slot, tokens)
+                case Restore(slot, stored):
+                    whole = self.host.restore(slot, stored) and whole
+                case _:
+                    self._context.apply(effect)
+        return whole
 
     def _say(self, active: Active, events: list[Event]) -> None:
         self._spoken.setdefault(active.id, []).extend(events)
@@ -340,6 +333,14 @@ class Engine:
     def _take_spoken(self) -> list[Emission]:
         spoken, self._spoken = self._spoken, {}
         return [Emission(request_id, events) for request_id, events in spoken.items()]
+
+    def save_state(self, directory: Path) -> tuple[int, int]:
+        """Write the cached prefixes below `directory`; (how many, bytes)."""
+        return self.host.write(self.kv, directory)
+
+    def restore_state(self, directory: Path) -> tuple[int, int]:
+        """Take prefixes that `save_state` wrote into host RAM, as far as `host_cache` allows."""
+        return self.host.read(directory)
 
     def canary(self) -> None:
         """Prove that the model can decode: one token, unless a step for a client has just shown it."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cortex.engine.host_cache import Stored
 from cortex.engine.sequence import Int32Array, Sequence, TokenBuffer
 
-__all__ = ["CopyPrefix", "Discard", "Effect", "KvCache", "Match", "Reuse", "Slot", "Truncate"]
+__all__ = ["CopyPrefix", "Discard", "Effect", "KvCache", "Match", "Restore", "Reuse", "Save", "Slot", "Truncate"]
 
 
 class Reuse(enum.Enum):
@@ -46,14 +47,28 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Forget the sequence id whole. With `tokens`, the host-RAM tier may want its state first."""
+    """Forget the sequence id whole."""
 
     slot: int
-    tokens: Int32Array | None = None
-    principal: str | None = None
 
 
-Effect = CopyPrefix | Truncate | Discard
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The prefix of `length` tokens that is about to be discarded may be worth keeping in host RAM."""
+
+    slot: Slot
+    tokens: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Fill the empty sequence id of `slot` from host RAM."""
+
+    slot: Slot
+    stored: Stored
+
+
+Effect = CopyPrefix | Truncate | Discard | Save | Restore
 
 
 @dataclass(slots=True, eq=False)
@@ -151,6 +166,15 @@ class KvCache:
         slot.last_used = self._clock
         return slot
 
+    def open_stored(self, sequence: Sequence, stored: Stored, length: int) -> Slot:
+        """Give `sequence` a slot whose first `length` tokens come from host RAM. A free id and free cells for all
+        that was stored must be there."""
+        slot = self.open(sequence, None)
+        self.extend(slot, stored.length)
+        self.effects.append(Restore(slot, stored))
+        self.truncate(slot, length)
+        return slot
+
     def _take_over(self, slot: Slot, sequence: Sequence) -> Slot:
         slot.tokens, slot.principal, slot.running = sequence.tokens, sequence.principal, True
         self._pin(slot.cells.view())
@@ -193,7 +217,7 @@ class KvCache:
         self._clock += 1
         slot.last_used = self._clock
         if not keep or slot.length == 0 or self.reuse is Reuse.NONE:
-            self._discard(slot, Discard(slot.id))
+            self._discard(slot)
             return
         self._unpin(slot.cells.view())
         slot.running = False
@@ -208,7 +232,7 @@ class KvCache:
             if other is slot or other.principal != slot.principal or other.length > slot.length:
                 continue
             if other.tokens.common_prefix(tokens, other.length) == other.length:
-                self._discard(other, Discard(other.id))
+                self._discard(other)
 
     def drop_oldest(self) -> bool:
         """Give up the cached prefix that was used longest ago; False when there is none."""
@@ -221,7 +245,8 @@ class KvCache:
 
     def drop(self, slot: Slot) -> None:
         """Give up one cached prefix."""
-        self._discard(slot, Discard(slot.id, slot.tokens.view(0, slot.length), slot.principal))
+        self.effects.append(Save(slot, slot.tokens.view(0, slot.length)))
+        self._discard(slot)
 
     def clear(self) -> None:
         """Give up every cached prefix."""
@@ -232,11 +257,11 @@ class KvCache:
         effects, self.effects = self.effects, []
         return effects
 
-    def _discard(self, slot: Slot, effect: Discard) -> None:
+    def _discard(self, slot: Slot) -> None:
         self._let_go(slot, 0)
         del self.slots[slot.id]
         self._free_ids.append(slot.id)
-        self.effects.append(effect)
+        self.effects.append(Discard(slot.id))
 
     def _let_go(self, slot: Slot, length: int) -> None:
         cells = slot.cells.view(length)

@@ -12,7 +12,7 @@ import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.kv_cache import CopyPrefix, Discard, Effect, Reuse, Truncate
+from cortex.engine.kv_cache import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama import Model
 from cortex.engine.llama_backend import LogTap, library_name
 from cortex.engine.scheduler import Entry
@@ -125,6 +125,8 @@ class Context:
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
         """Compute whole inputs, one sequence each, for pooled embeddings."""
+        if self.memory:
+            c.llama_memory_clear(self.memory, False)
         self._batch.fill_inputs(inputs)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
 
@@ -142,7 +144,8 @@ class Context:
             return Reuse.NONE
         return Reuse.EXACT if self.model.recurrent or self.model.hybrid else Reuse.PARTIAL
 
-    def apply(self, effect: Effect) -> None:
+    def apply(self, effect: CopyPrefix | Truncate | Discard) -> None:
+        """Do to llama.cpp's memory what the bookkeeping has decided."""
         match effect:
             case CopyPrefix(source, target, length):
                 end = length if self.reuse is Reuse.PARTIAL else -1

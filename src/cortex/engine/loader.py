@@ -15,6 +15,7 @@ from cortex.engine.constraints import ConstraintCompiler, spec_for_format
 from cortex.engine.embeddings import EmbeddingEngine, EmbeddingPreparer, VectorJob
 from cortex.engine.engine import Engine
 from cortex.engine.generation import Job
+from cortex.engine.host_cache import HostCache
 from cortex.engine.kv_cache import KvCache, Reuse
 from cortex.engine.llama import Model
 from cortex.engine.llama_backend import LogTap
@@ -33,6 +34,8 @@ _CACHED_SLOTS = 96
 """Sequence ids beyond the running ones, for prefixes of finished requests. In a unified pool an id costs nothing."""
 _MOST_SLOTS = 255
 """llama.cpp's limit of 256, less the canary's."""
+_MOST_INPUTS = 64
+"""Inputs that are embedded in one batch."""
 _STALL_S = 0.25
 """How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
 
@@ -47,6 +50,8 @@ class Stepped(Protocol):
     def step(self) -> list[Emission]: ...
     def canary(self) -> None: ...
     def stats(self) -> EngineModelStats: ...
+    def save_state(self, directory: Path) -> tuple[int, int]: ...
+    def restore_state(self, directory: Path) -> tuple[int, int]: ...
     def close(self) -> None: ...
 
 
@@ -72,7 +77,7 @@ def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], defa
     began = time.monotonic()
     if not Path(spec.path).is_file():
         raise ModelLoadFailed(f"{spec.path}: no such file")
-    model = Model.load(spec, tap, on_progress)
+    model, spec, note = load_checked(spec, tap, on_progress)
     try:
         if spec.embedding:
             return _embedding(spec, model, tap, began, default_threads)
@@ -97,7 +102,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         reasoning_format=spec.reasoning_format,
         tool_format=spec.tool_format,
     )
-    compiler = ConstraintCompiler(model.vocab.handle, model.vocab.size, model.vocab.ends)
+    compiler = ConstraintCompiler(model.vocab)
     cells = spec.kv_cells or spec.context * spec.parallel
     slots = min(_MOST_SLOTS, spec.parallel + _extra_slots(spec, model))
     context = Context(model, spec, _shape(spec, cells, slots, threads), tap)
@@ -107,6 +112,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         model.vocab,
         context,
         KvCache(context.cells, slots, reuse, isolate=spec.isolate_keys),
+        HostCache(spec.host_cache_bytes, isolate=spec.isolate_keys),
         parallel=spec.parallel,
         pace=Pace(ubatch=context.shape.ubatch, batch=context.shape.batch, stall_s=_STALL_S),
         lookup=Lookup(enabled=spec.prompt_lookup and reuse is Reuse.PARTIAL),
@@ -146,9 +152,11 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
 def _embedding(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
     """An input is attended to as a whole, so it must fit one physical batch."""
     length = min(spec.context, model.context_train or spec.context)
-    batch = max(length, spec.ubatch)
-    cells = max(spec.kv_cells or 0, batch)
-    shape = ContextShape(cells, max(1, spec.parallel), batch, batch, *_threads(spec, threads))
+    # llama.cpp reserves for a batch rounded up to a multiple of its sequence ids, counts the outputs before rounding,
+    # and asserts that both agree: so the ids (ours and the canary's) are a power of two that divides the batch.
+    ids = min(_MOST_INPUTS, 1 << max(1, spec.parallel).bit_length())
+    batch = -(-max(length, spec.ubatch) // _MOST_INPUTS) * _MOST_INPUTS
+    shape = ContextShape(max(spec.kv_cells or 0, batch), ids - 1, batch, batch, *_threads(spec, threads))
     context = Context(model, spec, shape, tap)
     engine = EmbeddingEngine(spec.model, model, context)
     preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks)

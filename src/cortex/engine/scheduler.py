@@ -14,7 +14,8 @@ import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cortex.engine.kv_cache import KvCache, Match, Reuse
+from cortex.engine.host_cache import HostCache
+from cortex.engine.kv_cache import KvCache, Match, Reuse, Slot
 from cortex.engine.sequence import Sequence
 
 __all__ = ["Entry", "Scheduler"]
@@ -39,8 +40,9 @@ class Entry:
 class Scheduler:
     """Waiting and running sequences of one model; `kv` is only ever changed through here."""
 
-    def __init__(self, kv: KvCache, parallel: int) -> None:
+    def __init__(self, kv: KvCache, parallel: int, host: HostCache | None = None) -> None:
         self.kv = kv
+        self.host = host or HostCache(0)
         self.parallel = parallel
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -90,6 +92,18 @@ class Scheduler:
             self.waiting.remove(sequence)
             self._start(sequence, match)
 
+    def _open_slot(self, sequence: Sequence, match: Match | None) -> Slot:
+        """From the pool, or from host RAM where that saves much more."""
+        found = self.host.best_match(sequence, whole=self.kv.reuse is Reuse.EXACT)
+        if found and self.kv.reuse is not Reuse.NONE and found[1] - (match.length if match else 0) >= _WORTH_WAITING:
+            stored, length = found
+            while self.kv.free < stored.length and self.kv.drop_oldest():
+                pass
+            if self.kv.free >= stored.length and self.kv.has_id:
+                self.host.touch(stored)
+                return self.kv.open_stored(sequence, stored, length)
+        return self.kv.open(sequence, match if match and self.kv.slots.get(match.slot.id) is match.slot else None)
+
     def _waits_for_prefix(self, sequence: Sequence, cached: int) -> bool:
         """Whether a running sequence is about to hold a much longer prefix of this one than there is now."""
         if not sequence.share or self.kv.reuse is Reuse.NONE:
@@ -128,7 +142,7 @@ class Scheduler:
         return match is not None and not match.slot.running and match.length == match.slot.length
 
     def _start(self, sequence: Sequence, match: Match | None) -> None:
-        sequence.slot = self.kv.open(sequence, match)
+        sequence.slot = self._open_slot(sequence, match)
         if not sequence.admitted:
             sequence.cached = min(sequence.computed, sequence.prompt_length)
         bisect.insort(self.running, sequence, key=_order)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -47,6 +48,7 @@ from cortex.wire.worker import (
     RestoreState,
     SaveState,
     Shutdown,
+    StateRestored,
     StateSaved,
     Submit,
     Unload,
@@ -148,9 +150,11 @@ class Worker:
                 self._hosted[model].engine.canary()
             case Probe(model) if model in self._hosted:
                 self._send(self._hosted[model].probe)
-            case SaveState(model, _):
-                self._send(StateSaved(model, 0, 0))
-            case Canary() | Probe() | RestoreState():
+            case SaveState(model, directory) if model in self._hosted:
+                self._send(StateSaved(model, *self._hosted[model].engine.save_state(Path(directory))))
+            case RestoreState(model, directory) if model in self._hosted:
+                self._send(StateRestored(model, *self._hosted[model].engine.restore_state(Path(directory))))
+            case SaveState() | Canary() | Probe() | RestoreState():
                 logger.warning("command for a model that isn't here command=%r", item)
             case _:
                 item()

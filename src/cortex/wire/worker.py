@@ -34,6 +34,7 @@ __all__ = [
     "RestoreState",
     "SaveState",
     "Shutdown",
+    "StateRestored",
     "StateSaved",
     "Submit",
     "Unload",
@@ -46,7 +47,8 @@ class LoadSpec(Struct, frozen=True, omit_defaults=True):
 
     `context` is tokens per request, `parallel` the sequences decoded together; the KV pool has
     `kv_cells` cells (None = context × parallel). `devices` are ggml device names ("CUDA0", "CPU", "RPC0") in
-    split order, empty = the worker's only device. Batch sizes are tokens. `faults` is `config.FaultsConfig` as a
+    split order, empty = the worker's only device. Batch sizes are tokens. `parity_file` remembers what the model says when
+    it isn't split within layers. `faults` is `config.FaultsConfig` as a
     mapping, empty unless the neuron's config has a `[faults]` section.
     """
 
@@ -82,6 +84,7 @@ class LoadSpec(Struct, frozen=True, omit_defaults=True):
     tool_format: str | None = None
     limit_output: int | None = None
     limit_input: int | None = None
+    parity_file: str | None = None
     faults: dict[str, Any] = {}
 
 
@@ -212,7 +215,7 @@ class RequestStats(Struct, frozen=True, omit_defaults=True, gc=False):
 class EngineModelStats(Struct, frozen=True, omit_defaults=True):
     """Counters since the model was loaded. Cells: `kv_used` by running sequences, `kv_cached` by finished ones.
 
-    `prefix_hashes` are those of `wire.prefix` for the requests whose KV is still held; `prefix_block` is its block in bytes.
+    `prefix_hashes` are those of `wire.prefix` for requests whose KV is still held; `prefix_block` is in bytes.
     `canaries` counts Canary commands answered by a real decode.
     """
 
@@ -264,4 +267,23 @@ class StateSaved(Struct, frozen=True, tag="state_saved"):
     bytes: int
 
 
-Notice = Ready | LoadProgress | Loaded | LoadFailed | Unloaded | Emissions | Heartbeat | ProbeReport | StateSaved
+class StateRestored(Struct, frozen=True, tag="state_restored"):
+    """Answer to RestoreState: how many saved prefixes are in host RAM again."""
+
+    model: str
+    prefixes: int
+    bytes: int
+
+
+Notice = (
+    Ready
+    | LoadProgress
+    | Loaded
+    | LoadFailed
+    | Unloaded
+    | Emissions
+    | Heartbeat
+    | ProbeReport
+    | StateSaved
+    | StateRestored
+)

@@ -1,0 +1,77 @@
+"""Moving prefixes between the KV pool, host RAM and disk."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from cortex.engine.host_cache import HostCache, SavedPrefix, Stored
+from cortex.engine.kv_cache import KvCache, Slot
+from cortex.engine.llama_context import Context
+from cortex.engine.sequence import Int32Array
+
+__all__ = ["HostTier"]
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".kv"
+
+
+class HostTier:
+    """Effects for one engine's HostCache, in the loop's thread."""
+
+    def __init__(self, cache: HostCache, context: Context) -> None:
+        self.cache = cache
+        self._context = context
+
+    def save(self, slot: Slot, tokens: Int32Array) -> None:
+        """Copy the slot's state out before its cells are given to others, if it is worth that."""
+        if self.cache.wants(tokens, slot.principal):
+            self.cache.add(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+
+    def restore(self, slot: Slot, stored: Stored) -> bool:
+        """Fill the slot; a state that llama.cpp doesn't take is thrown away."""
+        if self._context.restore_slot(slot.id, stored.state):
+            return True
+        self.cache.remove(stored)
+        return False
+
+    def write(self, kv: KvCache, directory: Path) -> tuple[int, int]:
+        """Write every finished prefix, of pool and RAM, below `directory`; (how many, bytes)."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for old in directory.glob(f"*{_SUFFIX}"):
+            old.unlink()
+        prefixes = [self._of_slot(slot) for slot in kv.cached_slots() if slot.length]
+        prefixes += [_of_stored(stored) for stored in self.cache]
+        total = 0
+        for number, prefix in enumerate(prefixes):
+            data = msgspec.msgpack.encode(prefix)
+            (directory / f"{number:04d}{_SUFFIX}").write_bytes(data)
+            total += len(data)
+        return len(prefixes), total
+
+    def read(self, directory: Path) -> tuple[int, int]:
+        """Take what `write` left into host RAM, oldest first; it moves into the pool when a request wants it."""
+        count = total = 0
+        for path in sorted(directory.glob(f"*{_SUFFIX}")):
+            try:
+                prefix = msgspec.msgpack.decode(path.read_bytes(), type=SavedPrefix)
+            except (msgspec.DecodeError, OSError) as error:
+                logger.warning("saved prefix unreadable path=%s error=%s", path, error)
+                continue
+            tokens = np.array(prefix.tokens, dtype=np.int32)
+            self.cache.add(tokens, prefix.state, prefix.principal, prefix.hashes)
+            count, total = count + 1, total + len(prefix.state)
+        return count, total
+
+    def _of_slot(self, slot: Slot) -> SavedPrefix:
+        tokens: list[int] = slot.tokens.view(0, slot.length).tolist()
+        return SavedPrefix(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+
+
+def _of_stored(stored: Stored) -> SavedPrefix:
+    tokens: list[int] = stored.tokens.view().tolist()
+    return SavedPrefix(tokens, stored.state, stored.principal, stored.hashes)

@@ -1,0 +1,105 @@
+"""A tensor split that proves itself: what the model says split must be what it says whole.
+
+Splitting within layers is young in llama.cpp and fails for some architectures and device counts, at load or by quietly
+computing something else. So a tensor load is followed by a short greedy continuation, compared with the same
+one split by layer; on any difference the model stays split by layer. The expected continuation is kept in a file, so
+that only the first load of a model pays for computing it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from llama_cpp import llama_cpp as c
+
+from cortex.engine.llama import Model
+from cortex.engine.llama_backend import LogTap
+from cortex.errors import ModelLoadFailed
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["continuation", "load_checked"]
+
+logger = logging.getLogger(__name__)
+
+_PROMPT = "Once upon a time there was a small village by the sea, and in it"
+_TOKENS = 8
+"""Rounding differs between splits, so that far on two equally likely words may change places; not within eight."""
+
+OnProgress = Callable[[float], None]
+
+
+def load_checked(spec: LoadSpec, tap: LogTap, on_progress: OnProgress) -> tuple[Model, LoadSpec, str]:
+    """The model, the spec as really loaded, and a note where that isn't what was asked. Raises ModelLoadFailed."""
+    if spec.split_mode != "tensor" or spec.embedding:
+        return Model.load(spec, tap, on_progress), spec, ""
+    by_layer = msgspec.structs.replace(spec, split_mode="layer")
+    expected = _expected(by_layer, tap, on_progress)
+    try:
+        model = Model.load(spec, tap, on_progress)
+    except ModelLoadFailed as error:
+        return _fall_back(by_layer, tap, on_progress, error.message)
+    try:
+        found = continuation(model, tap)
+    except ModelLoadFailed as error:
+        model.close()
+        return _fall_back(by_layer, tap, on_progress, error.message)
+    if found == expected:
+        return model, spec, "tensor split checked against layer split"
+    model.close()
+    return _fall_back(by_layer, tap, on_progress, f"it continued {found} where the layer split says {expected}")
+
+
+def continuation(model: Model, tap: LogTap, prompt: str = _PROMPT, tokens: int = _TOKENS) -> list[int]:
+    """The most likely next tokens, one after the other. Raises ModelLoadFailed when the model can't decode."""
+    params = c.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max, params.no_perf = 128, 128, 128, 1, True
+    with tap.errors() as errors:
+        context = c.llama_init_from_model(model.handle, params)
+        if not context:
+            raise ModelLoadFailed(errors[0] if errors else "llama.cpp can't make a context for it")
+        try:
+            return _decode(model, context, model.vocab.prompt_tokens(prompt)[:64], tokens)
+        finally:
+            c.llama_free(context)
+
+
+def _decode(model: Model, context: object, prompt: list[int], count: int) -> list[int]:
+    found: list[int] = []
+    step = prompt
+    for _ in range(count):
+        batch = c.llama_batch_get_one((ctypes.c_int32 * len(step))(*step), len(step))
+        if code := int(c.llama_decode(context, batch)):
+            raise ModelLoadFailed(f"llama_decode returned {code} in the check of the split")
+        logits = np.ctypeslib.as_array(c.llama_get_logits_ith(context, -1), shape=(model.vocab.size,))
+        found.append(int(logits.argmax()))
+        step = found[-1:]
+    return found
+
+
+def _expected(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress) -> list[int]:
+    path = Path(by_layer.parity_file) if by_layer.parity_file else None
+    if path is not None and path.exists():
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=list[int])
+        except msgspec.DecodeError:
+            logger.warning("the stored continuation is unreadable, computing it anew: %s", path)
+    model = Model.load(by_layer, tap, on_progress)
+    try:
+        found = continuation(model, tap)
+    finally:
+        model.close()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(found))
+    return found
+
+
+def _fall_back(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress, why: str) -> tuple[Model, LoadSpec, str]:
+    note = f"split by layer, since the tensor split failed: {why}"
+    logger.warning("%s: %s", by_layer.model, note)
+    return Model.load(by_layer, tap, on_progress), by_layer, note
