@@ -53,7 +53,7 @@ def main() -> None:
 def ensure_wheel(version: str, flags: Sequence[str], key: str) -> Path:
     """The cached wheel of `key`, built now if it isn't there. One build at a time."""
     with _locked(cache_dir() / "build.lock"):
-        sdist = _ensure_sdist(version)
+        sdist = ensure_sdist(version)
         target = cache_dir() / "wheels" / key
         if not (found := sorted(target.glob("*.whl"))):
             _build(sdist, flags, target)
@@ -121,7 +121,7 @@ def _has_cuda() -> bool:
     return smi is not None and subprocess.run([smi, "-L"], capture_output=True, check=False).returncode == 0
 
 
-def _ensure_sdist(version: str) -> Path:
+def ensure_sdist(version: str) -> Path:
     """The source distribution, fetched by pip (which checks its hash) once."""
     target = cache_dir() / "sdist" / f"llama_cpp_python-{version}.tar.gz"
     if not target.exists():

@@ -16,6 +16,7 @@ from litestar.types import ASGIApp
 from cortex.config import split_listen
 from cortex.errors import ConfigError
 from cortex.serving.lifecycle import Lifecycle
+from cortex.serving.notify import notify
 
 __all__ = ["Server", "run_server", "server_config"]
 
@@ -88,6 +89,7 @@ class _Shutdown:
             return
         lifecycle = self._lifecycle
         logger.info("draining", extra={"in_flight": lifecycle.in_flight, "drain_s": lifecycle.drain_s})
+        notify("STOPPING=1", f"STATUS=draining {lifecycle.in_flight} requests")
         lifecycle.begin_drain()
         self._asked.set()
 
@@ -113,6 +115,7 @@ async def run_server(
             if up.done():
                 url, *also = map(_url, sockets)
                 logger.info("listening", extra={"url": url, "role": role, "also": also})
+                notify("READY=1", f"STATUS=listening on {url}")
                 await asyncio.wait({drained, *serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             up.cancel()
