@@ -224,7 +224,7 @@ def load_config(
 def convert(document: object, type_: type[T], source: str) -> T:
     """`document` as `type_`; a ConfigError says where and, for an unknown key, which one was probably meant."""
     try:
-        return msgspec.convert(document, type_)
+        return msgspec.convert(document, type_, str_keys=True)  # TOML knows no other keys
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {suggest.explain(error, type_)}") from error
 

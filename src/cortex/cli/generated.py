@@ -76,7 +76,7 @@ def to_toml(document: Struct) -> str:
 def _inline(value: object) -> str:
     match value:
         case dict():
-            return "{ " + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)} = {_inline(v)}" for k, v in value.items()) + " }"
+            return "{ " + ", ".join(f"{_inline(str(key))} = {_inline(item)}" for key, item in value.items()) + " }"
         case list() | tuple():
             return "[" + ", ".join(_inline(item) for item in value) + "]"
         case bool() | int() | float():

@@ -1,0 +1,36 @@
+"""The program's shell: quick, and its options mean what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cortex.cli.options import parse_gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [(None, None), ("all", "all"), ("none", "none"), ("0,1", [0, 1]), ("GPU-6d5c, 2", ["GPU-6d5c", 2]), ("", [])],
+)
+def test_gpus(text: str | None, gpus: object) -> None:
+    assert parse_gpus(text) == gpus
+
+
+def test_help_imports_no_role() -> None:
+    """A role's libraries take a second to import; completion and --help must not wait for them."""
+    code = (
+        "import sys, cortex.cli.app\n"
+        "heavy = ('cortex.gateway', 'cortex.neuron', 'cortex.engine', 'litestar', 'llama_cpp', 'numpy')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_names_cortex_and_llama_cpp() -> None:
+    done = subprocess.run([sys.executable, "-m", "cortex", "version"], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("cortex ")
+    assert second.startswith("llama-cpp-python 0.")
