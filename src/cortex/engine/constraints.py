@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import re
 from collections import OrderedDict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from llama_cpp import llama_cpp as c
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
-from llguidance.llamacpp import lltokenizer_from_vocab
 
 from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.llama import Vocab
 from cortex.engine.schemas import checked_schema, compile_error
 from cortex.errors import BadRequest, InternalError
 from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, OutputFormat
@@ -19,6 +22,7 @@ from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, O
 __all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
 
 _KEPT_GRAMMARS = 64
+_MARKER = re.compile(rb"<.+>|\[.+\]|\].+\[", re.DOTALL)
 
 
 def spec_for_format(wanted: OutputFormat) -> ConstraintSpec | None:
@@ -91,13 +95,12 @@ class MaskedConstraint:
 class ConstraintCompiler:
     """Compiles grammars for one model. Making one reads the whole vocabulary (about 1 s at 150k tokens).
 
-    `handle` is the `llama_vocab` pointer, `ends` the tokens that may end the output. The last 64 grammars are kept:
-    a client sends the same tools with each turn.
+    The last 64 grammars are kept: a client sends the same tools with each turn.
     """
 
-    def __init__(self, handle: int, vocabulary_size: int, ends: frozenset[int]) -> None:
-        self._tokenizer: LLTokenizer = lltokenizer_from_vocab(cast("Any", handle), eos_token=sorted(ends) or None)
-        self._size = vocabulary_size
+    def __init__(self, vocab: Vocab) -> None:
+        self._tokenizer = _tokenizer(vocab)
+        self._size = vocab.size
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def compile(self, spec: ConstraintSpec) -> MaskedConstraint:
@@ -116,3 +119,25 @@ class ConstraintCompiler:
         if matcher.is_error():
             raise BadRequest(f"the grammar doesn't compile: {matcher.get_error()}")
         return matcher
+
+
+def _tokenizer(vocab: Vocab) -> LLTokenizer:
+    """The vocabulary as llguidance reads it: special tokens begin with 0xff, so that no text can spell them."""
+    tokens = [(b"\xff" if _is_special(vocab, token) else b"") + vocab.piece(token) for token in range(vocab.size)]
+    tokenizer: LLTokenizer = LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
+        tokens=tokens,
+        vocab_ptr=vocab.handle,
+        tokenize_fptr=ctypes.cast(c._lib.llama_tokenize, ctypes.c_void_p).value,  # noqa: SLF001 - it calls back into C
+        eos_token=sorted(vocab.ends) or None,
+        slices=None,
+    )
+    return tokenizer
+
+
+def _is_special(vocab: Vocab, token: int) -> bool:
+    """Control tokens, and those user-defined ones that look like markers (others are runs of blanks and the like)."""
+    attributes = int(c.llama_vocab_get_attr(vocab.handle, token))
+    if attributes & c.LLAMA_TOKEN_ATTR_CONTROL:
+        return True
+    piece = vocab.piece(token)
+    return bool(attributes & c.LLAMA_TOKEN_ATTR_USER_DEFINED) and _MARKER.fullmatch(piece) is not None
