@@ -218,15 +218,13 @@ def test_a_last_assistant_message_is_continued() -> None:
     assert not parse().continue_final
 
 
-@pytest.mark.parametrize(
-    "tail",
-    [
-        [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}],
-        [{"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}],
-    ],
-)
-def test_what_cannot_be_continued_is_refused(tail: list[dict[str, Any]]) -> None:
-    assert refusal(messages=[USER, *tail]).param == "messages"
+def test_a_last_message_that_calls_tools_is_complete() -> None:
+    call = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}
+    assert not parse(messages=[USER, call]).continue_final
+
+
+def test_somebody_elses_message_cannot_be_continued() -> None:
+    assert refusal(continue_final_message=True).param == "messages"
 
 
 def test_no_messages_is_a_bad_request() -> None:

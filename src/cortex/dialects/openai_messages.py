@@ -144,17 +144,14 @@ class MessageReader:
 def continues_final(messages: list[Message], asked: bool | None) -> bool:
     """Whether the last assistant message is to be continued instead of answered (llama.cpp's prefill).
 
-    Raises BadRequest where there is nothing sensible to continue.
+    One that calls tools is complete. Raises BadRequest when asked to continue somebody else's message.
     """
-    if messages[-1].role != "assistant":
+    last = messages[-1]
+    if last.role != "assistant":
         if asked:
             raise BadRequest("the last message isn't the assistant's, there is nothing to continue", param="messages")
         return False
-    if any(isinstance(part, ToolCall) for part in messages[-1].parts):
-        raise BadRequest("the last message has tool_calls: send their results first", param="messages")
-    if len(messages) > 1 and messages[-2].role == "assistant":
-        raise BadRequest("two assistant messages stand at the end; only one can be continued", param="messages")
-    return asked is not False
+    return asked is not False and not any(isinstance(part, ToolCall) for part in last.parts)
 
 
 def _role(role: Literal["system", "developer", "user"]) -> Role:

@@ -177,9 +177,9 @@ class Exchange:
             if part not in self._ended:
                 meter.feed([failed(error)])
         reply = ErrorReply.of(error, self._encode_error, self._identity.echo)
+        await asyncio.wait({relay}, timeout=_CLEANUP_S)
         try:
             async with asyncio.timeout(_CLEANUP_S):
-                await asyncio.wait({relay})
                 await answer.fail(reply, error)
         except TimeoutError:
             logger.info("client takes no data, connection dropped", extra={"request_id": self._identity.id})
