@@ -65,6 +65,16 @@ class LogTap:
         """Bytes by device that llama.cpp has reported to this thread since it was last asked."""
         return self._buffers.pop(threading.get_ident(), {})
 
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Buffers that this thread makes meanwhile are gone again soon: don't count them."""
+        thread = threading.get_ident()
+        kept = self._buffers.pop(thread, {})
+        try:
+            yield
+        finally:
+            self._buffers[thread] = kept
+
     def _on_log(self, level: int, text: bytes, _user: object) -> None:
         if level != _LEVEL_CONTINUE:
             self._level = level

@@ -38,13 +38,15 @@ def load_checked(spec: LoadSpec, tap: LogTap, on_progress: OnProgress) -> tuple[
     if spec.split_mode != "tensor" or spec.embedding:
         return Model.load(spec, tap, on_progress), spec, ""
     by_layer = msgspec.structs.replace(spec, split_mode="layer")
-    expected = _expected(by_layer, tap, on_progress)
+    with tap.uncounted():
+        expected = _expected(by_layer, tap, on_progress)
     try:
         model = Model.load(spec, tap, on_progress)
     except ModelLoadFailed as error:
         return _fall_back(by_layer, tap, on_progress, error.message)
     try:
-        found = continuation(model, tap)
+        with tap.uncounted():
+            found = continuation(model, tap)
     except ModelLoadFailed as error:
         model.close()
         return _fall_back(by_layer, tap, on_progress, error.message)
@@ -102,4 +104,5 @@ def _expected(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress) -> list[
 def _fall_back(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress, why: str) -> tuple[Model, LoadSpec, str]:
     note = f"split by layer, since the tensor split failed: {why}"
     logger.warning("%s: %s", by_layer.model, note)
+    tap.buffers()  # those of the model just freed
     return Model.load(by_layer, tap, on_progress), by_layer, note

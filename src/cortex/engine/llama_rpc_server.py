@@ -1,6 +1,6 @@
 """Offers this host's devices to llama.cpp on other hosts: `python -m cortex.engine.llama_rpc_server --listen H:P`.
 
-The protocol is ggml's own RPC. It has no authentication and trusts its peer with this process's memory, so it belongs on
+The protocol is ggml's own RPC. It has no authentication and trusts its peer with its memory, so it belongs on
 loopback or a private network; whoever starts this has checked the address. A process of its own: a bad peer may
 crash it, and the memory its clients hold is freed with it. Ends when its standard input does (its parent is gone).
 """

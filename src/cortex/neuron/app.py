@@ -26,6 +26,7 @@ from cortex.neuron.ledger import Measurements
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.residency import Residency
+from cortex.neuron.rpc import RpcServer, check_rpc_listen
 from cortex.neuron.watchdog import Watchdog
 from cortex.neuron.workers import WorkerPool
 from cortex.profiles import Profiles
@@ -47,6 +48,8 @@ def run(config: Config, profiles: Profiles) -> None:
     check_exposure(
         config.neuron.listen, bool(config.auth.keys or config.auth.keys_file), config.neuron.insecure, "neuron"
     )
+    if config.neuron.rpc_listen:
+        check_rpc_listen(config.neuron.rpc_listen)
     uvloop.run(Neuron(config, profiles).serve())
 
 
@@ -97,6 +100,8 @@ class Neuron:
             asyncio.create_task(Watchdog(self.residency).run(), name="watchdog"),
             asyncio.create_task(self._rescan(), name="rescan"),
         ]
+        if listen := self.config.neuron.rpc_listen:
+            watchers.append(asyncio.create_task(RpcServer(listen, self.config.neuron.threads).run(), name="rpc"))
         for model in self.config.neuron.default_models:  # 3
             self._load_default(model)
         try:

@@ -26,6 +26,7 @@ from cortex.neuron.streams import Streams
 from cortex.neuron.supervisor import Worker
 from cortex.neuron.workers import WorkerPool, ggml_names
 from cortex.wire.status import ModelState
+from cortex.wire.worker import LoadSpec
 
 __all__ = ["Evicted", "Holdings", "LoadEnded"]
 
@@ -115,8 +116,15 @@ class Holdings:
 
     def measure_key(self, entry: Entry, context: int, group: Sequence[str]) -> str:
         assert entry.header is not None
-        spec = spec_of(entry, context, ggml_names(group), self.config)
-        return measure_key(entry.header.hash, replace(spec, model="", path="", faults={}), self.build)
+        spec = replace(self.spec(entry, context, group), model="", path="", parity_file=None, faults={})
+        return measure_key(entry.header.hash, spec, self.build)
+
+    def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:
+        """The order to load `entry` on `group`. One whose split within layers was fatal is not split so again."""
+        spec = spec_of(entry, context, ggml_names(group, entry.profile.rpc), self.config)
+        if spec.split_mode == "tensor" and self.residents[entry.id].tensor_split_kills:
+            return replace(spec, split_mode="layer")
+        return spec
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` beside everything else; an exception in it is a bug and is logged."""

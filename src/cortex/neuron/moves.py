@@ -11,10 +11,8 @@ from typing import Literal
 from cortex.errors import CortexError, ModelLoadFailed, WorkerDied
 from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
 from cortex.neuron.ledger import measured_bytes
-from cortex.neuron.plan import spec_of
 from cortex.neuron.resident import Loading, Resident
 from cortex.neuron.supervisor import Worker
-from cortex.neuron.workers import ggml_names
 from cortex.wire.worker import Canary, Load, Loaded, Unload
 
 __all__ = ["MAX_DEATHS", "Moves"]
@@ -42,7 +40,7 @@ class Moves:
         holdings, now = self._holdings, self._holdings.clock()
         resident = holdings.residents[loading.model]
         resident.bytes_by_device = dict(bytes_by_device)
-        resident.worker = holdings.pool.on(list(bytes_by_device))
+        resident.worker = holdings.pool.on(list(bytes_by_device), resident.entry.profile.rpc)
         resident.error, resident.context = None, context
         holdings.ledger.reserve(loading.model, bytes_by_device)
         holdings.become(resident, "loading")
@@ -58,7 +56,7 @@ class Moves:
                 return
             loading.advance("loading", 0.0, holdings.clock())
             entry = holdings.residents[loading.model].entry
-            worker.send(Load(spec_of(entry, context, ggml_names(worker.devices), holdings.config)))
+            worker.send(Load(holdings.spec(entry, context, worker.devices)))
         except WorkerDied as error:
             if not loading.done:  # else its death has been dealt with
                 self.load_failed(loading, ModelLoadFailed(f"{loading.model}: {error.message}"), worker)

@@ -158,11 +158,14 @@ def _device_count(entry: Entry) -> int:
 def estimated_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
     """By the GGUF alone, for each device of `group`."""
     assert entry.header is not None
-    sizes = estimate(entry.header, shape_of(entry, context))
-    if len(group) > 1:
-        shares = entry.profile.tensor_split or [1.0] * len(group)
-        return sizes.split(shares[: len(group)])
-    return [sizes.total if group[0].startswith("cpu") else sizes.offloaded]
+    sizes, on_cpu = estimate(entry.header, shape_of(entry, context)), group[0].startswith("cpu")
+    if entry.profile.rpc and on_cpu:  # the layers are elsewhere
+        return [sizes.input_bytes + sizes.logits_bytes + sizes.compute_bytes]
+    parts = len(group) + len(entry.profile.rpc)
+    if parts > 1:
+        shares = entry.profile.tensor_split or [1.0] * parts
+        return sizes.split(shares)[: len(group)]
+    return [sizes.total if on_cpu else sizes.offloaded]
 
 
 def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) -> LoadSpec:
@@ -179,7 +182,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         parallel=profile.parallel or DEFAULT_PARALLEL,
         kv_cells=profile.kv_cells,
         mmproj=str(entry.mmproj) if entry.mmproj else None,
-        split_mode=profile.split_mode if len(devices) > 1 else "none",
+        split_mode=profile.split_mode if len(devices) + len(profile.rpc) > 1 else "none",
         devices=list(devices),
         tensor_split=profile.tensor_split,
         rpc=profile.rpc,
@@ -204,5 +207,6 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         tool_format=profile.tool_format,
         limit_output=profile.limit.output,
         limit_input=profile.limit.input,
+        parity_file=str(config.neuron.state_path / "parity" / f"{entry.header.hash}.json") if entry.header else None,
         faults=msgspec.to_builtins(faults) if faults else {},
     )

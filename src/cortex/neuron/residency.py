@@ -200,9 +200,12 @@ class Residency:
         self._queue.pump()
 
     def _lost(self, resident: Resident, error: CortexError) -> None:
-        """1. It was leaving anyway: gone. 2. It was loading: failed, though the next request may try again at once.
+        """0. A split within layers may crash llama.cpp: from now on this model is split by layer.
+        1. It was leaving anyway: gone. 2. It was loading: failed, though the next request may try again at once.
         3. It has been blamed too often: failed until somebody loads it explicitly. 4. Else load it again."""
         model, hopeless = resident.entry.id, resident.deaths >= MAX_DEATHS
+        if resident.entry.profile.split_mode == "tensor" and resident.state == "loading":  # 0
+            resident.tensor_split_kills = True
         if resident.state == "unloading":  # 1
             self.holdings.release(resident)
             self.holdings.become(resident, "unloaded")

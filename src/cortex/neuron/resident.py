@@ -124,6 +124,7 @@ class Resident:
     loaded_at: float = 0.0
     load_seconds: float | None = None
     servable: bool = False
+    tensor_split_kills: bool = False
     canary_sent_at: float | None = None
     canaries_seen: int = 0
     steps_seen: int = 0

@@ -22,9 +22,12 @@ def shipped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]
     return lambda fd: [sys.executable, "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
 
 
-def ggml_names(devices: Sequence[str]) -> list[str]:
-    """What a worker that sees exactly `devices`, in this order, calls them; empty where it has just one."""
-    if len(devices) < 2:
+def ggml_names(devices: Sequence[str], rpc: Sequence[str] = ()) -> list[str]:
+    """What a worker that sees exactly `devices`, in this order, calls them; empty where it has just one.
+
+    Beside RPC devices a GPU must be named; a CPU must not: the layers go to the RPC devices alone then.
+    """
+    if (len(devices) < 2 and not rpc) or devices[0].startswith("cpu"):
         return []
     return [f"{name.rstrip('0123456789.').upper()}{index}" for index, name in enumerate(devices)]
 
@@ -47,13 +50,14 @@ class WorkerPool:
     def all(self) -> list[Worker]:
         return list(self._workers.values())
 
-    def on(self, devices: Sequence[str]) -> Worker:
-        key = tuple(devices)
+    def on(self, devices: Sequence[str], rpc: Sequence[str] = ()) -> Worker:
+        """The worker for `devices`; one that uses RPC devices is its own, since it dies when their host does."""
+        key = (*devices, *(f"rpc:{endpoint}" for endpoint in rpc))
         if key not in self._workers:
             name = "+".join(key)
             settings = WorkerSettings(
                 id=name,
-                devices=key,
+                devices=tuple(devices),
                 command=self.command(name, self._threads()),
                 environment=self._environment(key),
                 kill_grace_s=self.kill_grace_s,

@@ -1,0 +1,100 @@
+"""One model over two devices that other processes offer by RPC: the same words as from one device."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cortex.config import Config, ConfigError, NeuronConfig
+from cortex.neuron.app import Neuron
+from cortex.neuron.rpc import RpcServer, check_rpc_listen
+from cortex.profiles import Profile, Profiles
+from cortex.wire.events import Finished, TextDelta
+from cortex.wire.inference import Sampling
+from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.models import smollm2
+from tests.neuron.conftest import Bench, until
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def accepts(endpoint: str) -> bool:
+    host, _, port = endpoint.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+async def endpoints() -> AsyncIterator[list[str]]:
+    """Two device servers on loopback."""
+    found = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    tasks = [asyncio.create_task(RpcServer(endpoint, 1).run()) for endpoint in found]
+    for endpoint in found:
+        await until(lambda endpoint=endpoint: accepts(endpoint), 30)
+    yield found
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def words(bench: Bench, model: str) -> str:
+    events = await bench.ask(model, "The capital of France is", max_output=12, sampling={"temperature": 0.0})
+    assert isinstance(events[-1], Finished), events[-1]
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+@pytest.mark.e2e
+async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
+    endpoints: list[str], tmp_path: Path
+) -> None:
+    """Layer and tensor split, the second call too; an unload frees the worker, and the tensor split proved itself."""
+    split = {"file": str(smollm2()), "context": 256, "parallel": 1, "sampling": Sampling(temperature=0.0)}
+    profiles = [
+        Profile("whole", **split),
+        Profile("layers", split_mode="layer", rpc=endpoints, **split),
+        Profile("tensor", split_mode="tensor", rpc=endpoints, **split),
+    ]
+    settings = NeuronConfig(
+        cpu_devices=1,
+        cpu_memory="4GiB",
+        threads=1,
+        model_dirs=[],
+        huggingface_cache=False,
+        state_dir=str(tmp_path),
+        empty_worker_s=0.05,
+    )
+    neuron = Neuron(Config(neuron=settings), Profiles(models=profiles))
+    async with neuron.running():
+        bench = Bench(neuron)
+        expected = await words(bench, "whole")
+        assert "Paris" in expected
+        for model in ("layers", "tensor"):
+            assert await words(bench, model) == expected
+            assert await words(bench, model) == expected
+        assert bench.admin.model("tensor").split_mode == "tensor"
+        assert "checked" in bench.admin.model("tensor").stage
+        worker = bench.holdings.residents["tensor"].worker
+        await bench.admin.unload(UnloadOrder("tensor"))
+        await until(lambda: worker.state == "stopped")
+        assert (await bench.admin.load(LoadOrder("tensor"))).state == "ready"
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:50052", "8.8.8.8:50052", "gpu-host:50052"])
+def test_devices_are_not_offered_to_the_world(listen: str) -> None:
+    with pytest.raises(ConfigError, match="rpc_listen"):
+        check_rpc_listen(listen)
+
+
+def test_devices_may_be_offered_on_loopback_and_private_networks() -> None:
+    check_rpc_listen("127.0.0.1:50052")
+    check_rpc_listen("192.168.1.5:50052")
