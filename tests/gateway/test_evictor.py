@@ -30,6 +30,8 @@ def candidate(model: str = "a", **fields: object) -> Candidate:
         ({"wanted": True}, {"waited_s": 11}, LRU, When.NOW),
         ({"wanted": True}, {"waited_s": 1}, LRU, When.LATER),
         ({"settled": False}, {"waited_s": 99}, LRU, When.LATER),
+        ({"used_at": NOW - 4}, {}, LRU, When.LATER),
+        ({"used_at": NOW - 6}, {}, LRU, When.NOW),
         ({"loaded_at": NOW - 4}, {}, LRU, When.LATER),
         ({"loaded_at": NOW - 6}, {}, LRU, When.NOW),
         ({"loaded_at": NOW - 9, "load_s": None}, {}, LRU, When.LATER),

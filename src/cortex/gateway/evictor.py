@@ -1,9 +1,9 @@
 """Which models may leave a device to make room, and which of them go. Pure decisions; nothing here logs.
 
-A pinned model never leaves, a busy one never at once. A model that is merely idle is kept about as long as its
-reload would cost: whoever wants its place waits at most twice as long as without that grace, and two models called by
-turns don't chase each other. A model in use must give way to a waiting one only after a turn worth several loads, so
-that at most a bounded share of the time goes into swapping, and no waiter starves.
+A pinned model never leaves, a busy one never at once. A model that has just been used is kept for about as long as its
+reload would cost: whoever wants its place waits at most twice as long as without that grace, and the pause between two
+requests of one client doesn't count as idleness. A model in use must give way to a waiting one only after a turn worth
+several loads, so that a bounded share of the time goes into swapping, and no waiter starves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class When(Enum):
 
 class Candidate(Struct, frozen=True):
     """A model on a neuron. `held_bytes` by device. `settled`: not loading or unloading. `wanted`: others wait for it.
-    `load_s` is the measured time of its last load, None before one was seen."""
+    `load_s` is the measured time of its last load, from order to answer, None before one was seen."""
 
     model: str
     held_bytes: Mapping[str, int]
@@ -61,10 +61,10 @@ def allowed(candidate: Candidate, claim: Claim, rules: EvictionConfig, now: floa
         return When.NEVER
     if not candidate.settled:  # 2
         return When.LATER
-    resident_s = now - candidate.loaded_at
     if not (candidate.busy or candidate.wanted):  # 3
-        return When.NOW if resident_s >= _grace_s(candidate, rules) else When.LATER
-    if resident_s < _turn_s(candidate, rules) or claim.waited_s < min(rules.min_residency_s, rules.starvation_s):  # 4
+        idle_s = now - max(candidate.used_at, candidate.loaded_at)
+        return When.NOW if idle_s >= _grace_s(candidate, rules) else When.LATER
+    if now - candidate.loaded_at < _turn_s(candidate, rules) or claim.waited_s < min(rules.min_residency_s, rules.starvation_s):  # 4
         return When.LATER
     return When.CLOSE if candidate.busy else When.NOW
 

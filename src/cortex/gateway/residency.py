@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from cortex.gateway.fleet import Fleet, Neuron
 from cortex.gateway.prefixes import CopyKey
+from cortex.wire.status import ModelStatus
 
 __all__ = ["Residency"]
 
@@ -28,6 +29,16 @@ class Residency:
     def __init__(self) -> None:
         self._stays: dict[tuple[str, str], _Stay] = {}
         self._boots: dict[str, str] = {}
+        self._load_s: dict[tuple[str, str], float] = {}
+
+    def loaded_in(self, neuron: str, model: str, seconds: float) -> None:
+        """A load that this gateway ordered took so long, making room and starting a worker included."""
+        self._load_s[neuron, model] = seconds
+
+    def load_s(self, neuron: str, status: ModelStatus) -> float | None:
+        """What loading the model again would cost: as we saw it or as the neuron says, whichever is longer."""
+        known = [s for s in (self._load_s.get((neuron, status.card.id)), status.load_seconds) if s is not None]
+        return max(known, default=None)
 
     def observe(self, neuron: Neuron, now: float) -> None:
         """What was loaded before we first looked has been there for ever: it has no claim to a minimum stay."""

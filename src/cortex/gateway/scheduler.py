@@ -128,6 +128,8 @@ class Scheduler:
             return []
         if error is None:
             self.state.orders.forgive(neuron, model)
+            if isinstance(order.command, Load):
+                self.state.residency.loaded_in(neuron, model, now - order.given_at)
         elif isinstance(order.command, Load) and not isinstance(error, Conflict):
             self.state.orders.failed(neuron, model, error, now)
         return self._settle(now)

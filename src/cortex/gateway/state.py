@@ -126,7 +126,7 @@ class State:
             loaded_at=self.residency.loaded_at(neuron.name, model),
             used_at=self.residency.used_at(neuron.name, model),
             priority=status.card.residency_priority,
-            load_s=status.load_seconds,
+            load_s=self.residency.load_s(neuron.name, status),
             pinned=self.pinned(status),
             busy=self.running(neuron.name, model) > 0,
             wanted=bool(line and line.waiting),
