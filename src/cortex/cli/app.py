@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cortex.cli import fleet, roles, up
+from cortex.cli import bench, fleet, models, roles, up
 from cortex.errors import ConfigError
 
 __all__ = ["app", "main"]
@@ -21,6 +21,8 @@ app = typer.Typer(
 roles.register(app)
 up.register(app)
 fleet.register(app)
+models.register(app)
+bench.register(app)
 
 
 def main() -> None:

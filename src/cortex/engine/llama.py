@@ -133,6 +133,18 @@ class Model:
             raise ModelLoadFailed(f"llama.cpp can't load {spec.path}: {_reason(errors)}")
         return cls(handle)
 
+    @classmethod
+    def load_vocabulary(cls, path: str, tap: LogTap) -> Model:
+        """Tokenizer and metadata of `path` without its weights: quick, and no device is touched. Raises as `load`."""
+        params = c.llama_model_default_params()
+        params.vocab_only = True
+        params.n_gpu_layers = 0
+        with tap.errors() as errors:
+            handle = c.llama_model_load_from_file(path.encode(), params)
+        if not handle:
+            raise ModelLoadFailed(f"llama.cpp can't read {path}: {_reason(errors)}")
+        return cls(handle)
+
     @property
     def template(self) -> str | None:
         template = c.llama_model_chat_template(self.handle, None)
