@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "gateway": {*SHARED, "dialects", "serving", "gateway"},
     "neuron": {*SHARED, "dialects", "serving", "neuron"},
     "top": {*SHARED, "top"},
-    "cli": {*SHARED, "logs", "gateway", "neuron", "top", "cli"},
+    "bench": {"errors", "bench"},
+    "cli": {*SHARED, "logs", "gateway", "neuron", "top", "bench", "cli"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,171 @@
+"""Runs a workload against an OpenAI-compatible server and notes when every chunk arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import msgspec
+from httpx_aiohttp import AiohttpTransport
+from msgspec import Struct
+
+from cortex.bench.figures import Outcome
+from cortex.bench.workload import (
+    Ask,
+    Workload,
+    arrival_asks,
+    background_asks,
+    decode_asks,
+    shared_prefix_asks,
+    turn_ask,
+)
+
+__all__ = ["run_workload"]
+
+_TIMEOUT_S = 600.0
+
+
+class _Delta(Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+
+
+class _Details(Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Error(Struct):
+    message: str = ""
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: _Error | None = None
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+
+
+async def run_workload(url: str, load: Workload, *, key: str | None = None) -> list[Outcome]:
+    """Every request's Outcome, in the order in which they ended; a failed one carries its error."""
+    async with _client(url, key) as client:
+        match load.kind:
+            case "decode":
+                return await _closed_loop(client, load, decode_asks(load), load.concurrency)
+            case "shared-prefix":
+                return await _closed_loop(client, load, shared_prefix_asks(load), load.requests)
+            case "multi-turn":
+                talks = [_conversation(client, load, number) for number in range(load.concurrency)]
+                return [outcome for talk in await asyncio.gather(*talks) for outcome in talk]
+            case "arrivals":
+                return await _arrivals(client, load)
+
+
+@asynccontextmanager
+async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(
+        transport=AiohttpTransport(limits=httpx.Limits(max_connections=None)),
+        base_url=url,
+        headers=headers,
+        timeout=_TIMEOUT_S,
+    ) as client:
+        yield client
+
+
+async def _closed_loop(client: httpx.AsyncClient, load: Workload, asks: Sequence[Ask], clients: int) -> list[Outcome]:
+    """`clients` clients, each asking the next thing as soon as it has its answer."""
+    left = iter(asks)
+    outcomes: list[Outcome] = []
+
+    async def one_client() -> None:
+        while (ask := next(left, None)) is not None:
+            outcomes.append(await _ask(client, load, ask))
+
+    await asyncio.gather(*(one_client() for _ in range(clients)))
+    return outcomes
+
+
+async def _conversation(client: httpx.AsyncClient, load: Workload, number: int) -> list[Outcome]:
+    history: list[dict[str, str]] = []
+    outcomes: list[Outcome] = []
+    for turn in range(load.turns):
+        ask = turn_ask(load, history, number, turn)
+        outcome = await _ask(client, load, ask)
+        outcomes.append(outcome)
+        history = [*ask.messages, {"role": "assistant", "content": outcome.text}]
+    return outcomes
+
+
+async def _arrivals(client: httpx.AsyncClient, load: Workload) -> list[Outcome]:
+    """Streams run while prompts come in, the next when the last was answered; then the streams are left to end."""
+    streams = [asyncio.create_task(_ask(client, load, ask)) for ask in background_asks(load)]
+    await asyncio.sleep(1.0)
+    arrived = await _closed_loop(client, load, arrival_asks(load), 1)
+    return [*arrived, *await asyncio.gather(*streams)]
+
+
+async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
+    sent = time.perf_counter()
+    arrivals: list[float] = []
+    pieces: list[str] = []
+    usage = _Usage()
+    error = ""
+    try:
+        async for chunk in _chunks(client, load, ask):
+            if chunk.error:
+                error = chunk.error.message or "the stream ended with an error"
+            for choice in chunk.choices:
+                if text := choice.delta.content or choice.delta.reasoning_content:
+                    arrivals.append(time.perf_counter())
+                    pieces.append(text)
+            usage = chunk.usage or usage
+    except (httpx.HTTPError, msgspec.DecodeError) as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    details = usage.prompt_tokens_details
+    return Outcome(
+        group=ask.group,
+        sent_s=sent,
+        arrivals=arrivals,
+        ended_s=time.perf_counter(),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        completion_tokens=usage.completion_tokens,
+        text="".join(pieces),
+        error=error,
+    )
+
+
+async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncIterator[_Chunk]:
+    body = {
+        "model": load.model,
+        "messages": ask.messages,
+        "max_tokens": ask.output_tokens,
+        "temperature": load.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if load.ignore_eos:
+        body["ignore_eos"] = True
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        if response.is_error:
+            await response.aread()
+            yield _Chunk(error=_Error(f"HTTP {response.status_code}: {response.text[:300]}"))
+            return
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                yield _decoder.decode(line[6:])
