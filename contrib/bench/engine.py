@@ -56,7 +56,7 @@ def main() -> None:
     hosted = load(spec, tap, lambda _: None, options.threads)
     engine = hosted.engine
     assert isinstance(engine, Engine)
-    decode = Stopwatch(engine._context, "decode")
+    decode = Stopwatch(engine._context, "decode")  # noqa: SLF001 - measured from outside on purpose
     profile = cProfile.Profile()
     for streams in options.streams:
         for number in range(streams):
