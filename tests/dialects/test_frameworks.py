@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-import anthropic
-import openai
 import pytest
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
-from langchain_openai import ChatOpenAI
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from pydantic_ai import Agent
 from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ThinkingPart, ToolCallPart
 from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
 
 from cortex.wire.inference import InferenceRequest, Text, ToolCall, ToolResult
+from tests.dialects.frameworks import gathered, get_weather, langchain_model, pydantic_model
 from tests.dialects.scripted_server import ScriptedServer
 from tests.dialects.scripts import SCRIPTS, Script, by_name
 
@@ -40,37 +35,15 @@ def check_second_question(request: InferenceRequest) -> None:
 # ---- langchain
 
 
-def get_weather(city: str) -> str:
-    """Tells the weather in a city."""
-    assert city == "Łódź"
-    return "21°"
-
-
-def chain(server: ScriptedServer, *, responses: bool) -> Any:
-    model = ChatOpenAI(
-        model="demo",
-        api_key="k",  # type: ignore[arg-type]
-        base_url=f"{server.base_url}/v1",
-        max_retries=0,
-        use_responses_api=responses,
-        http_client=server.client(),
-    )
-    return model.bind_tools([get_weather])
-
-
-def gathered(chunks: Any) -> AIMessageChunk:
-    whole: AIMessageChunk | None = None
-    for chunk in chunks:
-        whole = chunk if whole is None else whole + chunk
-    assert whole is not None
-    return whole
+def langchain(server: ScriptedServer, *, responses: bool) -> Any:
+    return langchain_model(server.base_url, "demo", responses=responses, http=server.client())
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "collected"])
 @pytest.mark.parametrize("responses", [True, False], ids=["responses", "chat"])
 def test_langchain_goes_through_a_tool_loop(responses: bool, streamed: bool) -> None:
     server = ScriptedServer(by_name("one_tool"), by_name("reasoning_text"))
-    model = chain(server, responses=responses)
+    model = langchain(server, responses=responses)
     history: list[BaseMessage] = [HumanMessage("Hi")]
     asks = gathered(model.stream(history)) if streamed else model.invoke(history)
     assert isinstance(asks, AIMessage)
@@ -82,35 +55,31 @@ def test_langchain_goes_through_a_tool_loop(responses: bool, streamed: bool) -> 
     check_second_question(server.asked[1])
 
 
+READS: list[Callable[[Any], AIMessage]] = [lambda model: gathered(model.stream("Hi")), lambda model: model.invoke("Hi")]
+
+
 @pytest.mark.parametrize("script", GOOD, ids=lambda script: script.name)
+@pytest.mark.parametrize("read", READS, ids=["streamed", "collected"])
 @pytest.mark.parametrize("responses", [True, False], ids=["responses", "chat"])
-def test_langchain_reads_every_script(responses: bool, script: Script) -> None:
-    for read in (lambda model: gathered(model.stream("Hi")), lambda model: model.invoke("Hi")):
-        message = read(chain(ScriptedServer(script), responses=responses))
-        assert message.text == script.text
-        calls = [(call["name"], call["args"]) for call in message.tool_calls]
-        assert calls == [(name, json.loads(arguments)) for name, arguments in script.calls]
+def test_langchain_reads_every_script(responses: bool, read: Callable[[Any], AIMessage], script: Script) -> None:
+    message = read(langchain(ScriptedServer(script), responses=responses))
+    assert message.text == script.text
+    calls = [(call["name"], call["args"]) for call in message.tool_calls]
+    assert calls == [(name, json.loads(arguments)) for name, arguments in script.calls]
 
 
 # ---- pydantic-ai
 
 
-def models(server: ScriptedServer) -> dict[str, Model]:
-    http = server.async_client()
-    from_openai = openai.AsyncOpenAI(api_key="k", base_url=f"{server.base_url}/v1", max_retries=0, http_client=http)
-    from_anthropic = anthropic.AsyncAnthropic(api_key="k", base_url=server.base_url, max_retries=0, http_client=http)
-    return {
-        "chat": OpenAIChatModel("demo", provider=OpenAIProvider(openai_client=from_openai)),
-        "responses": OpenAIResponsesModel("demo", provider=OpenAIProvider(openai_client=from_openai)),
-        "anthropic": AnthropicModel("demo", provider=AnthropicProvider(anthropic_client=from_anthropic)),
-    }
+def pydantic_ai(server: ScriptedServer, dialect: str) -> Model:
+    return pydantic_model(server.base_url, "demo", dialect, http=server.async_client())
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "collected"])
 @pytest.mark.parametrize("dialect", ["chat", "responses", "anthropic"])
 async def test_pydantic_ai_goes_through_a_tool_loop(dialect: str, streamed: bool) -> None:
     server = ScriptedServer(by_name("one_tool"), by_name("reasoning_text"))
-    agent = Agent(models(server)[dialect], tools=[get_weather])
+    agent = Agent(pydantic_ai(server, dialect), tools=[get_weather])
     if streamed:
         async with agent.run_stream("Hi") as running:
             output = await running.get_output()
@@ -134,8 +103,8 @@ def said_by(response: ModelResponse) -> tuple[str, str, list[tuple[str, Any]]]:
 async def test_pydantic_ai_reads_every_script(dialect: str, script: Script) -> None:
     expected = (script.text, script.reasoning, [(name, json.loads(arguments)) for name, arguments in script.calls])
     question: list[ModelMessage] = [ModelRequest.user_text_prompt("Hi")]
-    assert said_by(await model_request(models(ScriptedServer(script))[dialect], question)) == expected
-    async with model_request_stream(models(ScriptedServer(script))[dialect], question) as running:
+    assert said_by(await model_request(pydantic_ai(ScriptedServer(script), dialect), question)) == expected
+    async with model_request_stream(pydantic_ai(ScriptedServer(script), dialect), question) as running:
         async for _ in running:
             pass
         assert said_by(running.get()) == expected
