@@ -157,6 +157,12 @@ def test_objects_of_tools_are_closed_unless_they_say_or_compose_otherwise() -> N
     assert closed({"allOf": [inner, inner]}) == {"allOf": [inner, inner]}
 
 
+def test_a_schema_that_closing_would_spoil_stays_open() -> None:
+    schema = {"type": "object", "properties": {}, "required": ["a"]}
+    ready = checked_schema(schema, strict=False, where="schema", compact=True)
+    assert "additionalProperties" not in ready
+
+
 def test_only_the_latest_grammars_are_kept(compiler: ConstraintCompiler) -> None:
     for number in range(80):
         compiler.compile(ConstraintSpec(f'start: "{number}"\n'))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from llguidance import LLMatcher
@@ -11,7 +12,7 @@ from llguidance import LLMatcher
 from cortex.errors import InvalidSchema
 from cortex.wire.inference import JsonSchema
 
-__all__ = ["checked_schema", "compile_error", "is_compilable"]
+__all__ = ["checked_schema", "closed", "compile_error", "is_compilable"]
 
 # One blank, or a new line with some indentation, or nothing: what models write. Unlimited blanks would let a small
 # model lose itself in them.
@@ -30,24 +31,30 @@ def checked_schema(schema: JsonSchema, *, strict: bool, where: str, compact: boo
     `strict` refuses keywords that the grammar can't enforce; else they are left to the model. `compact`: written
     on one line with single blanks, as models write tool arguments, and without keys that the schema doesn't name.
     """
+    options = {"x-guidance": _options(strict=strict, compact=compact)}
     try:
-        ready = closed(schema) if compact else dict(schema)
-        json.dumps(ready)
+        candidates = [{**closed(schema), **options}] if compact else []
+        candidates.append({**schema, **options})
+        errors = [(ready, compile_error(_json_grammar(ready))) for ready in candidates]
     except RecursionError:
         raise InvalidSchema(f"the schema at {where} is nested too deeply", param=where) from None
-    ready["x-guidance"] = _options(strict=strict, compact=compact)
-    if (reason := compile_error(_json_grammar(ready))) is not None:
-        place, reason = _culprit(schema, strict, reason)
-        raise InvalidSchema(f"the schema can't be enforced at {where}{place}: {reason}", param=where)
-    return ready
+    for ready, error in errors:
+        if error is None:
+            return ready
+    place, reason = _culprit(schema, strict, str(errors[-1][1]))
+    raise InvalidSchema(f"the schema can't be enforced at {where}{place}: {reason}", param=where)
 
 
 def is_compilable(schema: JsonSchema, *, strict: bool) -> bool:
     return compile_error(_json_grammar({**schema, "x-guidance": _options(strict=strict, compact=False)})) is None
 
 
+@lru_cache(maxsize=1024)
 def compile_error(lark: str) -> str | None:
-    """Why a Lark grammar doesn't compile, in one line; None if it does."""
+    """Why a Lark grammar doesn't compile, in one line; None if it does.
+
+    Remembered, since clients send the same tools with every turn.
+    """
     error = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark))
     if not error or error.startswith("WARNING"):
         return None

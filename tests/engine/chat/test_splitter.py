@@ -308,6 +308,14 @@ def test_the_constraint_governs_from_its_start(start: str | None, expected: list
     assert seen == expected
 
 
+def test_a_marker_in_open_reasoning_is_not_forced_to_become_a_call() -> None:
+    base = make_plan(HERMES, reasoning=THINK, vocabulary=AS_TOKENS)
+    splitter = MessageSplitter(SplitPlan(base.markers, THINK, HERMES, (ANYTHING,), True, "on_tool_marker"))
+    [marker] = AS_TOKENS.tokenize("<tool_call>")
+    splitter.feed(marker, "<tool_call>")
+    assert not splitter.constrained
+
+
 # ---- nothing gets lost
 
 PIECES = st.sampled_from(

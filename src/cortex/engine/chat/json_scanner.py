@@ -63,11 +63,6 @@ class JsonScanner:
         self._is_key = False
         self._part = ""  # of a number, or the rest of a word, or the hex digits of \u so far
 
-    @property
-    def at_number(self) -> bool:
-        """Whether the value so far is a bare number, which only its successor (or the end of input) can end."""
-        return self._state is _State.NUMBER and not self._stack and self._part in _NUMBER_ENDS
-
     def feed(self, text: str) -> tuple[str, int]:
         """What of `text` is accepted, as it should be passed on, and how many characters of it were used.
 
@@ -87,8 +82,8 @@ class JsonScanner:
         return "".join(out), at
 
     def finish(self) -> bool:
-        """Say that no more comes; whether the value is complete (a bare number ends here)."""
-        if self.at_number:
+        """Say that no more comes; whether the value is complete (nothing else can end a bare number)."""
+        if self._state is _State.NUMBER and not self._stack and self._part in _NUMBER_ENDS:
             self.complete = True
         return self.complete
 

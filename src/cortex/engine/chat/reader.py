@@ -12,7 +12,7 @@ from typing import TypeVar
 from cortex.engine.chat.json_scanner import JsonScanner
 from cortex.engine.chat.markers import MarkerTable, held_back
 
-__all__ = ["EndOfInput", "Malformed", "Reader", "Reading"]
+__all__ = ["BLANK", "EndOfInput", "Malformed", "Reader", "Reading"]
 
 T = TypeVar("T")
 Reading = Generator[None, None, T]

@@ -112,7 +112,8 @@ class MessageSplitter:
             case "after_reasoning":
                 return not self.in_reasoning
             case "on_tool_marker":
-                return self._block is not None
+                # A marker in open reasoning may be a mere mention, which mustn't be forced to become a call.
+                return self._block is not None and not self._in_thought
 
     @property
     def tool_calls(self) -> int:
