@@ -17,7 +17,7 @@ ANTHROPIC_PARSE = "dialects/test_anthropic_parse.py"
 RESPONSES = "dialects/test_interop_responses.py"
 RESPONSES_PARSE = "dialects/test_responses_parse.py"
 CHAT = "dialects/test_interop_chat.py"
-MARKUP = "engine/chat/test_interop_markup.py"
+SPLITTER = "engine/chat/test_splitter.py"
 NORMALISE = "engine/chat/test_normalise.py"
 KEEPALIVE = "serving/test_keepalive.py"
 SERVING_ERRORS = "serving/test_errors.py"
@@ -96,11 +96,14 @@ PROMISES: list[tuple[str, str]] = [
     ("tale#3396", f"{KEEPALIVE}::test_headers_are_sent_when_the_first_event_is_late"),
     ("tale#3396", "serving/test_disconnect.py::test_a_closed_connection_cancels_the_request"),
     # Markup in the output
-    ("imp#509", f"{MARKUP}::test_thought_that_is_never_closed_stays_thought"),
-    ("vllm#39055 vllm#46042", f"{MARKUP}::test_a_call_inside_open_thought_closes_it"),
-    ("llama.cpp#27661 lmstudio-bug-tracker#1592", f"{MARKUP}::test_a_later_mention_of_the_markers_is_text"),
-    ("vllm#38864", f"{MARKUP}::test_a_stop_string_that_is_watched_for_lets_no_marker_through"),
-    ("vllm#39697", f"{MARKUP}::test_the_words_that_end_a_spent_budget_are_not_shown"),
+    ("imp#509", f"{SPLITTER}::test_reasoning_that_is_never_closed_is_all_reasoning"),
+    ("vllm#39055 vllm#46042", f"{SPLITTER}::test_a_tool_call_in_open_reasoning_closes_it"),
+    ("llama.cpp#27661 lmstudio-bug-tracker#1592", f"{SPLITTER}::test_only_the_first_close_counts"),
+    ("lmstudio-bug-tracker#1592", f"{SPLITTER}::test_a_mention_in_the_answer_does_not_open_reasoning"),
+    ("omlx#3048", f"{SPLITTER}::test_a_mention_of_a_tool_marker_leaves_reasoning_open"),
+    ("vllm#38864", "engine/test_stop_and_markers.py::test_a_stop_string_that_is_watched_for_lets_no_marker_through"),
+    ("vllm#39697", f"{SPLITTER}::test_the_tokens_that_end_reasoning_by_force_end_it"),
+    ("rig#1656", f"{SPLITTER}::test_reasoning_alone_leaves_no_empty_text_segment"),
 ]
 
 

@@ -1,0 +1,36 @@
+"""Stop strings and chat markup in one stream of tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.splitter import MessageSplitter
+from cortex.engine.generation import Choice, Job
+from cortex.wire.events import ReasoningDelta, TextDelta
+from cortex.wire.inference import InferenceRequest, Sampling
+from tests.engine.chat.fake_vocabulary import FakeVocabulary
+from tests.engine.chat.splitting import THINK, make_plan, merged
+
+
+class CharacterVocab(FakeVocabulary):
+    """What the engine asks of a vocabulary besides."""
+
+    ends: frozenset[int] = frozenset()
+
+    def text(self, token: int) -> str | None:
+        return self.piece(token).decode()
+
+
+@pytest.mark.parametrize("stop", ["</end>", "END"])
+def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> None:
+    """The markers are taken out before stop strings are looked for: `</t…` may begin `</end>`, and must not leak."""
+    plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
+    request = InferenceRequest(id="r", model="m", stop=[stop])
+    job = Job(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan))
+    choice = Choice(job, 0, CharacterVocab())  # type: ignore[arg-type]
+    events = [event for char in f"hmm</think>Hi {stop} more" for event in choice.feed(ord(char)) if not choice.finished]
+    assert choice.finished is not None
+    assert choice.finished.stop_sequence == stop
+    deltas = [event for event in events if isinstance(event, TextDelta | ReasoningDelta)]
+    assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi ")]
