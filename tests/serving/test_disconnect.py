@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
 from cortex.config import Config, LimitsConfig
-from cortex.wire.events import Progress, Started, TextDelta
+from cortex.wire.events import Event, Progress, Started, TextDelta
+from cortex.wire.inference import Request
 from tests.serving.conftest import Running, Serve, until
 from tests.serving.fake_backend import FakeBackend, Pause, plain
 
@@ -105,3 +107,25 @@ async def test_a_finished_request_is_not_cancelled(serve: Serve) -> None:
             assert reply.status_code == 200
     assert running.backend.cancelled == []
     assert [record.ended for record in running.records] == ["ok", "ok"]
+
+
+async def test_a_backend_that_fails_while_it_is_cancelled_is_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is left to be told, so the log is; in flight it doesn't stay."""
+    pause = Pause()
+
+    class Clumsy(FakeBackend):
+        async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
+            try:
+                yield [Started(5)]
+                await pause.wait()
+            finally:
+                raise RuntimeError("cleaning up failed")
+
+    async with serve(Clumsy()) as running:
+        _, writer = await connect(running, "/v1/chat/completions", stream=True)
+        await asyncio.wait_for(pause.reached.wait(), 5)
+        writer.close()
+        await until(lambda: not running.lifecycle.in_flight)
+    assert "ending a request failed" in caplog.text

@@ -77,6 +77,7 @@ class Exchange:
         self._status = _CLIENT_GONE
         self._ended: set[int] = set()
         self._relaying: asyncio.Task[None] | None = None
+        self._answered: asyncio.Task[None] | None = None  # the relay, once its outcome was told to the client
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
@@ -126,6 +127,7 @@ class Exchange:
                     pass
 
     def _outcome(self, relay: asyncio.Task[None]) -> CortexError | None:
+        self._answered = relay
         if relay.cancelled():
             if self._service.lifecycle.draining:
                 return Draining("the server is shutting down and had to end this request", retry_after=1)
@@ -198,9 +200,10 @@ class Exchange:
         for task in self._tasks:
             task.cancel()
         done, late = await asyncio.wait(self._tasks, timeout=_CLEANUP_S)
-        for task in done - {self._relaying}:
-            if not task.cancelled() and (exception := task.exception()):
-                logger.error("writing to the client failed", exc_info=exception)
+        for task in done - {self._answered}:
+            exception = None if task.cancelled() else task.exception()
+            if exception is not None and not isinstance(exception, CortexError):
+                logger.error("ending a request failed", exc_info=exception)
         if late:
             logger.error("cancelling takes too long", extra={"request_id": self._identity.id})
 
