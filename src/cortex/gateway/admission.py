@@ -85,6 +85,8 @@ class Line:
 
     def next(self) -> Ticket | None:
         """The waiter whose turn it is."""
+        if len(self.waiting) < 2:
+            return self.waiting[0] if self.waiting else None
         held = Counter(ticket.principal for ticket in self.running.values())
         return min(self.waiting, key=lambda ticket: self._rank(ticket, held), default=None)
 

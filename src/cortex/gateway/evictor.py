@@ -64,7 +64,9 @@ def allowed(candidate: Candidate, claim: Claim, rules: EvictionConfig, now: floa
     if not (candidate.busy or candidate.wanted):  # 3
         idle_s = now - max(candidate.used_at, candidate.loaded_at)
         return When.NOW if idle_s >= _grace_s(candidate, rules) else When.LATER
-    if now - candidate.loaded_at < _turn_s(candidate, rules) or claim.waited_s < min(rules.min_residency_s, rules.starvation_s):  # 4
+    if now - candidate.loaded_at < _turn_s(candidate, rules) or claim.waited_s < min(
+        rules.min_residency_s, rules.starvation_s
+    ):  # 4
         return When.LATER
     return When.CLOSE if candidate.busy else When.NOW
 

@@ -81,7 +81,7 @@ class Neuron(Struct, frozen=True):
         """Whether loads and unloads may be sent to it."""
         return (
             self.status is not None
-            and self.health in ("healthy", "degraded")
+            and not self.timeouts
             and self.status.state == "ready"
             and not self.drained
             and not self.suspect

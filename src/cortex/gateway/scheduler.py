@@ -54,6 +54,8 @@ class Scheduler:
         line = self.state.line(job.model)
         line.join(Ticket(job, now))
         effects = self._settle(now)
+        if not line.waiting:
+            return effects
         copies = len(self.state.servable(job.model, now))
         return effects + [
             Refuse(ticket.job.id, refusals.full(line, ticket), "queue_full") for ticket in line.overflow(copies)
@@ -246,8 +248,10 @@ class Scheduler:
     def _serve(self, line: Line, now: float) -> list[Effect]:
         """Grant places while there are waiters and copies with room."""
         effects: list[Effect] = []
+        if not line.waiting:
+            return effects
+        servable = self.state.servable(line.model, now)
         while (ticket := line.next()) is not None:
-            servable = self.state.servable(line.model, now)
             if ticket.job.request is None and servable:
                 line.waiting.remove(ticket)
                 effects.append(Resident(ticket.job.id, servable[0][0].name))
@@ -256,25 +260,33 @@ class Scheduler:
             if not roomy:
                 break
             effects.append(self._grant(line, ticket, roomy, now))
+            servable = [pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(now)]
         return effects
 
     def _grant(self, line: Line, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
         """Choose the copy, and count the job there."""
         state, model = self.state, line.model
         fresh = [pair for pair in copies if pair[0].name not in ticket.avoid] or copies
-        if len(fresh) > 1 and ticket.hashes is None:
-            ticket.hashes = _hashes(ticket.job.request)
-        hashes, key = ticket.hashes or [], affinity_key(ticket.job.request)
-        weighed = [state.copy(neuron, status, hashes, now) for neuron, status in fresh]
-        name = choose_copy(weighed, state.affinity.get(model, key), line.service_s).neuron
+        neuron = fresh[0][0] if len(fresh) == 1 else self._route(line, ticket, fresh, now)
+        name = neuron.name
         line.start(ticket, name, now)
-        state.affinity.set(model, key, name)
+        if len(state.fleet.neurons) > 1:
+            state.affinity.set(model, affinity_key(ticket.job.request), name)
         state.residency.touch(name, model, now)
-        neuron = state.fleet.neurons[name]
-        state.prefixes.sent(state.residency.copy(neuron, model), hashes, now)
         if neuron.breaker.state(now) != "closed":
             state.fleet = state.fleet.with_(structs.replace(neuron, breaker=neuron.breaker.sent(now)))
         return Grant(ticket.job.id, name)
+
+    def _route(self, line: Line, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Neuron:
+        """Choose among several copies, and remember what the chosen one will hold."""
+        state, model = self.state, line.model
+        if ticket.hashes is None:
+            ticket.hashes = _hashes(ticket.job.request)
+        home = state.affinity.get(model, affinity_key(ticket.job.request))
+        weighed = [state.copy(neuron, status, ticket.hashes, now) for neuron, status in copies]
+        neuron = state.fleet.neurons[choose_copy(weighed, home, line.service_s).neuron]
+        state.prefixes.sent(state.residency.copy(neuron, model), ticket.hashes, now)
+        return neuron
 
     # ---- helpers
 
