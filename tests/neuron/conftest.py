@@ -61,8 +61,8 @@ class Bench:
             {"type": "generate", "id": f"r{self._count}", "model": model, "prompt": prompt, **fields}, InferenceRequest
         )
 
-    async def ask(self, model: str, prompt: str = "hi", **fields: object) -> list[Event]:
-        async with asyncio.timeout(20):
+    async def ask(self, model: str, prompt: str = "hi", *, within_s: float = 20.0, **fields: object) -> list[Event]:
+        async with asyncio.timeout(within_s):
             batches = [batch async for batch in self.neuron.backend.infer(self.request(model, prompt, **fields))]
         return [event for batch in batches for event in batch]
 

@@ -48,7 +48,9 @@ async def endpoints() -> AsyncIterator[list[str]]:
 
 
 async def words(bench: Bench, model: str) -> str:
-    events = await bench.ask(model, "The capital of France is", max_output=12, sampling={"temperature": 0.0})
+    events = await bench.ask(
+        model, "The capital of France is", within_s=60, max_output=6, sampling={"temperature": 0.0}
+    )
     assert isinstance(events[-1], Finished), events[-1]
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
@@ -81,7 +83,7 @@ async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
         for model in ("layers", "tensor"):
             assert await words(bench, model) == expected
             assert await words(bench, model) == expected
-        assert bench.admin.model("tensor").split_mode == "tensor"
+        assert bench.admin.model("tensor").split_mode == "tensor", bench.admin.model("tensor").stage
         assert "checked" in bench.admin.model("tensor").stage
         worker = bench.holdings.residents["tensor"].worker
         await bench.admin.unload(UnloadOrder("tensor"))
