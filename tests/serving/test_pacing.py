@@ -50,29 +50,44 @@ def test_a_long_prefill_is_no_stall() -> None:
 
 def test_silence_after_the_first_piece_is_a_stall() -> None:
     pacing = begin()
-    pacing.on_generated(110)
+    pacing.on_events(110, generated=True)
     assert pacing.due(229) is not Due.STALLED
     assert pacing.due(230) is Due.STALLED
+
+
+def test_progress_breaks_the_silence_of_a_stream_that_is_moved() -> None:
+    pacing = begin()
+    pacing.on_events(110, generated=True)
+    pacing.on_events(200, generated=False)
+    assert pacing.due(300) is not Due.STALLED
+    assert pacing.due(320) is Due.STALLED
+
+
+def test_progress_alone_does_not_start_the_stall_clock() -> None:
+    pacing = begin()
+    pacing.on_write(101)
+    pacing.on_events(110, generated=False)
+    assert pacing.due(400) is Due.KEEPALIVE
 
 
 def test_a_long_answer_that_goes_on_is_never_stalled() -> None:
     pacing = begin()
     for now in range(101, 3000, 100):
         pacing.on_write(now)
-        pacing.on_generated(now)
+        pacing.on_events(now, generated=True)
         assert pacing.due(now + 1) is Due.NOTHING
 
 
 def test_the_whole_request_has_a_deadline() -> None:
     pacing = begin()
-    pacing.on_generated(3699)
+    pacing.on_events(3699, generated=True)
     assert pacing.due(3700) is Due.DEADLINE
 
 
 def test_an_answer_that_does_not_stream_gets_no_signs_of_life() -> None:
     pacing = begin(streams=False)
     assert pacing.due(200) is Due.NOTHING
-    pacing.on_generated(200)
+    pacing.on_events(200, generated=True)
     assert pacing.due(320) is Due.STALLED
 
 
@@ -110,4 +125,4 @@ def test_whoever_sleeps_until_next_at_is_never_late(happenings: list[tuple[str, 
             pacing.on_write(now)
         else:
             pacing.on_write(now)
-            pacing.on_generated(now)
+            pacing.on_events(now, generated=True)

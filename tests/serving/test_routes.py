@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from cortex.wire.events import ChoiceFinished, Embedded, Finished, Scored, Started, TextDelta, Usage
+from cortex.wire.events import ChoiceFinished, Embedded, Failed, Finished, Scored, Started, TextDelta, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
 from cortex.wire.status import Limits, ModelCard, ModelStatus
 from tests.serving.conftest import Serve
-from tests.serving.fake_backend import FakeBackend, plain
+from tests.serving.fake_backend import FakeBackend, Pause, plain
 
 CHAT: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -98,6 +98,14 @@ async def test_the_document_describes_bodies_of_every_client_route(serve: Serve)
         assert "401" in document["paths"][path]["post"]["responses"]
 
 
+async def test_the_document_needs_nothing_from_elsewhere(serve: Serve) -> None:
+    async with serve() as running:
+        for path in ("/schema", "/schema/openapi.json"):
+            reply = await running.http.get(path)
+            assert reply.status_code == 200
+            assert reply.json()["openapi"].startswith("3.")
+
+
 async def test_a_stored_response_can_be_read_gone_on_from_and_deleted(serve: Serve) -> None:
     async with serve() as running:
         http = running.http
@@ -140,9 +148,6 @@ async def test_observers_are_told_once_per_request_with_its_dialect(serve: Serve
 
 
 async def test_one_failing_prompt_fails_its_batch_and_cancels_the_rest(serve: Serve) -> None:
-    from cortex.wire.events import Failed
-    from tests.serving.fake_backend import Pause
-
     def script(request: Request) -> list[Any]:
         return [[Failed("invalid_request", "no")]] if request.id.endswith("-1") else [[Started(3)], Pause()]
 

@@ -10,6 +10,7 @@ from typing import Literal
 from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 import cortex
@@ -61,6 +62,8 @@ def build_app(
             title=f"cortex {role}",
             version=cortex.__version__,
             components=documents.components,
+            # The default is an HTML page whose scripts come from a CDN: nothing here reaches out of the house.
+            render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
         ),
         logging_config=None,
     )

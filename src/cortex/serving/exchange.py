@@ -165,8 +165,7 @@ class Exchange:
                 now = clock()
                 if answer.is_open:
                     pacing.on_write(now)
-                if not _only_waiting(events):
-                    pacing.on_generated(now)
+                pacing.on_events(now, generated=not _only_waiting(events))
                 if type(last) is Finished:
                     self._ended.add(part)
                     return

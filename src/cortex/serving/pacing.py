@@ -44,9 +44,11 @@ class Pacing:
         interval = limits.keepalive_s if keepalive_s is None else keepalive_s
         return cls(limits, now, interval if interval > 0 else math.inf, streams, last_write=now)
 
-    def on_generated(self, now: float) -> None:
-        """A piece of the answer came: from here on silence is a stall."""
-        self.last_event = now
+    def on_events(self, now: float, generated: bool) -> None:
+        """From the first `generated` piece on silence is a stall; any event breaks it, such as the progress of a
+        stream that is being moved to another neuron."""
+        if generated or self.last_event < math.inf:
+            self.last_event = now
 
     def on_write(self, now: float) -> None:
         self.is_open = True

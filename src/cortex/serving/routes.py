@@ -38,7 +38,13 @@ def client_routes(
 def _inference_route(
     endpoint: Endpoint, service: Service, intake: Intake, documents: BodyDocuments
 ) -> HTTPRouteHandler:
-    @post(list(endpoint.paths), name=endpoint.name, status_code=200, operation_class=documents.operation(endpoint.body))
+    @post(
+        list(endpoint.paths),
+        name=endpoint.name,
+        summary=endpoint.name.replace("_", " "),
+        status_code=200,
+        operation_class=documents.operation(endpoint.body),
+    )
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
         arrived = await intake.read(request)
         call = await intake.parse(arrived, endpoint.parse)
