@@ -60,6 +60,17 @@ def test_the_console_form_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert not line.startswith("{")
 
 
+def test_the_console_form_never_prints_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(LogConfig(format="console"))
+    secret = "sk-" + "secret"
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    assert "ValueError: odd" in (text := capsys.readouterr().err)
+    assert secret not in text
+
+
 def test_the_level_holds_and_libraries_stay_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(LogConfig(level="info"))
     logging.getLogger("cortex.a").debug("detail")

@@ -65,5 +65,7 @@ def configure(config: LogConfig) -> None:
 def _renderers(config: LogConfig) -> list[structlog.types.Processor]:
     console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # rich tracebacks would print local variables: prompts and keys among them
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
