@@ -10,7 +10,7 @@ from cortex.engine.chat.formats.apertus import APERTUS
 from cortex.engine.chat.formats.base import Evidence, ReasoningFormat, ToolFormat, Trigger
 from cortex.engine.chat.formats.deepseek import DEEPSEEK_R1, DEEPSEEK_V31, DSML, DSML_CALLS
 from cortex.engine.chat.formats.functionary import FUNCTIONARY_32
-from cortex.engine.chat.formats.gemma4 import GEMMA4
+from cortex.engine.chat.formats.gemma4 import FUNCTION_GEMMA, GEMMA4
 from cortex.engine.chat.formats.glm import GLM, GLM_DENSE, HY3
 from cortex.engine.chat.formats.harmony import HARMONY
 from cortex.engine.chat.formats.hermes import HERMES
@@ -22,7 +22,10 @@ from cortex.engine.chat.formats.json_families import (
     GIGACHAT,
     GIGACHAT_31,
     GRANITE,
+    INTERNLM,
+    LONGCAT,
     NEMOTRON,
+    XLAM,
 )
 from cortex.engine.chat.formats.kimi import KIMI_K2, KIMI_K3
 from cortex.engine.chat.formats.llama3 import LLAMA3
@@ -43,6 +46,7 @@ FAMILIES: tuple[ToolFormat, ...] = (
     MINIMAX_M3,
     MINIMAX_M2,
     GEMMA4,
+    FUNCTION_GEMMA,
     DSML,
     DSML_CALLS,
     DEEPSEEK_R1,
@@ -68,11 +72,14 @@ FAMILIES: tuple[ToolFormat, ...] = (
     APRIEL,
     MINIMAX_M1,
     GRANITE,
+    LONGCAT,
+    INTERNLM,
     HERMES,
     FIREFUNCTION,
     COMMAND_R,
     FUNCTIONARY_31,
     LLAMA3,
+    XLAM,
     BARE_PYTHON,
 )
 

@@ -1,4 +1,7 @@
-"""Gemma 4: `<|tool_call>call:f{k:<|"|>v<|"|>,n:42}<tool_call|>`; strings stand between tokens, keys are bare."""
+"""Gemma 4: `<|tool_call>call:f{k:<|"|>v<|"|>,n:42}<tool_call|>`; strings stand between tokens, keys are bare.
+
+FunctionGemma writes the same with other markers.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +17,38 @@ from cortex.engine.chat.reader import Malformed, Reader, Reading
 from cortex.engine.chat.typed_values import property_schema, types_of
 from cortex.wire.inference import JsonSchema, Tool
 
-__all__ = ["GEMMA4"]
+__all__ = ["FUNCTION_GEMMA", "GEMMA4"]
 
-_OPEN, _CLOSE, _QUOTE = "<|tool_call>", "<tool_call|>", '<|"|>'
 _MOST_DEPTH = 64
 _PYTHON_WORDS = {"True": True, "False": False, "None": None}
 _MOST_GRAMMAR_DEPTH = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Gemma4:
-    name: str = "gemma4"
+class GemmaCalls:
+    """`open` call:name{…} `close`, with `quote` on both sides of each string."""
+
+    name: str
+    open: str
+    close: str
+    quote: str
     holds_several: bool = False
     frames: bool = False
     wrappers: tuple[tuple[str, str], ...] = ()
 
     @property
     def triggers(self) -> Sequence[Trigger]:
-        return (Trigger(_OPEN),)
+        return (Trigger(self.open),)
 
     @property
     def atoms(self) -> Sequence[str]:
-        return (_OPEN, _CLOSE, _QUOTE)
+        return (self.open, self.close, self.quote)
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, (_OPEN, _QUOTE))
+        return holds_all(evidence, (self.open, self.quote))
 
     def parse(self, reader: Reader, sink: CallSink) -> Steps:
-        yield from reader.expect(_OPEN)
+        yield from reader.expect(self.open)
         yield from reader.skip_blank()
         yield from reader.expect("call:")
         name, _ = yield from reader.name("{")
@@ -49,7 +56,7 @@ class Gemma4:
         yield from self._object(reader, sink, 0)
         sink.end()
         yield from reader.skip_blank()
-        yield from reader.take(_CLOSE)
+        yield from reader.take(self.close)
 
     def _object(self, reader: Reader, sink: CallSink, depth: int) -> Steps:
         """An object's members behind its brace."""
@@ -58,8 +65,8 @@ class Gemma4:
         more = (yield from reader.take("}")) is None
         while more:
             yield from reader.skip_blank()
-            quoted = yield from reader.take(_QUOTE)
-            key, _ = yield from reader.name(_QUOTE if quoted else ":")
+            quoted = yield from reader.take(self.quote)
+            key, _ = yield from reader.name(self.quote if quoted else ":")
             if quoted:
                 yield from reader.expect(":")
             sink.arguments(json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
@@ -89,8 +96,8 @@ class Gemma4:
         """Pass one value on; what ended it if that has been read already."""
         if depth > _MOST_DEPTH:
             raise Malformed
-        kind = yield from reader.take(_QUOTE, "{", "[")
-        if kind == _QUOTE:
+        kind = yield from reader.take(self.quote, "{", "[")
+        if kind == self.quote:
             yield from self._string(reader, sink)
         elif kind == "{":
             yield from self._object(reader, sink, depth + 1)
@@ -105,7 +112,7 @@ class Gemma4:
     def _string(self, reader: Reader, sink: CallSink) -> Steps:
         sink.arguments('"')
         while True:
-            part, stop = yield from reader.part(_QUOTE)
+            part, stop = yield from reader.part(self.quote)
             sink.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
             if stop is not None:
                 break
@@ -116,10 +123,10 @@ class Gemma4:
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         del parallel  # a block holds one call
         calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
-        return f"{calls} {lark.literal(_CLOSE)}"
+        return f"{calls} {lark.literal(self.close)}"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
-        members = _Values(lark, tool.parameters).object(tool.parameters, 0)
+        members = _Values(lark, tool.parameters, self.quote).object(tool.parameters, 0)
         return lark.rule(f"{lark.literal('call:' + tool.name)} {members}")
 
 
@@ -135,8 +142,9 @@ def _scalar(word: str) -> Any:
 class _Values:
     """Grammar of values: JSON's numbers and words, strings between their tokens, bare keys."""
 
-    def __init__(self, lark: LarkBuilder, parameters: JsonSchema) -> None:
+    def __init__(self, lark: LarkBuilder, parameters: JsonSchema, quote: str) -> None:
         self._lark = lark
+        self._quote = quote
         self._root = parameters
         self._options = {key: value for key, value in parameters.items() if key == "x-guidance"}
         self._any: str | None = None
@@ -169,9 +177,9 @@ class _Values:
 
     def _string(self, schema: JsonSchema) -> str:
         words = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        quote = self._lark.literal(_QUOTE)
+        quote = self._lark.literal(self._quote)
         if not words:
-            return f"{quote} {self._lark.until(_QUOTE)}"
+            return f"{quote} {self._lark.until(self._quote)}"
         return f"{quote} {self._lark.any_of([self._lark.literal(str(word)) for word in words])} {quote}"
 
     def _anything(self) -> str:
@@ -187,4 +195,8 @@ class _Values:
         return self._any
 
 
-GEMMA4 = Gemma4()
+GEMMA4 = GemmaCalls("gemma4", open="<|tool_call>", close="<tool_call|>", quote='<|"|>')
+
+FUNCTION_GEMMA = GemmaCalls(
+    "function_gemma", open="<start_function_call>", close="<end_function_call>", quote="<escape>"
+)

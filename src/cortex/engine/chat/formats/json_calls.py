@@ -100,12 +100,13 @@ class JsonCalls:
         if not self.array:
             return f"{start} {call} {end}"
         more = f'(", " {call})*' if parallel else ""
-        return f'{start} "[" {call} {more} "]" {end}'
+        bracket = "" if self.bare else '"["'
+        return f'{start} {bracket} {call} {more} "]" {end}'
 
     def call_object(self, lark: LarkBuilder, tool: Tool) -> str:
         """The object the family's models write for `tool`, its arguments valid for the schema."""
         head = f'{{"{self.name_keys[0]}": {json.dumps(tool.name)}, "{self.argument_keys[0]}": '
-        head = head[1:] if self.bare else head  # the brace is the trigger
+        head = head[1:] if self.bare and not self.array else head  # the brace is the trigger
         return lark.rule(f'{json.dumps(head)} {lark.json(tool.parameters)} "}}"')
 
 

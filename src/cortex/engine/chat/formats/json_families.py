@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from cortex.engine.chat.formats.json_calls import JsonCalls
 
-__all__ = ["APRIEL", "COHERE", "COMMAND_R", "FIREFUNCTION", "GIGACHAT", "GIGACHAT_31", "GRANITE", "NEMOTRON"]
+__all__ = [
+    "APRIEL",
+    "COHERE",
+    "COMMAND_R",
+    "FIREFUNCTION",
+    "GIGACHAT",
+    "GIGACHAT_31",
+    "GRANITE",
+    "INTERNLM",
+    "LONGCAT",
+    "NEMOTRON",
+    "XLAM",
+]
 
 GRANITE = JsonCalls(name="granite", open="<|tool_call|>", array=True, between="", evidence=("<|tool_call|>",))
 
@@ -50,3 +62,18 @@ GIGACHAT = JsonCalls(
     evidence=("function call<|role_sep|>",),
 )
 GIGACHAT_31 = JsonCalls(name="gigachat_31", open="<|function_call|>", between="", evidence=("<|function_call|>",))
+
+INTERNLM = JsonCalls(
+    name="internlm",
+    open="<|action_start|><|plugin|>",
+    close="<|action_end|>",
+    argument_keys=("parameters", "arguments"),
+    evidence=("<|action_start|>", "<|plugin|>"),
+)
+
+LONGCAT = JsonCalls(
+    name="longcat", open="<longcat_tool_call>", close="</longcat_tool_call>", evidence=("<longcat_tool_call>",)
+)
+
+# xLAM: nothing but a JSON array as the whole answer.
+XLAM = JsonCalls(name="xlam", open="[", bare=True, at_start=True, array=True, evidence=('[{"name": ', '"arguments"'))
