@@ -55,7 +55,8 @@ ONLY_IN: dict[str, re.Pattern[str]] = {
 PURE = re.compile(
     r"(errors|suggest|profiles)\.py|wire/\w+\.py|dialects/(?!response_store)\w+\.py|engine/chat/(?!template\.py).*\.py"
     r"|engine/(scheduler|sequence|kv_cache|text|sampling|vocabulary)\.py"
-    r"|gateway/(fleet|router|evictor|scheduler|placement|prefixes|residency|admission|breaker|state|messages|policy)\.py"
+    r"|gateway/(fleet|router|evictor|scheduler|dispatcher|placement|prefixes|residency|admission|breaker|state)\.py"
+    r"|gateway/(messages|policy|orders|attempt|catalogue|housekeeping|refusals|report)\.py"
     r"|neuron/ledger\.py|top/(model|view)\.py"
 )
 IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "selectors", "multiprocessing"}

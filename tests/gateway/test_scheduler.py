@@ -150,7 +150,7 @@ def test_monitoring_does_not_keep_a_model_alive() -> None:
     for _ in range(30):
         world.poll()
         world.tick(1.0)
-        world.scheduler.assess("a", world.now)
+        world.scheduler.dispatcher.assess("a", world.now)
     assert world.neurons["n"].models["a"].state == "unloaded"
     assert loads(world) == ["a"]
 

@@ -56,7 +56,7 @@ class Admin:
         )
 
     def plan(self, model: str) -> PlacementPlan:
-        return placement_plan(model, self.loop.scheduler.assess(model, self.loop.clock()))
+        return placement_plan(model, self.loop.scheduler.dispatcher.assess(model, self.loop.clock()))
 
     def load(self, model: str) -> LoadJob:
         """Order a load as a waiting request would, and answer at once. Raises what the scheduler refuses with."""
