@@ -86,6 +86,7 @@ async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
         assert bench.admin.model("tensor").split_mode == "tensor", bench.admin.model("tensor").stage
         assert "checked" in bench.admin.model("tensor").stage
         worker = bench.holdings.residents["tensor"].worker
+        await bench.admin.unload(UnloadOrder("layers"))
         await bench.admin.unload(UnloadOrder("tensor"))
         await until(lambda: worker.state == "stopped")
         assert (await bench.admin.load(LoadOrder("tensor"))).state == "ready"
