@@ -9,7 +9,7 @@ from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
 from tests.dialects.adapters_openai import OPENAI_CHAT
 from tests.dialects.adapters_responses import OPENAI_RESPONSES
 from tests.dialects.harness import Dialect
-from tests.dialects.readers import ai_sdk, claude_code, codex, zed
+from tests.dialects.readers import ai_sdk_anthropic, ai_sdk_chat, ai_sdk_responses, claude_code, codex, zed
 from tests.dialects.readers.frames import Said
 from tests.dialects.scripts import Script
 
@@ -19,12 +19,12 @@ Reader = Callable[[bytes], Said]
 
 READERS: dict[str, tuple[Dialect, Reader]] = {
     "zed-chat": (OPENAI_CHAT, zed.read_chat),
-    "ai-sdk-chat": (OPENAI_CHAT, ai_sdk.read_chat),
+    "ai-sdk-chat": (OPENAI_CHAT, ai_sdk_chat.read_chat),
     "zed-anthropic": (ANTHROPIC_MESSAGES, zed.read_anthropic),
-    "ai-sdk-anthropic": (ANTHROPIC_MESSAGES, ai_sdk.read_anthropic),
+    "ai-sdk-anthropic": (ANTHROPIC_MESSAGES, ai_sdk_anthropic.read_anthropic),
     "claude-code": (ANTHROPIC_MESSAGES, claude_code.read_anthropic),
     "zed-responses": (OPENAI_RESPONSES, zed.read_responses),
-    "ai-sdk-responses": (OPENAI_RESPONSES, ai_sdk.read_responses),
+    "ai-sdk-responses": (OPENAI_RESPONSES, ai_sdk_responses.read_responses),
     "codex": (OPENAI_RESPONSES, codex.read_responses),
 }
 
