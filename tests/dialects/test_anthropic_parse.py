@@ -14,6 +14,7 @@ from cortex.dialects.anthropic_messages import parse_count_tokens, parse_message
 from cortex.dialects.images import Images
 from cortex.dialects.sealed import seal
 from cortex.errors import BadRequest, CortexError, UnsupportedValue
+from cortex.wire.events import Finished, Started
 from cortex.wire.inference import (
     Image,
     InferenceRequest,
@@ -336,3 +337,10 @@ def test_counting_asks_for_the_very_prompt_that_would_be_answered() -> None:
     assert isinstance(counted, InferenceRequest)
     assert counted.count_only
     assert msgspec.structs.replace(counted, count_only=False) == answered
+
+
+def test_a_count_is_told_as_a_number_alone() -> None:
+    body = msgspec.json.encode({"model": "demo", "messages": HI})
+    collector = parse_count_tokens(body, CONTEXT).collector()
+    collector.feed(0, [Started(42), Finished()])
+    assert collector.finish() == b'{"input_tokens":42}'

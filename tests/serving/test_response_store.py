@@ -93,6 +93,18 @@ async def test_an_old_response_is_not_found_however_often_it_was_used(store: Res
     assert not await store.delete("a", "ada")
 
 
+async def test_memory_is_bounded_by_bytes_too(clock: Clock) -> None:
+    """A response beyond the whole bound isn't kept, and drives no other out."""
+    store = MemoryResponseStore(max_entries=100, max_age_s=100, now=clock, max_bytes=2 * response("a", clock).size)
+    for name in "abb":
+        await store.put(response(name, clock))
+    assert await store.get("a", "ada") is not None
+    await store.put(response("c", clock))
+    assert [name for name in "abc" if await store.get(name, "ada")] == ["a", "c"]
+    await store.put(StoredResponse("d", int(clock.now), "ada", [Raw(b"0" * 1000)], Raw(b"{}")))
+    assert [name for name in "abcd" if await store.get(name, "ada")] == ["a", "c"]
+
+
 async def test_a_file_is_read_again_after_a_restart(tmp_path: Path, clock: Clock) -> None:
     before = SqliteResponseStore(tmp_path / "r.db", 10, 100, clock)
     await before.put(response("a", clock))

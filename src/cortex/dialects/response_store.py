@@ -26,6 +26,11 @@ class StoredResponse(Struct, frozen=True):
     items: list[Raw]
     body: Raw
 
+    @property
+    def size(self) -> int:
+        """Bytes of its JSON, as if it shared nothing."""
+        return sum(memoryview(raw).nbytes for raw in (*self.items, self.body))
+
 
 class ResponseStore(Protocol):
     """Bounded by number and age; what was dropped is simply not found."""
@@ -38,35 +43,50 @@ class ResponseStore(Protocol):
 
 
 class MemoryResponseStore:
-    """Keeps the `max_entries` responses used last, none longer than `max_age_s`. `now` in Unix seconds."""
+    """Keeps the `max_entries` responses used last, none longer than `max_age_s`. `now` in Unix seconds.
 
-    def __init__(self, max_entries: int, max_age_s: float, now: Callable[[], float]) -> None:
+    `max_bytes` bounds the whole: clients that resend their history each time share nothing between turns.
+    """
+
+    def __init__(
+        self, max_entries: int, max_age_s: float, now: Callable[[], float], max_bytes: int = 256 * 1024 * 1024
+    ) -> None:
         self._max_entries = max_entries
         self._max_age_s = max_age_s
+        self._max_bytes = max_bytes
         self._now = now
         self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
+        self._bytes = 0
 
     async def get(self, response_id: str, principal: str | None) -> StoredResponse | None:
         found = self._responses.get(response_id)
         if found is None or found.principal != principal:
             return None
         if found.created < self._now() - self._max_age_s:
-            del self._responses[response_id]
+            self._drop(response_id)
             return None
         self._responses.move_to_end(response_id)
         return found
 
     async def put(self, response: StoredResponse) -> None:
+        self._drop(response.id)
+        if response.size > self._max_bytes:
+            return
         self._responses[response.id] = response
-        self._responses.move_to_end(response.id)
-        while len(self._responses) > self._max_entries:
-            self._responses.popitem(last=False)
+        self._bytes += response.size
+        while len(self._responses) > self._max_entries or self._bytes > self._max_bytes:
+            self._drop(next(iter(self._responses)))
 
     async def delete(self, response_id: str, principal: str | None) -> bool:
         if await self.get(response_id, principal) is None:
             return False
-        del self._responses[response_id]
+        self._drop(response_id)
         return True
+
+    def _drop(self, response_id: str) -> None:
+        dropped = self._responses.pop(response_id, None)
+        if dropped is not None:
+            self._bytes -= dropped.size
 
 
 class DeletedReply(Struct, frozen=True):
