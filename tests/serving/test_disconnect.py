@@ -129,3 +129,26 @@ async def test_a_backend_that_fails_while_it_is_cancelled_is_logged(
         writer.close()
         await until(lambda: not running.lifecycle.in_flight)
     assert "ending a request failed" in caplog.text
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as running:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        reply = await running.http.post("/v1/completions", json={"model": "demo", "prompt": "x"})
+        assert reply.status_code == 200
+    assert len(running.backend.requests) == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_without_end(serve: Serve) -> None:
+    async with serve(config=Config(limits=LimitsConfig(stall_s=0.1))) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 400")
+        writer.close()

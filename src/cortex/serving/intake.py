@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from litestar import Request
 
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
+from cortex.errors import BadRequest
 from cortex.serving.exchange import Service
 from cortex.serving.identity import RequestIdentity
 from cortex.serving.images import ImageFetcher
@@ -48,7 +50,15 @@ class Intake:
             headers=request.headers,
             images=Images(allowed=self._images.allowed),
         )
-        return Arrived(await request.body(), identity, context)
+        return Arrived(await self._body(request), identity, context)
+
+    async def _body(self, request: Request[Any, Any, Any]) -> bytes:
+        limit = self._service.config.limits.stall_s
+        try:
+            async with asyncio.timeout(limit):
+                return await request.body()
+        except TimeoutError:
+            raise BadRequest(f"the body did not arrive within {limit:g} s") from None
 
     async def parse(self, arrived: Arrived, parse: Parse) -> Call:
         """The call; parsed a second time when it turned out that images had to be fetched. Raises BadRequest & co."""
