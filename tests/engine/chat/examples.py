@@ -196,7 +196,7 @@ EXAMPLES: list[tuple[str, str, list[tuple[Any, ...]]]] = [
         "<tool_call>f\n<arg_key>arg1</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
         [ONE],
     ),
-    ("glm_dense", "<tool_call>f<arg_key>arg1</arg_key><arg_value>1</arg_value></tool_call>", [ONE]),
+    ("glm", "<tool_call>f<arg_key>arg1</arg_key><arg_value>1</arg_value></tool_call>", [ONE]),
     (
         "glm",
         (

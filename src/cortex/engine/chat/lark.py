@@ -22,6 +22,7 @@ class LarkBuilder:
     def __init__(self, markers: MarkerTable) -> None:
         self._markers = markers
         self._rules: list[str] = []
+        self._blanks: str | None = None
 
     def literal(self, text: str) -> str:
         """Exactly `text`; a marker in it that is one token must come as this token."""
@@ -52,6 +53,12 @@ class LarkBuilder:
         name = f"R{len(self._rules)}"
         self._rules.append(f"{name}: /{_slashed(pattern)}/")
         return name
+
+    def blanks(self) -> str:
+        """Optional blanks, where parsers skip them and templates of one family differ."""
+        if self._blanks is None:
+            self._blanks = self.regex("[ \\n]{0,3}")
+        return self._blanks
 
     def until(self, marker: str) -> str:
         """Any text up to and including the first `marker`."""

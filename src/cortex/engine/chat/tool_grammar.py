@@ -15,7 +15,6 @@ __all__ = ["after_reasoning", "tool_constraint"]
 
 # More calls in one answer than any client sends at once; a small model that repeats itself has to end somewhere.
 _MOST_BLOCKS = 16
-_BLANKS = "[ \\n]{0,3}"
 
 
 def tool_constraint(
@@ -50,7 +49,7 @@ def tool_constraint(
     block = lark.rule(f"{lark.literal(trigger)} {body}")
     several = ""
     if parallel is not False and not form.holds_several:
-        several = f"({lark.regex(_BLANKS)} {block}){{0,{_MOST_BLOCKS - 1}}}"
+        several = f"({lark.blanks()} {block}){{0,{_MOST_BLOCKS - 1}}}"
     calls = lark.rule(f"{block} {several}")
     if forced:
         return _thoughtful(lark, calls, reasoning, starts_in_reasoning)
@@ -105,7 +104,7 @@ def _thoughtful(
     """
     if reasoning is None:
         return ConstraintSpec(lark.build(answer))
-    blanks = lark.regex(_BLANKS)
+    blanks = lark.blanks()
     if starts_in_reasoning and lark.is_token(reasoning.close) and not reasoning.next:
         return ConstraintSpec(lark.build(f"{blanks} {answer}"), start="after_reasoning")
     following = lark.literal(reasoning.next) if reasoning.next else ""

@@ -11,7 +11,7 @@ from cortex.engine.chat.formats.base import Evidence, ReasoningFormat, ToolForma
 from cortex.engine.chat.formats.deepseek import DEEPSEEK_R1, DEEPSEEK_V31, DSML, DSML_CALLS
 from cortex.engine.chat.formats.functionary import FUNCTIONARY_32
 from cortex.engine.chat.formats.gemma4 import FUNCTION_GEMMA, GEMMA4
-from cortex.engine.chat.formats.glm import GLM, GLM_DENSE, HY3
+from cortex.engine.chat.formats.glm import GLM, HY3
 from cortex.engine.chat.formats.harmony import HARMONY
 from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.formats.json_families import (
@@ -55,7 +55,6 @@ FAMILIES: tuple[ToolFormat, ...] = (
     SEED,
     HY3,
     GLM,
-    GLM_DENSE,
     QWEN3_CODER,
     MINICPM5,
     SOLAR,

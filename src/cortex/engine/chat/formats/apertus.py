@@ -40,6 +40,5 @@ APERTUS = _NameIsKey(
     open="<|tools_prefix|>",
     close="<|tools_suffix|>",
     array=True,
-    between="",
     evidence=("<|tools_prefix|>",),
 )

@@ -5,11 +5,9 @@ Some put each tag on its own line, some don't; both are read.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cortex.engine.chat.formats.tagged import TaggedCalls
 
-__all__ = ["GLM", "GLM_DENSE", "HY3"]
+__all__ = ["GLM", "HY3"]
 
 GLM = TaggedCalls(
     name="glm",
@@ -20,10 +18,8 @@ GLM = TaggedCalls(
     value_open="<arg_value>",
     value_close="</arg_value>",
     call_close="</tool_call>",
-    evidence=("<arg_key>", "<arg_value>", "</arg_key>\\n"),
+    evidence=("<arg_key>", "<arg_value>"),
 )
-
-GLM_DENSE = replace(GLM, name="glm_dense", newline="", evidence=("<arg_key>", "<arg_value>"))
 
 HY3 = TaggedCalls(
     name="hy3",

@@ -22,8 +22,7 @@ class JsonCalls:
 
     `close` "" means that the block ends with its JSON. `evidence`: strings that the template must all hold.
     `array`: the models write an array even for one call; both are read. `bare`: the block begins with the JSON
-    itself, `open` being its first character. `between` stands on both sides of the JSON of a constrained call, a code
-    fence around it if it is `fenced`; without either it is read as well.
+    itself, `open` being its first character. `fenced`: models write a code fence around the JSON.
     """
 
     name: str
@@ -37,7 +36,6 @@ class JsonCalls:
     at_start: bool = False
     other_triggers: tuple[Trigger, ...] = ()
     wrappers: tuple[tuple[str, str], ...] = ()
-    between: str = "\n"
     fenced: bool = False
     frames: bool = False
 
@@ -94,9 +92,9 @@ class JsonCalls:
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         call = lark.any_of([self.call_object(lark, tool) for tool in tools])
-        start = json.dumps(self.between + ("```json\n" if self.fenced else "")) if not self.bare else ""
-        end = json.dumps("\n```") if self.fenced else ""
-        end += f" {json.dumps(self.between)} {lark.literal(self.close)}" if self.close else ""
+        fence = (json.dumps("```json\n"), json.dumps("\n```")) if self.fenced else ("", "")
+        start = f"{lark.blanks()} {fence[0]}" if not self.bare else ""
+        end = f"{fence[1]} {lark.blanks()} {lark.literal(self.close)}" if self.close else fence[1]
         if not self.array:
             return f"{start} {call} {end}"
         more = f'(", " {call})*' if parallel else ""

@@ -18,15 +18,11 @@ __all__ = [
     "XLAM",
 ]
 
-GRANITE = JsonCalls(name="granite", open="<|tool_call|>", array=True, between="", evidence=("<|tool_call|>",))
+GRANITE = JsonCalls(name="granite", open="<|tool_call|>", array=True, evidence=("<|tool_call|>",))
 
-NEMOTRON = JsonCalls(
-    name="nemotron", open="<TOOLCALL>", close="</TOOLCALL>", array=True, between="", evidence=("<TOOLCALL>",)
-)
+NEMOTRON = JsonCalls(name="nemotron", open="<TOOLCALL>", close="</TOOLCALL>", array=True, evidence=("<TOOLCALL>",))
 
-APRIEL = JsonCalls(
-    name="apriel", open="<tool_calls>", close="</tool_calls>", array=True, between="", evidence=("<tool_calls>[",)
-)
+APRIEL = JsonCalls(name="apriel", open="<tool_calls>", close="</tool_calls>", array=True, evidence=("<tool_calls>[",))
 
 _ANSWERS = (("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>"))
 COHERE = JsonCalls(
@@ -47,21 +43,19 @@ COMMAND_R = JsonCalls(
     name_keys=("tool_name", "name"),
     argument_keys=("parameters", "arguments"),
     array=True,
-    between="\n",
     fenced=True,
     evidence=("Action:", '"tool_name"', '"parameters"'),
 )
 
-FIREFUNCTION = JsonCalls(name="firefunction", open="functools", array=True, between="", evidence=("functools[",))
+FIREFUNCTION = JsonCalls(name="firefunction", open="functools", array=True, evidence=("functools[",))
 
 # GigaChat 3 writes a message header where 3.1 has a token.
 GIGACHAT = JsonCalls(
     name="gigachat",
     open="<|message_sep|>\n\nfunction call<|role_sep|>",
-    between="\n",
     evidence=("function call<|role_sep|>",),
 )
-GIGACHAT_31 = JsonCalls(name="gigachat_31", open="<|function_call|>", between="", evidence=("<|function_call|>",))
+GIGACHAT_31 = JsonCalls(name="gigachat_31", open="<|function_call|>", evidence=("<|function_call|>",))
 
 INTERNLM = JsonCalls(
     name="internlm",

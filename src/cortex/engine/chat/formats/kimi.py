@@ -35,7 +35,6 @@ KIMI_K3 = TaggedCalls(
     attributes_end="<|sep|>",
     value_close="<|close|>argument<|sep|>",
     call_close="<|close|>call<|sep|>",
-    newline="",
     typed_attribute=True,
     numbered_head=True,
     wrappers=(

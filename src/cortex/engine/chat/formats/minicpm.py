@@ -15,6 +15,5 @@ MINICPM5 = TaggedCalls(
     value_close="</param>",
     call_close="</function>",
     cdata=True,
-    newline="",
     evidence=('<function name="', '<param name="'),
 )

@@ -69,6 +69,5 @@ MINIMAX_M3 = _NestedTags(
     value_close=f"{_MARK}</{{key}}>",
     call_close=f"{_MARK}</invoke>",
     more_atoms=(_MARK,),
-    newline="",
     evidence=(_MARK,),
 )

@@ -22,4 +22,4 @@ MISTRAL_ARGS = NamedJson(
     name="mistral_args", call_open="[TOOL_CALLS]", name_end="[ARGS]", evidence=("[TOOL_CALLS]", "[ARGS]")
 )
 
-MISTRAL_ARRAY = JsonCalls(name="mistral", open="[TOOL_CALLS]", array=True, between="", evidence=("[TOOL_CALLS]",))
+MISTRAL_ARRAY = JsonCalls(name="mistral", open="[TOOL_CALLS]", array=True, evidence=("[TOOL_CALLS]",))

@@ -28,7 +28,6 @@ class TaggedCalls:
     argument or at the call's end. `head_end` ends a head with further attributes behind the name, `attributes_end`
     one behind the key: those tell a value's type, as `string="true|false"` or `type="…"`. `value_open` separates key
     from value. `line_values`: the value stands on lines of its own; one line break on either side isn't part of it.
-    `newline` separates tags where a constrained call is written.
     """
 
     name: str
@@ -45,7 +44,6 @@ class TaggedCalls:
     attributes_end: str = ""
     line_values: bool = False
     lenient_start: bool = False  # models forget `section_open`
-    newline: str = "\n"
     cdata: bool = False  # values may stand in `<![CDATA[…]]>`
     typed_attribute: bool = False  # `type="…"` instead of `string="true|false"`
     numbered_head: bool = False  # ` index="1"` behind the name
@@ -157,7 +155,7 @@ class TaggedCalls:
         calls = [self._call_grammar(lark, tool) for tool in tools]
         if not self.section_open:
             return lark.any_of(calls)
-        line, close = lark.literal(self.newline), lark.literal(self.section_close)
+        line, close = lark.blanks(), lark.literal(self.section_close)
         one = lark.rule(f"{line} {lark.literal(self.call_open)} {lark.any_of(calls)}")
         many = f"{one} ({one}){{0,15}}" if parallel and self.holds_several else one
         return f"{many} {line} {close}"
@@ -166,7 +164,7 @@ class TaggedCalls:
         """The call behind its `call_open`: required arguments in the schema's order, optional ones between them."""
         properties = tool.parameters.get("properties", {})
         required = tool.parameters.get("required", [])
-        line = lark.literal(self.newline)
+        line = lark.blanks()
         parts = [lark.literal(tool.name + (self.name_end if self.param_open != self.name_end else ""))]
         if self.head_end:
             number = (
@@ -180,27 +178,30 @@ class TaggedCalls:
 
     def _argument_grammar(self, lark: LarkBuilder, tool: Tool, key: str) -> str:
         schema = property_schema(tool.parameters, key)
-        is_string = types_of(schema) == {"string"}
+        # What may be a string is written raw: quotes would be part of it.
+        is_raw = not types_of(schema) or "string" in types_of(schema)
         head = self.param_open + key + self.key_end
         if self.attributes_end:
-            head += self._attributes(schema, is_string) + self.attributes_end
+            head += self._attributes(schema, is_raw) + self.attributes_end
         edge = "\n" if self.line_values else ""
         close = self.value_close.replace("{key}", key)
-        head += (self.newline if self.value_open else "") + self.value_open + edge
-        return f"{lark.literal(head)} {self._value_grammar(lark, tool, schema, edge + close, is_string)}"
+        opening = f"{lark.blanks()} {lark.literal(self.value_open)}" if self.value_open else ""
+        value = self._raw_grammar(lark, schema, edge + close)
+        if not is_raw:
+            options = {name: said for name, said in tool.parameters.items() if name == "x-guidance"}
+            value = f"{lark.json({**schema, **options})} {lark.literal(edge + close)}"
+        return f"{lark.literal(head)} {opening} {lark.literal(edge) if edge else ''} {value}"
 
-    def _attributes(self, schema: JsonSchema, is_string: bool) -> str:
+    def _attributes(self, schema: JsonSchema, is_raw: bool) -> str:
         if self.typed_attribute:
-            return f' type="{min(types_of(schema), default="string")}"'
-        return f' string="{"true" if is_string else "false"}"'
+            return f' type="{"string" if is_raw else min(types_of(schema))}"'
+        return f' string="{"true" if is_raw else "false"}"'
 
-    def _value_grammar(self, lark: LarkBuilder, tool: Tool, schema: JsonSchema, close: str, is_string: bool) -> str:
-        """A raw string, restricted as far as its schema says so in words or a pattern; or JSON."""
-        if not is_string:
-            options = {key: value for key, value in tool.parameters.items() if key == "x-guidance"}
-            return f"{lark.json({**schema, **options})} {lark.literal(close)}"
+    def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, close: str) -> str:
+        """A raw value and its end, restricted as far as the schema says so in words or a pattern."""
         if words := schema.get("enum", [schema["const"]] if "const" in schema else []):
-            return f"{lark.any_of([lark.literal(word) for word in words])} {lark.literal(close)}"
+            written = [word if isinstance(word, str) else json.dumps(word) for word in words]
+            return f"{lark.any_of([lark.literal(word) for word in written])} {lark.literal(close)}"
         if pattern := schema.get("pattern"):
             return f"{lark.regex(anchored(pattern))} {lark.literal(close)}"
         return lark.until(close)
