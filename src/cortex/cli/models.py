@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cortex.cli import pull
 from cortex.wire.worker import ProbeReport
 
 __all__ = ["register"]
@@ -24,6 +25,7 @@ models_app = typer.Typer(name="models", help="Look into model files.", no_args_i
 def register(app: typer.Typer) -> None:
     """Add the group to the program."""
     models_app.command()(probe)
+    pull.register(app, models_app)
     app.add_typer(models_app)
 
 

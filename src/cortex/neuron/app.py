@@ -17,10 +17,11 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from litestar import Litestar
 
 from cortex.config import Config, check_exposure
-from cortex.errors import CortexError
+from cortex.errors import CortexError, ModelLoadFailed
 from cortex.neuron.admin import Admin, admin_routes
-from cortex.neuron.catalog import Catalog, HeaderCache, scan
+from cortex.neuron.catalog import Catalog, Entry, HeaderCache, scan
 from cortex.neuron.devices import find_devices
+from cortex.neuron.downloads import Downloader, OnProgress
 from cortex.neuron.holdings import Holdings
 from cortex.neuron.ledger import Measurements
 from cortex.neuron.local import LocalBackend
@@ -36,7 +37,7 @@ from cortex.serving.request_log import log_request
 from cortex.serving.server import run_server
 from cortex.wire.status import LoadOrder
 
-__all__ = ["Neuron", "run"]
+__all__ = ["Neuron", "make_downloader", "run", "scan_models"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,18 @@ def run(config: Config, profiles: Profiles) -> None:
     uvloop.run(Neuron(config, profiles).serve())
 
 
+def make_downloader(config: Config) -> Downloader:
+    """Into huggingface_hub's own cache, from the hub it is set up for."""
+    return Downloader(Path(HF_HUB_CACHE), offline=config.neuron.offline)
+
+
+def scan_models(config: Config, profiles: Profiles, headers: HeaderCache | None = None) -> Catalog:
+    """The models on this machine by `config`; `headers` remembers files from one scan to the next."""
+    directories = [Path(name).expanduser() for name in config.neuron.model_dirs]
+    hub = Path(HF_HUB_CACHE) if config.neuron.huggingface_cache else None
+    return scan(directories, hub, profiles, headers or HeaderCache())
+
+
 class Neuron:
     """Everything the daemon owns, wired; nothing runs until `serve` (or the app's lifespan) does."""
 
@@ -62,11 +75,12 @@ class Neuron:
         self.name = config.neuron.name or socket.gethostname()
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.headers = HeaderCache()
+        self.downloader = make_downloader(config)
         extra_bytes = config.faults.extra_used_bytes if config.faults else 0
         self.devices = find_devices(config.neuron, self._rss_of, extra_bytes)
         measurements = Measurements(config.neuron.state_path / "measured.json")
         build = f"llama-cpp-python {version('llama-cpp-python')}"
-        self.holdings = Holdings(config, self.devices, clock, measurements, build)
+        self.holdings = Holdings(config, self.devices, clock, measurements, build, fetch=self._fetch)
         pool = WorkerPool(self.devices.devices, config.neuron.kill_grace_s, config.neuron.threads, clock=clock)
         self.residency = Residency(self.holdings, pool)
         self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)
@@ -114,9 +128,15 @@ class Neuron:
 
     def scan(self) -> Catalog:
         """Read what is on disk; slow for many files, so never on the loop."""
-        directories = [Path(name).expanduser() for name in self.config.neuron.model_dirs]
-        hub = Path(HF_HUB_CACHE) if self.config.neuron.huggingface_cache else None
-        return scan(directories, hub, self.profiles, self.headers)
+        return scan_models(self.config, self.profiles, self.headers)
+
+    async def _fetch(self, entry: Entry, on_progress: OnProgress) -> Entry:
+        """Raises the download's CortexError, and ModelLoadFailed when what came can't be found again."""
+        await asyncio.to_thread(self.downloader.fetch, entry.profile, on_progress)
+        found = (await asyncio.to_thread(self.scan)).entries.get(entry.id)
+        if found is None or found.header is None:
+            raise ModelLoadFailed(f"{entry.id} was downloaded but is no usable model: {found.problem if found else ''}")
+        return found
 
     async def _rescan(self) -> None:
         previous = await asyncio.to_thread(self.scan)

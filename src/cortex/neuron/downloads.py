@@ -14,18 +14,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: the base of whichever httpx they use
     GatedRepoError,
-    HfHubHTTPError,
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm
 
 from cortex.errors import CortexError, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
 from cortex.profiles import Profile
@@ -116,7 +116,7 @@ class Downloader:
         total = sum(file.size for file in files)
         before, paths = 0, []
         for file in files:
-            bar = _bar(lambda done, before=before: on_progress(min(before + done, total), total))
+            report = partial(_report, on_progress, before, total)
             path = Path(
                 hf_hub_download(
                     repo,
@@ -125,7 +125,7 @@ class Downloader:
                     cache_dir=self._cache,
                     endpoint=self._endpoint,
                     token=self._token,
-                    tqdm_class=bar,
+                    tqdm_class=cast("Any", partial(_Bar, report)),  # any callable that makes a bar will do
                 )
             )
             _check_hash(repo, file, path)
@@ -145,6 +145,10 @@ class Downloader:
     def _is_here(self, repo: str, file: RemoteFile) -> bool:
         blob = self._cache / f"models--{repo.replace('/', '--')}" / "blobs" / (file.sha256 or "")
         return file.sha256 is not None and blob.is_file()
+
+
+def _report(on_progress: OnProgress, before: int, total: int, done: int) -> None:
+    on_progress(min(before + done, total), total)
 
 
 def _remote(sibling: Any) -> RemoteFile:
@@ -169,20 +173,25 @@ def _verified(path: Path) -> bool:
     return path.resolve().with_suffix(".verified").exists()
 
 
-def _bar(report: Callable[[int], None]) -> type[tqdm[Any]]:
-    """A progress bar that draws nothing and passes on how far it is; resumed bytes count as there."""
+class _Bar:
+    """What huggingface_hub uses of a tqdm: draws nothing, tells how far one file is, resumed bytes included."""
 
-    class Reporting(tqdm):  # type: ignore[type-arg]  # tqdm isn't generic at run time
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": True})
-            self.n = kwargs.get("initial", 0)
+    def __init__(self, report: Callable[[int], None], *, initial: int = 0, **_looks: Any) -> None:
+        self.n = initial
+        self._report = report
 
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            report(int(self.n))
+    def __enter__(self) -> _Bar:
+        return self
 
-    return Reporting
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += int(n or 0)
+        self._report(self.n)
+
+    def close(self) -> None:
+        """Nothing is drawn, so there is nothing to clear."""
 
 
 @contextmanager
@@ -194,7 +203,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
         raise
     except GatedRepoError as error:
         raise Forbidden(
-            f"{repo} is gated: accept its terms at https://huggingface.co/{repo} and set HF_TOKEN to a token of that account"
+            f"{repo} is gated: accept its terms at https://huggingface.co/{repo} and set HF_TOKEN to your token"
         ) from error
     except RevisionNotFoundError as error:
         raise ModelNotFound(f"{repo} has no such revision") from error
@@ -204,7 +213,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
         ) from error
     except LocalEntryNotFoundError as error:
         raise Unavailable(f"{repo} is not on this machine and the hub can't be reached", retry_after=60) from error
-    except HfHubHTTPError as error:
-        raise Unavailable(f"{repo}: the hub answered {error}", retry_after=60) from error
+    except HTTPError as error:
+        raise Unavailable(f"{repo}: the hub can't be reached or refuses: {error}", retry_after=60) from error
     except OSError as error:
-        raise Unavailable(f"{repo}: the hub can't be reached or the disk fails: {error}", retry_after=60) from error
+        raise Unavailable(f"{repo}: the download can't be written or was cut: {error}", retry_after=60) from error

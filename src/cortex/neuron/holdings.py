@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from cortex.config import Config
 from cortex.errors import ModelNotFound
 from cortex.neuron.catalog import Entry
 from cortex.neuron.devices import DeviceSource
+from cortex.neuron.downloads import OnProgress
 from cortex.neuron.ledger import Ledger, Measurements, measure_key
 from cortex.neuron.placement import Occupant, Room, Scene
 from cortex.neuron.plan import estimated_sizes, spec_of
@@ -53,7 +54,8 @@ class Evicted:
 @dataclass
 class Holdings:
     """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `tell` hears of moves;
-    `build` names the installed llama.cpp, for which measured sizes hold."""
+    `build` names the installed llama.cpp, for which measured sizes hold; `fetch` brings an entry's missing file here.
+    """
 
     config: Config
     devices: DeviceSource
@@ -68,6 +70,7 @@ class Holdings:
     pool: WorkerPool = field(init=False)  # set by Residency, to which its workers report
     freed_at: dict[str, float] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    fetch: Callable[[Entry, OnProgress], Awaitable[Entry]] | None = None
     tell: Callable[[LoadEnded | Evicted], None] = lambda _: None
 
     def get(self, model: str) -> Resident:

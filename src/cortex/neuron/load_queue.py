@@ -69,6 +69,10 @@ class LoadQueue:
                 break
 
     def _step(self, loading: Loading, resident: Resident, now: float) -> None:
+        if resident.entry.header is None and resident.entry.repo and self._holdings.fetch:
+            self._leave(loading)
+            self._moves.start_fetch(loading, self._return)
+            return
         try:
             context, decision = self._choose(loading, resident)
         except CortexError as error:
@@ -85,6 +89,11 @@ class LoadQueue:
                 self._wait(loading, models, until_s, now)
             case Refuse(reason):
                 self.abandon(loading, NoRoom(reason))
+
+    def _return(self, loading: Loading) -> None:
+        """Its file is here now."""
+        self._waiting.append(loading)
+        self.pump()
 
     def _choose(self, loading: Loading, resident: Resident) -> tuple[int, Decision]:
         """The largest context that fits as things are; failing that, the decision for the largest."""

@@ -35,6 +35,34 @@ class Moves:
 
     # ---- in
 
+    def start_fetch(self, loading: Loading, then: Callable[[Loading], None]) -> None:
+        """Download the model's file, then hand the load back to the queue."""
+        self._holdings.become(self._holdings.residents[loading.model], "loading")
+        loading.started_at = self._holdings.clock()
+        self._holdings.spawn(self._fetch(loading, then), f"fetch-{loading.model}")
+
+    async def _fetch(self, loading: Loading, then: Callable[[Loading], None]) -> None:
+        holdings, loop = self._holdings, asyncio.get_running_loop()
+        resident = holdings.residents[loading.model]
+        told = 0.0
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal told
+            fraction = done / total if total else 0.0
+            if fraction - told >= 0.01:  # called for every chunk, from another thread
+                told = fraction
+                loop.call_soon_threadsafe(lambda: loading.advance("downloading", fraction, holdings.clock()))
+
+        assert holdings.fetch is not None
+        try:
+            resident.entry = await holdings.fetch(resident.entry, on_progress)
+        except CortexError as error:
+            self.fail(resident, error, holdings.clock() + _REMEMBER_S)
+            return
+        holdings.become(resident, "unloaded")
+        loading.advance("queued", 0.0, holdings.clock())
+        then(loading)
+
     def start_load(self, loading: Loading, bytes_by_device: Mapping[str, int], context: int) -> None:
         """Reserve the bytes and begin. Call in the same step as the decision that there is room."""
         holdings, now = self._holdings, self._holdings.clock()
