@@ -187,22 +187,33 @@ class Engine:
         sequence.tokens.truncate(end - sequence.drafts)
         sequence.drafts = 0
         right = 0
+        unsure = False
         while True:
+            unsure = bool(guesses) and branch.sampler.greedy and self._context.nearly_tied(row + right)
+            if unsure:
+                break
             token, logprob = self._sample(active, branch, row + right)
             self._accept(active, branch, token, logprob)
             if right == len(guesses) or branch.choice.finished or token != guesses[right]:
                 break
             right += 1
         if guesses:
-            self._lookup.learn(sequence, len(guesses), right)
-            active.draft_tokens += len(guesses)
-            active.draft_accepted += right
-            assert sequence.slot is not None
-            self.kv.truncate(sequence.slot, end - len(guesses) + right)
+            self._settle_guesses(active, sequence, end - len(guesses), len(guesses), right, unsure=unsure)
         self._force(active, branch)
         if branch.choice.finished:
             self.scheduler.finish(sequence, keep=active.job.request.cache_prompt)
             branch.sampler.close()
+
+    def _settle_guesses(
+        self, active: Active, sequence: Sequence, base: int, guessed: int, right: int, *, unsure: bool
+    ) -> None:
+        """Forget the guesses that were wrong. A row near a tie is computed again in a plain batch: a longer one rounds
+        differently, and the text must be what it would be without guesses."""
+        assert sequence.slot is not None
+        self.kv.truncate(sequence.slot, base + right - unsure)
+        self._lookup.learn(sequence, guessed, right, unsure=unsure)
+        active.draft_tokens += guessed
+        active.draft_accepted += right
 
     def _sample(self, active: Active, branch: Branch, row: int) -> tuple[int, TokenLogprob | None]:
         wanted = active.job.request.logprobs

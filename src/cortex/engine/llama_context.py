@@ -24,6 +24,8 @@ __all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_NEAR_TIE = 0.05
+"""In logits. Batches of different length differ by 1e-3 at most where they differ at all (CPU, Q4_1 and Q4_K)."""
 _POLL = 50
 """How long ggml's threads spin before they sleep (0 to 100); see docs/performance.md for the measurements."""
 
@@ -122,6 +124,16 @@ class Context:
         """The scores of batch index `row`, writable in place, valid until the next decode."""
         pointer = c.llama_get_logits_ith(self.handle, row)
         return np.ctypeslib.as_array(pointer, shape=(self._width,))
+
+    def nearly_tied(self, row: int) -> bool:
+        """Whether the two best tokens of a row are so close that rounding may choose between them."""
+        logits = self.logits(row)
+        best = int(logits.argmax())
+        score = logits[best]
+        logits[best] = -np.inf
+        second = logits.max()
+        logits[best] = score
+        return bool(score - second < _NEAR_TIE)
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
         """Compute whole inputs, one sequence each, for pooled embeddings."""

@@ -37,6 +37,9 @@ class Lookup:
         """What may come after the last token; [] when nothing is known or it wouldn't pay."""
         if not self._enabled or running > _MOST or branch.choice.governed:
             return []
+        if sequence.plain_next:
+            sequence.plain_next = False
+            return []
         guesses = find_continuation(sequence.tokens.view(), _MOST)[: branch.choice.room_left - 1]
         if not guesses or self._pays(sequence, len(guesses), running):
             return guesses
@@ -46,7 +49,9 @@ class Lookup:
         self._withheld = 0
         return guesses
 
-    def learn(self, sequence: Sequence, guessed: int, right: int) -> None:
+    def learn(self, sequence: Sequence, guessed: int, right: int, *, unsure: bool) -> None:
+        """`right` of `guessed` tokens were kept; `unsure`: the next token wants a batch without guesses."""
+        sequence.plain_next = unsure
         sequence.acceptance += _WEIGHT * (right / guessed - sequence.acceptance)
 
     def record(self, rows: int, seconds: float) -> None:

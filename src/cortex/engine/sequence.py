@@ -72,7 +72,8 @@ class Sequence:
 
     `tokens` are all that is known (prompt, replayed and sampled); the first `computed` of them are in the KV pool.
     `slot` is None while waiting. `drafts` counts the guessed tokens at the end of `tokens`, of which none is kept
-    unless the model agrees; `acceptance` is the running share that is. `stop_at`: a waiting sequence wants to copy
+    unless the model agrees; `acceptance` is the running share that is, `plain_next` asks for a step
+    without any. `stop_at`: a waiting sequence wants to copy
     exactly this prefix (models that can't roll back), so a prefill chunk must not run past it. `hashes` are the
     request's, by `wire.prefix`.
     """
@@ -93,6 +94,7 @@ class Sequence:
     admitted: bool = False
     preemptions: int = 0
     acceptance: float = 0.5
+    plain_next: bool = False
 
     @property
     def computed(self) -> int:
