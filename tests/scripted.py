@@ -126,6 +126,8 @@ def _vocabulary(bos: str, eos: str, control: Sequence[str], user_defined: Sequen
         vocab.add(text, TokenType.CONTROL)
     for byte in range(256):
         vocab.add(f"<0x{byte:02X}>", TokenType.BYTE)
+    # Every SPM vocabulary has it. Without, a space that a grammar forces is tokenised into bytes that spell no space.
+    vocab.add("\u2581", TokenType.NORMAL)
     for text in control:
         vocab.add(text, TokenType.CONTROL)
     for text in user_defined:
