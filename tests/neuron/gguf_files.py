@@ -21,6 +21,7 @@ def write_gguf(
     template: str | None = "{{ messages }}",
     extra: dict[str, int] | None = None,
     recurrent: bool = False,
+    file_type: int = 0,
 ) -> Path:
     """A file that reads as a model of `layers` attention layers with one key-value head of 16."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,7 @@ def write_gguf(
     writer.add_feed_forward_length(2 * width)
     writer.add_head_count(2)
     writer.add_head_count_kv(1)
-    writer.add_file_type(0)
+    writer.add_file_type(file_type)
     for key, value in (extra or {}).items():
         writer.add_uint32(f"{architecture}.{key}", value)
     writer.add_tokenizer_model("llama")
