@@ -124,6 +124,15 @@ def test_a_prefix_that_left_the_pool_comes_back_from_host_ram() -> None:
     assert sim.computed_tokens - before < 20
 
 
+def test_a_memory_without_rollback_keeps_the_prompt_before_its_answer() -> None:
+    sim = simulation(reuse=Reuse.EXACT)
+    sim.submit(tokens(300, 1), 20)
+    sim.run()
+    again = sim.submit([*tokens(300, 1), *tokens(10, 2)], 1)
+    sim.run()
+    assert again.cached == 292
+
+
 def test_host_ram_stays_within_its_budget() -> None:
     sim = simulation(cells=300, host=500)
     for seed in range(1, 6):
@@ -139,10 +148,10 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sim = Simulation(cells=160, slots=6, parallel=4, reuse=self.reuse, host=400)
+        self.sim = Simulation(cells=200, slots=6, parallel=4, reuse=self.reuse, host=400)
 
     @rule(
-        shared=st.tuples(st.integers(1, 2), st.integers(0, 110)),
+        shared=st.tuples(st.integers(1, 2), st.integers(0, 150)),
         own=st.tuples(st.integers(3, 9), st.integers(1, 20)),
         output=st.integers(1, 15),
         priority=st.integers(0, 1),

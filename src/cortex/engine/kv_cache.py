@@ -189,6 +189,24 @@ class KvCache:
         match.slot.last_used = self._clock
         self.effects.append(CopyPrefix(match.slot.id, slot.id, match.length))
 
+    def checkpoint(self, slot: Slot) -> None:
+        """Keep what a running slot holds now as a cached one, before it runs on. A free id must be there."""
+        self._clock += 1
+        cells = slot.cells.view()
+        kept = Slot(
+            self._free_ids.pop(),
+            TokenBuffer(slot.tokens.view(0, slot.length)),
+            slot.principal,
+            length=slot.length,
+            running=False,
+            last_used=self._clock,
+            cells=TokenBuffer(cells),
+            hashes=slot.hashes,
+        )
+        self._holders[cells] += 1
+        self.slots[kept.id] = kept
+        self.effects.append(CopyPrefix(slot.id, kept.id, slot.length))
+
     def extend(self, slot: Slot, count: int) -> None:
         """Cells for the next `count` tokens of `slot`, which the coming decode writes. They must be free."""
         assert count <= self.free, f"{count} cells wanted, {self.free} free"

@@ -22,6 +22,10 @@ __all__ = ["Entry", "Scheduler"]
 
 _WORTH_WAITING = 64
 """Tokens a running prefill must add to what is cached already before anyone waits for it."""
+_CHECKPOINT_FROM = 128
+_CHECKPOINT_BEFORE_END = 8
+"""Prompts from this length on are kept without their last tokens, which may be markers that the next turn's rendering
+of the conversation doesn't have there (an opened reasoning block)."""
 _HEADROOM = 16
 """Cells left per running sequence when another is admitted, lest it is preempted at once."""
 
@@ -49,6 +53,8 @@ class Scheduler:
         self.preemptions = 0
 
     def submit(self, sequence: Sequence) -> None:
+        if self.kv.reuse is Reuse.EXACT and sequence.share and sequence.prompt_length >= _CHECKPOINT_FROM:
+            sequence.checkpoint_at = sequence.prompt_length - _CHECKPOINT_BEFORE_END
         bisect.insort(self.waiting, sequence, key=_order)
 
     def finish(self, sequence: Sequence, *, keep: bool) -> None:
@@ -70,6 +76,7 @@ class Scheduler:
 
     def schedule(self, budget: int, draft: Callable[[Sequence], list[int]] | None = None) -> list[Entry]:
         """The next batch; `budget` bounds its prefill tokens. `draft` guesses a decoding sequence's next tokens."""
+        self._keep_checkpoints()
         self._admit()
         entries = self._decode_entries(draft)
         entries += self._prefill_entries(budget)
@@ -203,9 +210,21 @@ class Scheduler:
         return entries
 
     def _chunk(self, sequence: Sequence) -> int:
-        if sequence.stop_at is not None and sequence.stop_at > sequence.computed:
-            return min(sequence.pending, sequence.stop_at - sequence.computed)
-        return sequence.pending
+        stops = [len(sequence.tokens), sequence.stop_at, sequence.checkpoint_at]
+        return min(stop for stop in stops if stop is not None and stop > sequence.computed) - sequence.computed
+
+    def _keep_checkpoints(self) -> None:
+        """Where no tail can be cut off, the next turn needs this one's prompt as it was before its answer."""
+        if self.kv.reuse is not Reuse.EXACT:
+            return
+        for sequence in self.running:
+            if (
+                sequence.slot
+                and sequence.checkpoint_at == sequence.computed
+                and (self.kv.has_id or self.kv.drop_oldest())
+            ):
+                sequence.checkpoint_at = None
+                self.kv.checkpoint(sequence.slot)
 
     def _take(self, sequence: Sequence, count: int, *, outputs: int) -> Entry:
         assert sequence.slot is not None

@@ -72,10 +72,10 @@ class Sequence:
 
     `tokens` are all that is known (prompt, replayed and sampled); the first `computed` of them are in the KV pool.
     `slot` is None while waiting. `drafts` counts the guessed tokens at the end of `tokens`, of which none is kept
-    unless the model agrees; `acceptance` is the running share that is, `plain_next` asks for a step
-    without any. `stop_at`: a waiting sequence wants to copy
-    exactly this prefix (models that can't roll back), so a prefill chunk must not run past it. `hashes` are the
-    request's, by `wire.prefix`.
+    unless the model agrees; `acceptance` is the running share that is, `plain_next` asks for a step without any.
+    `stop_at`: a waiting sequence wants to copy exactly this prefix (models that can't roll back), so a prefill chunk
+    must not run past it; `checkpoint_at`: a copy of this prefix is to be kept. `hashes` are the request's, by
+    `wire.prefix`.
     """
 
     request_id: str
@@ -91,6 +91,7 @@ class Sequence:
     cached: int = 0
     drafts: int = 0
     stop_at: int | None = None
+    checkpoint_at: int | None = None
     admitted: bool = False
     preemptions: int = 0
     acceptance: float = 0.5
