@@ -14,6 +14,8 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from pydantic_ai import Agent
 
 from tests.dialects.frameworks import gathered, get_weather, langchain_model, pydantic_model
+from tests.dialects.readers import codex
+from tests.dialects.readers.frames import frames
 from tests.e2e.agent import ANSWER, GREETING, THOUGHT, build_agent
 from tests.e2e.conftest import Fleet, Launcher
 from tests.e2e.processes import Daemon
@@ -123,6 +125,49 @@ def test_counted_tokens_are_those_of_the_real_request(from_anthropic: anthropic.
     usage = from_anthropic.messages.create(max_tokens=5, **question).usage
     assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
     assert counted > from_anthropic.messages.count_tokens(model="agent", messages=HI).input_tokens
+
+
+def test_a_named_tool_is_called_whatever_the_model_wanted(from_anthropic: anthropic.Anthropic) -> None:
+    tools: list[Any] = [{"name": name, "input_schema": {"type": "object", "properties": {}}} for name in ("a", "b")]
+    choice: Any = {"type": "tool", "name": "b"}
+    reply = from_anthropic.messages.create(model="agent", max_tokens=60, messages=HI, tools=tools, tool_choice=choice)
+    calls = [block for block in reply.content if block.type == "tool_use"]
+    assert [(call.name, call.input) for call in calls] == [("b", {})]
+
+
+def test_a_turn_as_codex_takes_it(agent: Daemon) -> None:
+    """Namespaced, free-form and hosted tools side by side; notes in mid-list; reasoning replayed sealed."""
+    member = {"type": "function", "name": "get_weather", "strict": False, "parameters": SCHEMA}
+    patch = {"type": "custom", "name": "apply_patch", "description": "Edits.", "format": {"type": "text"}}
+    tools = [{"type": "namespace", "name": "mcp__sky", "tools": [member]}, patch, {"type": "web_search"}, member]
+    note = {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]}
+    question = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How is the weather?"}]}
+    body = {
+        "model": "agent",
+        "instructions": "You are an agent.",
+        "input": [note, question, note],
+        "tools": tools,
+        "tool_choice": "auto",
+        "parallel_tool_calls": False,
+        "reasoning": {"effort": "medium", "summary": "auto"},
+        "store": False,
+        "stream": True,
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "session",
+    }
+    items = done_items(agent, body)
+    assert [item["type"] for item in items] == ["reasoning", "function_call"]
+    output = {"type": "function_call_output", "call_id": items[1]["call_id"], "output": "21°"}
+    [answer] = done_items(agent, body | {"input": [note, question, note, *items, output]})
+    assert answer["content"][0]["text"] == ANSWER
+
+
+def done_items(agent: Daemon, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The items of a streamed answer, as Codex takes them: from `output_item.done`."""
+    answer = agent.post("/v1/responses", body)
+    codex.read_responses(answer.content)
+    events = [json.loads(frame.data) for frame in frames(answer.content)]
+    return [event["item"] for event in events if event["type"] == "response.output_item.done"]
 
 
 # ---- agent frameworks
