@@ -16,7 +16,7 @@ import uvloop
 from huggingface_hub.constants import HF_HUB_CACHE
 from litestar import Litestar
 
-from cortex.config import Config, check_exposure
+from cortex.config import Config, check_exposure, parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed
 from cortex.neuron.admin import Admin, admin_routes
 from cortex.neuron.catalog import Catalog, Entry, HeaderCache, scan
@@ -110,8 +110,9 @@ class Neuron:
         """1 read the catalogue; 2 start the watchers; 3 load the default models, not waiting for them.
         At the end: the watchers stop, then every worker exits."""
         self.residency.adopt(await asyncio.to_thread(self.scan))  # 1
+        limit = parse_bytes(self.config.neuron.worker_memory) if self.config.neuron.worker_memory else None
         watchers = [  # 2
-            asyncio.create_task(Watchdog(self.residency).run(), name="watchdog"),
+            asyncio.create_task(Watchdog(self.residency, memory_limit_bytes=limit).run(), name="watchdog"),
             asyncio.create_task(self._rescan(), name="rescan"),
         ]
         if listen := self.config.neuron.rpc_listen:

@@ -142,6 +142,23 @@ class Residency:
         """Unload a model whose time to live has passed."""
         self._moves.evict(model, "idle")
 
+    def recycle(self, worker: Worker) -> None:
+        """Give an idle worker a fresh process, with the same models. Does nothing while any of them is busy."""
+        models = self.holdings.models_in(worker)
+        if any(resident.busy or resident.state != "ready" for resident in models):
+            return
+        logger.info("recycling worker", extra={"worker": worker.id, "load_cycles": worker.load_cycles})
+        for resident in models:
+            self._moves.start_unload(resident, force=False)
+        self.holdings.spawn(self._recycle(worker, models), f"recycle-{worker.id}")
+
+    async def _recycle(self, worker: Worker, models: list[Resident]) -> None:
+        for resident in models:
+            await resident.gone.wait()
+        await worker.stop()
+        for resident in models:
+            self._reload(resident.entry.id)
+
     # ---- workers' words
 
     def on_notice(self, worker: Worker, notice: Notice) -> None:

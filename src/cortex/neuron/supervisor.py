@@ -194,7 +194,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is the parent's to interpret: it drains first
             )
         self._move(WorkerEvent.SPAWNED)
-        self.pid, self.exit_code, self._log = self._process.pid, None, LogTail()
+        self.pid, self.exit_code, self._log, self.load_cycles = self._process.pid, None, LogTail(), 0
         _prefer_to_kill(self.pid)
         self._link = await connect(ours, self._on_notice, self._on_close)
         self._life = asyncio.create_task(self._live(self._process), name=f"worker-{self.id}")

@@ -42,6 +42,8 @@ class Watchdog:
         }
         for worker in residency.holdings.pool.all():
             self._check(worker, loading.get(worker))
+            if worker.state == "ready" and worker not in loading:
+                self._check_cycles(worker)
         for resident in list(residency.holdings.residents.values()):
             if resident.state == "ready":
                 self._check_canary(resident)
@@ -59,6 +61,12 @@ class Watchdog:
             worker.kill(f"was silent for {silent_s:.0f} s")
         elif self._memory_limit is not None and worker.rss_bytes > self._memory_limit:
             worker.kill(f"held {worker.rss_bytes} bytes of memory, over neuron.worker_memory = {self._memory_limit}")
+
+    def _check_cycles(self, worker: Worker) -> None:
+        """Loading and unloading fragments a device's memory; after so many cycles an idle worker starts afresh."""
+        cycles = self._residency.holdings.config.neuron.defrag_after_cycles
+        if cycles and worker.load_cycles >= cycles:
+            self._residency.recycle(worker)
 
     def _check_canary(self, resident: Resident) -> None:
         """A model that has been idle or silent for `canary_s` decodes one token, or isn't servable any more; when the
