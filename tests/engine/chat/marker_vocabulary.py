@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["CoarseVocabulary", "MarkerVocabulary", "markers_in"]
+__all__ = ["END_MARKERS", "CoarseVocabulary", "MarkerVocabulary", "markers_in"]
 
 _MARKER = re.compile(r"<[^<>\s{}'\"=]{1,64}>|\[/?[A-Z_]{3,32}\]|◁[^▷\s]{1,32}▷|\][<~e][^\]\[]{1,16}\[>?\[?")
 
 
 # Tokens that end generation in the GGUFs of the templates that write them.
-_ENDS = (
+END_MARKERS = (
     "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eot|>", "<|call|>",
     "<|return|>", "<|calls|>", "<|END_OF_TURN_TOKEN|>", "<|end_of_msg|>", "<｜end▁of▁sentence｜>",
     "<｜hy_eos:opensource｜>", "<SPECIAL_12>", "<|tool_response>", "<turn|>", "<end_of_turn>", "<seed:eos>", "[e~[",
@@ -27,7 +27,7 @@ class MarkerVocabulary:
     """Implements `Vocabulary`: ids below 256 are bytes, then come the markers; `ends` end generation."""
 
     def __init__(
-        self, markers: Iterable[str] = (), *, ends: Iterable[str] = _ENDS, control: Iterable[str] = ()
+        self, markers: Iterable[str] = (), *, ends: Iterable[str] = END_MARKERS, control: Iterable[str] = ()
     ) -> None:
         self._texts = ["<s>", "</s>", *dict.fromkeys([*markers, *ends])]
         self._ids = {text: 256 + number for number, text in enumerate(self._texts)}
@@ -69,7 +69,7 @@ class MarkerVocabulary:
 class CoarseVocabulary(MarkerVocabulary):
     """The other extreme: everything between two markers is one long token (and one for its first byte)."""
 
-    def __init__(self, markers: Iterable[str] = (), *, ends: Iterable[str] = _ENDS) -> None:
+    def __init__(self, markers: Iterable[str] = (), *, ends: Iterable[str] = END_MARKERS) -> None:
         super().__init__(markers, ends=ends)
         self._ids_of_runs: dict[bytes, int] = {}
 

@@ -174,6 +174,16 @@ def test_auto_is_constrained_from_the_marker_token_on() -> None:
     assert not walk.allows('\n{"name": "unknown", "arguments": {}}\n</tool_call>')
 
 
+def test_auto_goes_on_after_a_call_that_has_no_closing_mark() -> None:
+    form = by_name("mistral_args")
+    assert form is not None
+    spec, _, vocabulary = made(form, AUTO)
+    assert spec is not None
+    walk = Walk(spec, vocabulary, 0)
+    assert walk.allows("edit_all[ARGS]{}")
+    assert walk.allows("edit_all[ARGS]{}[TOOL_CALLS]edit_all[ARGS]{}")
+
+
 def test_auto_is_free_where_the_marker_is_mere_text() -> None:
     markers = MarkerTable(ByteVocabulary(), None, HERMES)
     arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
@@ -241,6 +251,33 @@ def test_thinking_that_the_prompt_opened_is_part_of_the_grammar_where_its_end_is
     walk = Walk(spec, vocabulary, 0)
     assert walk.allows("Hm, yes or no?</think>\n\nyes")
     assert not walk.allows("Hm, yes or no?</think>\n\nperhaps")
+
+
+@pytest.mark.parametrize(
+    ("types", "written", "means"),
+    [
+        ({"type": "string"}, 'say "hi"\n<b>', 'say "hi"\n<b>'),
+        ({"type": ["string", "null"]}, "null", None),
+        ({"type": ["string", "null"]}, "plain", "plain"),
+        ({"enum": ["a", 1]}, "1", 1),
+        ({"type": "string", "pattern": "^[a-z]{2}$"}, "ab", "ab"),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", [1, 2]),
+        ({}, "anything", "anything"),
+    ],
+)
+def test_tagged_values_are_written_raw_where_they_may_be_strings(types: object, written: str, means: object) -> None:
+    form = by_name("qwen3_coder")
+    assert form is not None
+    tool = Tool("t", parameters={"type": "object", "properties": {"k": types}, "required": ["k"]})
+    vocabulary = ByteVocabulary(form.atoms)
+    markers = MarkerTable(vocabulary, None, form)
+    spec = tool_constraint(markers, form, [tool], REQUIRED, parallel=False, reasoning=None, starts_in_reasoning=False)
+    assert spec is not None
+    text = f"<tool_call>\n<function=t>\n<parameter=k>\n{written}\n</parameter>\n</function>\n</tool_call>"
+    assert Walk(spec, vocabulary, 0).allows(text)
+    plan = SplitPlan(markers, None, form, (tool,), constraint_start=spec.start)
+    [(_, arguments)] = outcome_of(plan, iter(vocabulary.tokenize(text)), vocabulary).calls
+    assert json.loads(arguments) == {"k": means}
 
 
 def test_harmony_calls_and_answers_have_their_headers() -> None:

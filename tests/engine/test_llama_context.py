@@ -1,0 +1,85 @@
+"""The context itself: aborting a decode from another thread, and moving a sequence's state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cortex.engine import llama_backend
+from cortex.engine.kv_cache import CopyPrefix, Slot
+from cortex.engine.llama import Model
+from cortex.engine.llama_context import Aborted, Context, ContextShape, DecodeFailed
+from cortex.engine.scheduler import Entry
+from cortex.engine.sequence import Sequence, TokenBuffer
+from cortex.wire.worker import LoadSpec
+from tests.models import smollm2
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[Context]:
+    tap = llama_backend.LogTap()
+    tap.install()
+    llama_backend.start_backend()
+    spec = LoadSpec("m", str(smollm2()), context=1024)
+    model = Model.load(spec, tap, lambda _: None)
+    made = Context(model, spec, ContextShape(2048, 7, 512, 512, 1, 1), tap)
+    yield made
+    made.close()
+    model.close()
+
+
+def sequence(slot: int, tokens: list[int]) -> Sequence:
+    made = Sequence(f"r{slot}", 0, TokenBuffer(tokens), len(tokens), slot)
+    made.slot = Slot(slot, made.tokens, None)
+    return made
+
+
+def test_a_running_decode_can_be_stopped_from_another_thread(context: Context) -> None:
+    long = sequence(0, list(range(100, 612)))
+    timer = threading.Timer(0.05, context.abort.set)
+    timer.start()
+    with pytest.raises(Aborted):
+        context.decode([Entry(long, 0, 512, 1)])
+    timer.join()
+    context.forget_beyond(0, 0)
+    context.decode([Entry(sequence(0, [1, 2, 3]), 0, 3, 1)])
+    context.forget_beyond(0, 0)
+
+
+def test_a_restored_state_continues_like_the_one_that_was_saved(context: Context) -> None:
+    tokens = context.model.vocab.tokenize("The quick brown fox jumps over the lazy")
+    first = sequence(1, tokens)
+    context.decode([Entry(first, 0, len(tokens) - 1, 0)])
+    state = context.save_slot(1)
+    context.decode([Entry(first, len(tokens) - 1, 1, 1)])
+    expected = context.logits(0).copy()
+    assert context.restore_slot(2, state)
+    context.decode([Entry(sequence(2, tokens), len(tokens) - 1, 1, 1)])
+    assert np.abs(context.logits(0) - expected).max() < 1e-2
+    assert not context.restore_slot(3, b"no state at all")
+
+
+def test_a_copied_prefix_continues_like_its_source(context: Context) -> None:
+    tokens = context.model.vocab.tokenize("One two three four five six")
+    source = sequence(4, tokens)
+    rows = context.decode([Entry(source, 0, len(tokens), 1)])
+    expected = context.logits(rows[0]).copy()
+    context.apply(CopyPrefix(4, 5, len(tokens) - 1))
+    rows = context.decode([Entry(sequence(5, tokens), len(tokens) - 1, 1, 1)])
+    assert np.abs(context.logits(rows[0]) - expected).max() < 0.05
+
+
+def test_a_batch_that_makes_no_sense_is_refused_without_being_fatal(context: Context) -> None:
+    with pytest.raises(DecodeFailed) as refused:
+        context.decode([Entry(sequence(6, [10**7]), 0, 1, 1)])
+    assert not refused.value.fatal
+
+
+def test_a_canary_leaves_nothing_behind(context: Context) -> None:
+    context.decode_canary(1)
+    context.decode_canary(1)

@@ -1,0 +1,40 @@
+"""Layers of sampling parameters, and seeds."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cortex.engine.sampling import DEFAULTS, from_metadata, resolve, seed_for
+from cortex.errors import BadRequest
+from cortex.wire.inference import Sampling
+
+
+def test_the_request_wins_over_profile_over_gguf_over_defaults() -> None:
+    metadata = from_metadata(
+        {"general.sampling.temp": "0.6", "general.sampling.top_k": "20", "general.sampling.min_p": "0"}
+    )
+    resolved = resolve(Sampling(temperature=0.1), Sampling(temperature=0.5, top_k=10), metadata)
+    assert (resolved.temperature, resolved.top_k, resolved.min_p, resolved.top_p) == (0.1, 10, 0.0, 0.95)
+
+
+def test_every_default_is_set() -> None:
+    assert all(getattr(DEFAULTS, name) is not None for name in DEFAULTS.__struct_fields__)
+
+
+def test_metadata_that_does_not_parse_is_left_out() -> None:
+    assert from_metadata({"general.sampling.temp": "warm", "general.sampling.top_p": "nan"}) == Sampling()
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=math.inf), Sampling(repeat_penalty=0.0)])
+def test_values_that_llama_cpp_would_abort_on_are_refused(sampling: Sampling) -> None:
+    with pytest.raises(BadRequest):
+        resolve(sampling, Sampling(), Sampling())
+
+
+def test_choices_have_their_own_seeds_and_no_seed_is_a_random_one() -> None:
+    fixed = Sampling(seed=7)
+    assert [seed_for(fixed, choice) for choice in range(3)] == [7, 8, 9]
+    assert 0 <= seed_for(Sampling(seed=-1), 0) < 0xFFFFFFFF
+    assert seed_for(Sampling(seed=-1), 0) != seed_for(Sampling(seed=-1), 0)
