@@ -20,6 +20,10 @@ from cortex.wire.worker import (
     LoadSpec,
     Probe,
     ProbeReport,
+    RestoreState,
+    SaveState,
+    StateRestored,
+    StateSaved,
     Submit,
     Unload,
     Unloaded,
@@ -234,3 +238,23 @@ def test_a_gguf_without_template_still_serves_prompts(tmp_path: Path) -> None:
         assert msgspec.structs.asdict(loaded)["context"] == 256
         assert text_of(worker.run(raw("plain", "x<|go|>"))) == "plain"
         assert any(isinstance(n, LoadProgress) for n in worker.notices)
+
+
+def test_saved_prefixes_serve_a_worker_that_starts_later(scripted_path: Path, tmp_path: Path) -> None:
+    """What a request cost before an eviction needs not be computed again after the reload."""
+    spec = LoadSpec("m", str(scripted_path), context=512, parallel=2, host_cache_bytes=1 << 26)
+    prompt = list(range(20, 250)) + list(range(30, 100))
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(spec)
+        first = text_of(worker.run(raw("first", prompt, max_output=5)))
+        worker.send(SaveState("m", str(tmp_path / "kv")))
+        saved = worker.wait(StateSaved)
+        assert saved.prefixes >= 1
+        assert saved.bytes > 0
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(spec)
+        worker.send(RestoreState("m", str(tmp_path / "kv")))
+        assert worker.wait(StateRestored).prefixes == saved.prefixes
+        events = worker.run(raw("again", prompt, max_output=5))
+        assert text_of(events) == first
+        assert only(events, Finished).usage.cached_tokens == 299

@@ -93,8 +93,8 @@ def told(events: list[Event]) -> Turn:
     return Turn(outcome.text.strip(), outcome.reasoning.strip(), calls)
 
 
-def scripted(name: str, outputs: dict[str, str], directory: Path) -> LoadSpec:
-    """A model with the template `name`, plus the mark that a request's template variable asks for at its end."""
+def scripted(name: str, outputs: dict[str, str], directory: Path, *, model: str | None = None) -> LoadSpec:
+    """A model (called `model` or as its template) with the template `name`, plus the mark that a request's template variable asks for at its end."""
     source = template(f"{name}.jinja")
     markers = markers_in(source)
     ends = [marker for marker in END_MARKERS if marker in markers]
@@ -106,7 +106,7 @@ def scripted(name: str, outputs: dict[str, str], directory: Path) -> LoadSpec:
         user_defined=[marker for marker in markers if marker not in ends],
         context=16384,
     )
-    return LoadSpec(model=name, path=str(path), context=12288, parallel=1)
+    return LoadSpec(model=model or name, path=str(path), context=12288, parallel=1)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -137,13 +137,13 @@ def test_a_call_cut_by_the_token_limit_is_closed_and_says_so(worker: WorkerProce
     name = "Qwen-Qwen3-0.6B"
     words = "word " * 80
     written = f'<tool_call>\n{{"name": "write", "arguments": {{"text": "{words}"}}}}\n</tool_call>'
-    worker.load(scripted(name, {MARKS[0]: written}, tmp_path))
-    events = worker.run(request(name, "cut", MARKS[0], max_output=100))
+    worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="cut"))
+    events = worker.run(request("cut", "call", MARKS[0], max_output=100))
     assert only(events, ChoiceFinished).reason == "length"
     (call,) = told(events).calls
     assert call[0] == "write"
     assert words.startswith(call[1]["text"])
-    worker.send(Unload(name))
+    worker.send(Unload("cut"))
     worker.wait(Unloaded)
 
 
@@ -151,9 +151,9 @@ def test_a_block_that_is_no_call_comes_out_as_it_was_written(worker: WorkerProce
     """Where the marker is mere text no grammar holds, and a model may write what it likes behind it."""
     name = "meta-llama-Llama-3.1-8B-Instruct"
     written = '{"name": "nobody", "parameters": {"a": 1}} and so on'
-    worker.load(scripted(name, {MARKS[0]: written}, tmp_path))
-    events = worker.run(request(name, "malformed", MARKS[0]))
-    assert told(events) == Turn(written)
+    worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="malformed"))
+    events = worker.run(request("malformed", "call", MARKS[0]))
+    assert told(events) == Turn(written, calls=[])
     assert only(events, ChoiceFinished).reason == "stop"
-    worker.send(Unload(name))
+    worker.send(Unload("malformed"))
     worker.wait(Unloaded)
