@@ -73,7 +73,7 @@ class TopLogprob(Struct, frozen=True, gc=False):
 
 
 class TokenLogprob(Struct, frozen=True):
-    """Natural-log probability of a chosen token before any sampler but temperature, and its alternatives."""
+    """Natural-log probability of a chosen token as the model gave it, before any sampler, and its alternatives."""
 
     token_id: int
     bytes: _Bytes
