@@ -11,14 +11,13 @@ from msgspec import Raw
 
 from cortex.dialects.ids import make_id
 from cortex.dialects.response_store import StoredResponse
+from cortex.dialects.responses_events import Lifecycle, StreamEvent
 from cortex.dialects.responses_objects import (
     IncompleteDetails,
     ItemStatus,
-    Lifecycle,
     OutputItem,
     ResponseObject,
     ResponseProblem,
-    StreamEvent,
     UsageDetails,
 )
 from cortex.dialects.responses_segments import (

@@ -8,7 +8,7 @@ import msgspec
 
 from cortex.dialects import sse
 from cortex.dialects.responses_answer import Answer, AnswerPlan
-from cortex.dialects.responses_objects import Lifecycle, StreamEvent
+from cortex.dialects.responses_events import Lifecycle, StreamEvent
 from cortex.errors import CortexError
 from cortex.wire.events import Event, Started
 

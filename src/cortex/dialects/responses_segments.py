@@ -13,30 +13,32 @@ from msgspec import UNSET
 
 from cortex.dialects.custom_tools import CustomInput
 from cortex.dialects.openai_logprobs import ChatLogprobs, Entry
-from cortex.dialects.responses_objects import (
+from cortex.dialects.responses_events import (
     ArgumentsDelta,
     ArgumentsDone,
-    CustomCall,
-    FunctionCall,
     InputDelta,
     InputDone,
     ItemAdded,
     ItemDone,
-    ItemStatus,
-    OutputItem,
-    OutputMessage,
-    OutputText,
     PartAdded,
     PartDone,
-    ReasoningOutput,
     StreamEvent,
     SummaryDelta,
     SummaryDone,
     SummaryPartAdded,
     SummaryPartDone,
-    SummaryText,
     TextDeltaEvent,
     TextDone,
+)
+from cortex.dialects.responses_objects import (
+    CustomCall,
+    FunctionCall,
+    ItemStatus,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    ReasoningOutput,
+    SummaryText,
 )
 from cortex.dialects.responses_tools import ClientTool
 from cortex.dialects.sealed import seal
