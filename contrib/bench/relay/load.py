@@ -35,7 +35,7 @@ async def _stream(port: int, events: int) -> tuple[int, float]:
         data = await reader.read(2**16)
         if not data:
             raise ConnectionError(f"stream ended after {seen} events: {tail!r}")
-        found = data.count(b"word ")
+        found = data.count(b"word")
         if found and not seen:
             first = time.perf_counter() - begun
         seen += found

@@ -106,6 +106,7 @@ def litellm_command(peers: Path, directory: Path, port: int, upstream: int) -> l
     config.write_text(
         "model_list:\n  - model_name: fake\n    litellm_params:\n      model: openai/fake\n"
         f"      api_base: http://127.0.0.1:{upstream}/v1\n      api_key: none\n"
+        "general_settings:\n  dangerously_permit_weak_or_unset_master_key: true\n"
     )
     return [str(peers / "bin" / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
 

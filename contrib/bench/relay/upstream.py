@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from functools import cache
 
 import msgspec
 import uvloop
@@ -22,7 +23,9 @@ from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.status import DeviceStatus, Limits, ModelCard, ModelStatus, NeuronStatus
 
 MODEL = "fake"
-WORD = "word "
+WORD = "word"
+DIFFERENT = 50
+"""Chunks that differ: a router that watches for repetition (litellm: 100 equal ones) would end the stream."""
 
 
 class Upstream:
@@ -56,9 +59,9 @@ class Upstream:
         response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
         await response.prepare(request)
         await response.write(encode_frame([Started(8)]))
-        frame = encode_frame([TextDelta(WORD)])
+        frames = _frames()
         # A neuron doesn't know whether its client streams: short answers stand for those that don't.
-        await self._paced(response, count, lambda _: frame, paced=count > 1)
+        await self._paced(response, count, lambda number: frames[number % DIFFERENT], paced=count > 1)
         await response.write(encode_frame([ChoiceFinished("stop"), Finished(Usage(8, 0, count))]))
         return response
 
@@ -70,8 +73,8 @@ class Upstream:
             return web.json_response(_document("chat.completion", {"message": message, "finish_reason": "stop"}))
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        chunk = _sse(_document("chat.completion.chunk", {"delta": {"content": WORD}, "finish_reason": None}))
-        await self._paced(response, count, lambda _: chunk, paced=True)
+        chunks = _chunks()
+        await self._paced(response, count, lambda number: chunks[number % DIFFERENT], paced=True)
         await response.write(_sse(_document("chat.completion.chunk", {"delta": {}, "finish_reason": "stop"})))
         await response.write(b"data: [DONE]\n\n")
         return response
@@ -90,6 +93,17 @@ class Upstream:
             if paced:
                 await asyncio.sleep(max(0.0, begun + number * self._interval_s - time.monotonic()))
             await response.write(chunk_of(number))
+
+
+@cache
+def _frames() -> list[bytes]:
+    return [encode_frame([TextDelta(f"{WORD}{number} ")]) for number in range(DIFFERENT)]
+
+
+@cache
+def _chunks() -> list[bytes]:
+    deltas = [{"delta": {"content": f"{WORD}{number} "}, "finish_reason": None} for number in range(DIFFERENT)]
+    return [_sse(_document("chat.completion.chunk", delta)) for delta in deltas]
 
 
 def _document(kind: str, choice: dict[str, object]) -> dict[str, object]:
