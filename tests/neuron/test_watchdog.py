@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from pathlib import Path
 
@@ -72,6 +71,10 @@ async def test_requests_racing_with_the_end_of_a_models_time_are_all_answered(be
             assert isinstance((await asking)[-1], Finished)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_fifty_load_cycles_leave_no_processes_and_no_descriptors_behind(bench) -> None:
     async with bench("m", empty_worker_s=0.0) as neuron:
         me = psutil.Process()
@@ -84,11 +87,11 @@ async def test_fifty_load_cycles_leave_no_processes_and_no_descriptors_behind(be
             await cycle()
         (worker,) = neuron.holdings.pool.all()
         await until(lambda: worker.state == "stopped")
-        before = len(list(Path("/proc/self/fd").iterdir())), len(me.children())
+        before = descriptors(), len(me.children())
         for _ in range(50):
             await cycle()
         await until(lambda: worker.state == "stopped")
-        await until(lambda: (len(list(Path("/proc/self/fd").iterdir())), len(me.children())) <= before)
+        await until(lambda: (descriptors(), len(me.children())) <= before)
 
 
 async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_time(bench, tmp_path: Path) -> None:
