@@ -253,6 +253,7 @@ def test_thinking_that_the_prompt_opened_is_part_of_the_grammar_where_its_end_is
     assert not walk.allows("Hm, yes or no?</think>\n\nperhaps")
 
 
+@pytest.mark.parametrize("special", [["<tool_call>", "</tool_call>"], ["</parameter>", "</function>"], []])
 @pytest.mark.parametrize(
     ("types", "written", "means"),
     [
@@ -265,11 +266,13 @@ def test_thinking_that_the_prompt_opened_is_part_of_the_grammar_where_its_end_is
         ({}, "anything", "anything"),
     ],
 )
-def test_tagged_values_are_written_raw_where_they_may_be_strings(types: object, written: str, means: object) -> None:
+def test_tagged_values_are_written_raw_where_they_may_be_strings(
+    types: object, written: str, means: object, special: list[str]
+) -> None:
     form = by_name("qwen3_coder")
     assert form is not None
     tool = Tool("t", parameters={"type": "object", "properties": {"k": types}, "required": ["k"]})
-    vocabulary = ByteVocabulary(form.atoms)
+    vocabulary = ByteVocabulary(special)
     markers = MarkerTable(vocabulary, None, form)
     spec = tool_constraint(markers, form, [tool], REQUIRED, parallel=False, reasoning=None, starts_in_reasoning=False)
     assert spec is not None

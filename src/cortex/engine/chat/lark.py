@@ -62,8 +62,11 @@ class LarkBuilder:
 
     def until(self, marker: str) -> str:
         """Any text up to and including the first `marker`."""
-        if self._markers.is_token(self._markers.pieces(marker)[0]):
-            return f"{self.any_text()} {self.literal(marker)}"
+        pieces = self._markers.pieces(marker)
+        first = next((place for place, piece in enumerate(pieces) if self._markers.is_token(piece)), None)
+        if first is not None:
+            # The text runs up to the token, so that what the marker has before it is part of the text here.
+            return f"{self.any_text()} {self.literal(''.join(pieces[first:]))}"
         name = f"u{len(self._rules)}"
         self._rules.append(f"{name}[suffix={json.dumps(marker, ensure_ascii=False)}]: /{_ANY_TEXT}/")
         return name

@@ -60,7 +60,8 @@ def tool_constraint(
         return None
     if parallel is False:
         return _thoughtful(lark, f"{lark.any_text()} {block}?", reasoning, starts_in_reasoning)
-    return ConstraintSpec(lark.build(body), start="on_tool_marker")
+    # More blocks belong to it for formats without a closing mark: there the parser waits for another call, too.
+    return ConstraintSpec(lark.build(f"{body} {several}"), start="on_tool_marker")
 
 
 def after_reasoning(
