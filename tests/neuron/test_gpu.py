@@ -1,0 +1,98 @@
+"""Real GPUs: `pytest -m gpu` on a host with a CUDA build of llama.cpp; skipped everywhere else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from cortex.config import Config, NeuronConfig
+from cortex.neuron.app import Neuron
+from cortex.profiles import Profile, Profiles
+from cortex.wire.events import Failed, Finished
+from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.models import smollm2
+from tests.neuron.conftest import Bench, until
+
+pytestmark = pytest.mark.gpu
+
+MIB = 1024 * 1024
+
+
+def gpu_count() -> int:
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
+
+
+def mapped_libraries() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+@pytest.fixture
+async def gpus(tmp_path: Path) -> AsyncIterator[Bench]:
+    if not gpu_count():
+        pytest.skip("NVML finds no NVIDIA GPU here")
+    profiles = [
+        Profile("one", file=str(smollm2()), context=2048, parallel=2),
+        Profile("two", file=str(smollm2()), context=2048, parallel=2, split_mode="tensor", devices=2),
+    ]
+    settings = NeuronConfig(model_dirs=[], huggingface_cache=False, state_dir=str(tmp_path), empty_worker_s=0.1)
+    neuron = Neuron(Config(neuron=settings), Profiles(models=profiles))
+    async with neuron.running():
+        yield Bench(neuron)
+
+
+async def test_a_gpu_answers_and_the_model_really_lives_there(gpus: Bench) -> None:
+    assert isinstance((await gpus.ask("one", within_s=120, max_output=8))[-1], Finished)
+    (device, size), *_ = gpus.holdings.residents["one"].bytes_by_device.items()
+    assert device.startswith("cuda")
+    assert size > 90 * MIB
+
+
+async def test_the_parent_has_no_cuda_context(gpus: Bench) -> None:
+    await gpus.ask("one", within_s=120, max_output=4)
+    for device in gpus.holdings.devices.devices:
+        assert os.getpid() not in gpus.holdings.devices.process_bytes(device.id)
+    assert "libcuda" not in mapped_libraries()
+
+
+async def test_memory_returns_to_its_baseline_after_twenty_loads(gpus: Bench) -> None:
+    def used() -> int:
+        return sum(device.used_bytes for device in gpus.holdings.devices.read())
+
+    baseline = used()
+    for _ in range(20):
+        await gpus.admin.load(LoadOrder("one"))
+        await gpus.admin.unload(UnloadOrder("one"))
+    await until(lambda: all(worker.state == "stopped" for worker in gpus.holdings.pool.all()), 30)
+    await until(lambda: used() - baseline < 8 * MIB, 30)
+
+
+async def test_a_killed_worker_is_replaced(gpus: Bench) -> None:
+    await gpus.ask("one", within_s=120, max_output=4)
+    (worker,) = gpus.holdings.pool.all()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    await until(lambda: worker.restarts == 1)
+    assert isinstance((await gpus.ask("one", within_s=120, max_output=4))[-1], Finished)
+
+
+async def test_two_gpus_share_a_model_and_say_what_one_says(gpus: Bench) -> None:
+    """The second call too, then the unload: each of these has crashed llama.cpp's tensor split somewhere."""
+    if gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    greedy = {"within_s": 180, "max_output": 12, "sampling": {"temperature": 0.0}}
+    whole = await gpus.ask("one", **greedy)
+    for _ in range(2):
+        split = await gpus.ask("two", **greedy)
+        assert not isinstance(split[-1], Failed)
+        assert len(split) == len(whole)
+    await gpus.admin.unload(UnloadOrder("two"))
+    assert gpus.state("two") == "unloaded"
