@@ -131,7 +131,7 @@ class Engine:
     def _decode(self, entries: list[Entry]) -> list[int]:
         """Rows of logits per entry; none when the batch has to be tried anew."""
         began = self._clock()
-        self._prefilling = frozenset(entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK)
+        self._prefilling = frozenset([entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK])
         try:
             rows = self._context.decode(entries)
         except NoCells:
@@ -153,8 +153,11 @@ class Engine:
         return rows
 
     def _measure(self, entries: list[Entry], seconds: float) -> None:
-        prefill = sum(entry.count for entry in entries if entry.count > 1 + entry.sequence.drafts)
-        total = sum(entry.count for entry in entries)
+        prefill = total = 0
+        for entry in entries:
+            total += entry.count
+            if entry.count > 1 + entry.sequence.drafts:
+                prefill += entry.count
         self._pace.record(prefill=prefill, decode=total - prefill, seconds=seconds)
         if not prefill:
             self._lookup.record(total, seconds)
@@ -183,9 +186,11 @@ class Engine:
         """Sample the row; where tokens were guessed, go on through the rows as long as the guesses were right."""
         sequence = branch.sequence
         end = entry.start + entry.count
-        guesses = sequence.tokens.view(end - sequence.drafts, end).tolist()
-        sequence.tokens.truncate(end - sequence.drafts)
-        sequence.drafts = 0
+        guesses: list[int] = []
+        if sequence.drafts:
+            guesses = sequence.tokens.view(end - sequence.drafts, end).tolist()
+            sequence.tokens.truncate(end - sequence.drafts)
+            sequence.drafts = 0
         right = 0
         unsure = False
         while True:

@@ -104,6 +104,8 @@ class KvCache:
         self._free_cells = list(range(cells - 1, -1, -1))
         self._holders = np.zeros(cells, dtype=np.int32)
         self._pins = np.zeros(cells, dtype=np.int32)
+        self._holder_of = self._holders.data  # the same memory, for single cells
+        self._pin_of = self._pins.data
         self._pinned = 0
         self._clock = 0
 
@@ -210,11 +212,16 @@ class KvCache:
     def extend(self, slot: Slot, count: int) -> None:
         """Cells for the next `count` tokens of `slot`, which the coming decode writes. They must be free."""
         assert count <= self.free, f"{count} cells wanted, {self.free} free"
-        cells = self._free_cells[-count:]
-        del self._free_cells[-count:]
-        slot.cells.extend(cells)
-        self._holders[cells] = 1
-        self._pins[cells] = 1
+        if count == 1:
+            cell = self._free_cells.pop()
+            slot.cells.append(cell)
+            self._holder_of[cell] = self._pin_of[cell] = 1
+        else:
+            cells = self._free_cells[-count:]
+            del self._free_cells[-count:]
+            slot.cells.extend(cells)
+            self._holders[cells] = 1
+            self._pins[cells] = 1
         self._pinned += count
         slot.length += count
 

@@ -231,6 +231,8 @@ class _Batch:
         self._position = np.zeros(size, dtype=np.int32)
         self._slot = np.zeros(size, dtype=np.int32)
         self._wanted = np.zeros(size, dtype=np.int8)
+        self._token_at, self._position_at = self._token.data, self._position.data
+        self._slot_at, self._wanted_at = self._slot.data, self._wanted.data
         self._ones = np.ones(size, dtype=np.int32)
         self._slot_addresses = self._slot.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
         self._positions = np.arange(1 << 20, dtype=np.int32)
@@ -253,10 +255,10 @@ class _Batch:
             assert sequence.slot is not None
             end = at + count
             if count == 1:
-                self._token[at] = sequence.tokens[start]
-                self._position[at] = start
-                self._slot[at] = sequence.slot.id
-                self._wanted[at] = entry.outputs
+                self._token_at[at] = sequence.tokens[start]
+                self._position_at[at] = start
+                self._slot_at[at] = sequence.slot.id
+                self._wanted_at[at] = entry.outputs
             else:
                 self._token[at:end] = sequence.tokens.view(start, start + count)
                 self._position[at:end] = self._positions[start : start + count]
