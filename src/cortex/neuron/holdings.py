@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from msgspec.structs import replace
@@ -21,7 +22,7 @@ from cortex.neuron.devices import DeviceSource
 from cortex.neuron.downloads import OnProgress
 from cortex.neuron.ledger import Ledger, Measurements, measure_key
 from cortex.neuron.placement import Occupant, Room, Scene
-from cortex.neuron.plan import estimated_sizes, spec_of
+from cortex.neuron.plan import card_of, contexts, device_sets, estimated_sizes, spec_of
 from cortex.neuron.resident import Resident
 from cortex.neuron.streams import Streams
 from cortex.neuron.supervisor import Worker
@@ -80,6 +81,23 @@ class Holdings:
             raise ModelNotFound(f"no model {model!r} here; the models are: {known}", param="model")
         return self.residents[model]
 
+    def describe(self, resident: Resident) -> None:
+        """Bring what status tells of the model up to date: after its entry, its load or its measured size changed."""
+        resident.card = card_of(resident.entry, resident.loaded)
+        resident.needs_bytes = max(resident.bytes_by_device.values(), default=0) or self._needed(resident.entry)
+
+    def _needed(self, entry: Entry) -> int:
+        """What a load takes on each of its devices, with the largest context that an empty neuron has room for."""
+        if entry.header is None:
+            return 0
+        needed, budgets = 0, {device.id: device.budget_bytes for device in self.devices.devices}
+        for context in contexts(entry):
+            sets = device_sets(entry, partial(self.sizes, entry, context), budgets, budgets, ())
+            needed = max(sets[0].values()) if sets else 0
+            if all(size <= budgets.get(device, 0) for device, size in (sets[0] if sets else {}).items()):
+                break
+        return needed
+
     def become(self, resident: Resident, state: ModelState) -> None:
         resident.state = state
         self.revision += 1
@@ -89,6 +107,7 @@ class Holdings:
         self.freed_at |= dict.fromkeys(resident.bytes_by_device, self.clock())
         self.ledger.release(resident.entry.id)
         resident.vacate()
+        self.describe(resident)
 
     def models_in(self, worker: Worker) -> list[Resident]:
         return [resident for resident in self.residents.values() if resident.worker is worker]
@@ -125,7 +144,8 @@ class Holdings:
     def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:
         """The order to load `entry` on `group`. One whose split within layers was fatal is not split so again."""
         spec = spec_of(entry, context, ggml_names(group, entry.profile.rpc), self.config)
-        if spec.split_mode == "tensor" and self.residents[entry.id].tensor_split_kills:
+        resident = self.residents.get(entry.id)
+        if spec.split_mode == "tensor" and resident is not None and resident.tensor_split_kills:
             return replace(spec, split_mode="layer")
         return spec
 

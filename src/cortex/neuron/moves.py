@@ -59,6 +59,7 @@ class Moves:
         except CortexError as error:
             self.fail(resident, error, holdings.clock() + _REMEMBER_S)
             return
+        holdings.describe(resident)
         holdings.become(resident, "unloaded")
         loading.advance("queued", 0.0, holdings.clock())
         then(loading)
@@ -98,6 +99,7 @@ class Moves:
         resident.canary_sent_at, resident.canaries_seen, resident.steps_seen = now, 0, 0
         worker.load_cycles += 1
         self._measure(resident, notice, worker)
+        self._holdings.describe(resident)
         loading, resident.loading = resident.loading, None
         self._holdings.become(resident, "ready")
         extra = {"model": notice.model, "worker": worker.id, "seconds": notice.seconds, "note": notice.note}

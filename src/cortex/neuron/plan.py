@@ -11,7 +11,7 @@ from cortex.config import Config, parse_bytes
 from cortex.neuron.catalog import Entry
 from cortex.neuron.memory import Shape, estimate
 from cortex.wire.status import Capabilities, Limits, ModelCard
-from cortex.wire.worker import LoadSpec
+from cortex.wire.worker import Loaded, LoadSpec
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -31,15 +31,16 @@ DEFAULT_PARALLEL = 4
 _LEAST_CONTEXT = 1024
 
 
-def card_of(entry: Entry, context: int | None = None) -> ModelCard:
-    """The model as clients see it, before it is loaded; `context` once it is known."""
+def card_of(entry: Entry, loaded: Loaded | None = None) -> ModelCard:
+    """The model as clients see it: by its header, and by what the worker found once it is loaded."""
     profile, header = entry.profile, entry.header
+    context = loaded.context if loaded else None
     train = header.hyper("context_length") if header else 0
     promised = context or profile.limit.context or (contexts(entry)[0] if header else 0)
     return ModelCard(
         id=entry.id,
         limits=Limits(promised, profile.limit.input, profile.limit.output),
-        capabilities=_capabilities(entry),
+        capabilities=_found(loaded, _capabilities(entry)) if loaded else _capabilities(entry),
         aliases=list(entry.aliases),
         architecture=header.architecture if header else "",
         quantisation=entry.quantisation,
@@ -60,6 +61,18 @@ def card_of(entry: Entry, context: int | None = None) -> ModelCard:
         replicas_max=profile.replicas.max,
         available=not entry.problem,
         problem=entry.problem,
+    )
+
+
+def _found(loaded: Loaded, guess: Capabilities) -> Capabilities:
+    return msgspec.structs.replace(
+        guess,
+        tools=loaded.tools,
+        reasoning=loaded.reasoning,
+        vision=loaded.vision,
+        embedding=loaded.embedding,
+        rerank=loaded.rerank,
+        infill=loaded.infill,
     )
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from msgspec import structs
 
 from cortex.neuron.holdings import Holdings
-from cortex.neuron.plan import card_of, contexts, device_sets
 from cortex.neuron.resident import Resident
-from cortex.wire.status import Capabilities, ModelStatus, RunningRequest
-from cortex.wire.worker import EngineModelStats, Loaded
+from cortex.wire.status import ModelStatus, RunningRequest
+from cortex.wire.worker import EngineModelStats
 
 __all__ = ["model_status", "running_requests"]
 
 
 def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
     now, loaded, loading = holdings.clock(), resident.loaded, resident.loading
-    card = card_of(resident.entry, loaded.context if loaded else None)
     status = ModelStatus(
-        card=structs.replace(card, capabilities=_found(card.capabilities, loaded)) if loaded else card,
+        card=resident.card,
         state="loading" if loading is not None and resident.state != "unloading" else resident.state,
         servable=resident.servable and resident.state == "ready",
         devices=list(resident.bytes_by_device),
@@ -30,7 +26,7 @@ def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
         error=resident.error.message if resident.error and resident.state == "failed" else "",
         pinned=resident.is_pinned,
         bytes=sum(resident.bytes_by_device.values()),
-        estimate_bytes=_estimate(resident, holdings),
+        estimate_bytes=resident.needs_bytes,
         load_seconds=resident.load_seconds,
         context=loaded.context if loaded else 0,
         kv_cells=loaded.kv_cells if loaded else 0,
@@ -39,36 +35,6 @@ def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
         idle_s=0.0 if resident.busy or not resident.loaded_at else now - resident.last_used_at,
     )
     return _with_stats(status, resident.stats) if resident.stats else status
-
-
-def _estimate(resident: Resident, holdings: Holdings) -> int:
-    """What a load takes on each of its devices, with the largest context that an empty neuron has room for."""
-    if resident.bytes_by_device:
-        return max(resident.bytes_by_device.values())
-    entry, needed = resident.entry, 0
-    if entry.header is None:
-        return 0
-    budgets = {device.id: device.budget_bytes for device in holdings.devices.devices}
-    for context in contexts(entry):
-        sets = device_sets(entry, partial(holdings.sizes, entry, context), budgets, budgets, ())
-        if not sets:
-            return 0
-        needed = max(sets[0].values())
-        if all(size <= budgets.get(device, 0) for device, size in sets[0].items()):
-            break
-    return needed
-
-
-def _found(guess: Capabilities, loaded: Loaded) -> Capabilities:
-    return structs.replace(
-        guess,
-        tools=loaded.tools,
-        reasoning=loaded.reasoning,
-        vision=loaded.vision,
-        embedding=loaded.embedding,
-        rerank=loaded.rerank,
-        infill=loaded.infill,
-    )
 
 
 def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:

@@ -14,6 +14,7 @@ from cortex.neuron.catalog import Catalog
 from cortex.neuron.holdings import Holdings
 from cortex.neuron.load_queue import LoadQueue
 from cortex.neuron.moves import MAX_DEATHS
+from cortex.neuron.plan import card_of
 from cortex.neuron.resident import Loading, Resident
 from cortex.neuron.supervisor import Worker
 from cortex.neuron.workers import WorkerPool
@@ -48,10 +49,15 @@ class Residency:
         """Take over a fresh scan. A model in memory stays as it was loaded; a file gone from disk is forgotten."""
         residents = self.holdings.residents
         for model, entry in catalog.entries.items():
-            resident = residents.setdefault(model, Resident(entry))
-            if resident.state in ("unloaded", "failed") and resident.entry != entry:
+            resident = residents.get(model)
+            if resident is None:
+                resident = residents[model] = Resident(entry, card_of(entry))
+            elif resident.state in ("unloaded", "failed") and resident.entry != entry:
                 resident.entry, resident.state, resident.error = entry, "unloaded", None
                 resident.failures = resident.deaths = 0
+            else:
+                continue
+            self.holdings.describe(resident)
         for model in [name for name in residents if name not in catalog.entries]:
             if residents[model].state in ("unloaded", "failed") and not residents[model].busy:
                 del residents[model]

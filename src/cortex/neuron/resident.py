@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cortex.errors import CortexError
 from cortex.neuron.catalog import Entry
 from cortex.neuron.supervisor import Worker
-from cortex.wire.status import LoadJob, ModelState
+from cortex.wire.status import LoadJob, ModelCard, ModelState
 from cortex.wire.worker import EngineModelStats, Loaded, ProbeReport
 
 __all__ = ["Loading", "Resident"]
@@ -100,10 +100,13 @@ class Resident:
     `closing`: a starved load waits for this model's memory, so new requests queue behind that load. `deaths` counts
     the worker's deaths in a row that this model is blamed for; a request that ends well clears it. `failed_until` is
     when a remembered failure is forgotten (None = only by an explicit load). `proven_at`: the last time the engine
-    is known to have decoded for it. `context` is what its load was planned with.
+    is known to have decoded for it. `context` is what its load was planned with. `card` and `needs_bytes`
+    (per device, by the ledger) are kept, not computed, for status requests.
     """
 
     entry: Entry
+    card: ModelCard
+    needs_bytes: int = 0
     state: ModelState = "unloaded"
     bytes_by_device: Mapping[str, int] = field(default_factory=dict)
     context: int = 0
