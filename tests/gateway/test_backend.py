@@ -264,6 +264,25 @@ async def test_a_clients_deadline_counts_from_its_arrival_at_the_gateway() -> No
         assert seen.deadline_s == 6.0
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_long_load_sends_those_away_who_see_no_progress(streamed: bool) -> None:
+    async with fleet_of(FakeNeuron("n", models("a"))) as fleet:
+        fleet.neurons.loading = asyncio.Event()
+        request = InferenceRequest(id="r", model="a", prompt="x", streamed=streamed)
+        asking = asyncio.create_task(fleet.ask(request))
+        await fleet.settled()
+        fleet.tick(61.0)
+        await fleet.settled()
+        assert asking.done() is not streamed
+        fleet.neurons.loading.set()
+        end = (await asking)[-1]
+        if streamed:
+            assert isinstance(end, Finished)
+        else:
+            assert isinstance(end, Failed)
+            assert (end.code, end.retry_after is None) == ("model_loading", False)
+
+
 async def test_several_frames_of_one_read_stay_one_batch() -> None:
     neuron = loaded("n", "a")
     neuron.script = lambda request: [

@@ -148,8 +148,11 @@ class Gateway:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
-            self.desk.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
+            try:
+                self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
+                self.desk.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
+            except Exception:  # a bug; without ticks no wait would ever end, and nobody would see why
+                logger.exception("tick failed")
 
     def _metrics_app(self) -> Litestar:
         @get("/metrics", sync_to_thread=False)

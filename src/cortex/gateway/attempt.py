@@ -32,7 +32,7 @@ class Attempt:
         self._request = request
         self._repeatable = is_repeatable(request)
         generates = isinstance(request, InferenceRequest)
-        self._wants_progress = generates and request.report_progress  # type: ignore[union-attr]
+        self.wants_progress = generates and request.report_progress  # type: ignore[union-attr]
         self._wants_tokens = generates and request.report_tokens  # type: ignore[union-attr]
         self._tokens: list[int] = []
         self._moves = 0
@@ -73,7 +73,7 @@ class Attempt:
     def _shown(self, event: Event, neuron: str) -> Event | None:
         match event:
             case Progress():
-                return event if self._wants_progress and not self._told_start else None
+                return event if self.wants_progress and not self._told_start else None
             case Started():
                 self._started = event
                 if self._told_start:

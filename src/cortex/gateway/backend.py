@@ -55,7 +55,7 @@ class FleetBackend:
         with self._queued(request) as (job, mailbox):
             while not attempt.over:
                 word = await mailbox.get()  # 1
-                if isinstance(word, Tell) and job.patient and not attempt.has_output:
+                if isinstance(word, Tell) and attempt.wants_progress and not attempt.has_output:
                     yield [word.progress]
                 elif isinstance(word, Refuse):
                     attempt.end = word.failed
@@ -85,7 +85,7 @@ class FleetBackend:
     @contextmanager
     def _queued(self, request: Request) -> Iterator[tuple[Job, Mailbox]]:
         """The request's stay with the loop: announced at the beginning, gone at the end whatever happens."""
-        patient = isinstance(request, InferenceRequest) and request.report_progress
+        patient = isinstance(request, InferenceRequest) and request.streamed
         job = Job(request.id, request.model, self._loop.clock(), request, request.principal, patient)
         with self._desk.mailbox(job.id) as mailbox:
             self._loop.post(lambda scheduler, now: scheduler.on_request(job, now))

@@ -72,7 +72,13 @@ class Errands:
     def _spawn(self, effect: Load | Unload, order: Coroutine[None, None, CortexError | None]) -> None:
         task = asyncio.create_task(self._carry_out(effect, order), name=f"order {effect.model}")
         self._tasks[task] = effect.neuron
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """An order whose task met a bug is given up by the scheduler when it stalls."""
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an order's task failed", exc_info=error, extra={"task": task.get_name()})
 
     async def _carry_out(self, effect: Load | Unload, order: Coroutine[None, None, CortexError | None]) -> None:
         begun = self._loop.clock()

@@ -30,8 +30,8 @@ __all__ = [
 
 class Job(Struct, frozen=True):
     """A request as the scheduler sees it. Without `request` it is an operator's wish to have `model` loaded. `patient`
-    jobs show progress to their client and may wait for any load; the others are told to come back when the wait is
-    long."""
+    jobs keep their client informed (a stream) and may wait for any load; the others are told to come back when the
+    wait is long."""
 
     id: str
     model: str

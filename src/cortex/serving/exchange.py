@@ -7,9 +7,10 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from litestar.types import Receive, Scope, Send
+from msgspec import structs
 
 from cortex.config import Config
 from cortex.dialects.base import Call, ErrorEncoder
@@ -22,7 +23,7 @@ from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.pacing import Due, Pacing
 from cortex.serving.records import Observer, RequestMeter
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
-from cortex.wire.inference import Request
+from cortex.wire.inference import InferenceRequest, Request
 
 __all__ = ["Exchange", "Service"]
 
@@ -65,7 +66,7 @@ class Exchange:
     ) -> None:
         """`before_end` runs when the answer's last bytes are made, before they are sent."""
         self._service = service
-        self._call = call
+        self._call = call if call.stream else _unstreamed(call)
         self._identity = identity
         self._encode_error = encode_error
         self._before_end = before_end or _nothing
@@ -215,6 +216,15 @@ class Exchange:
 
 async def _nothing() -> None:
     pass
+
+
+def _unstreamed(call: Call) -> Call:
+    """The backend is told that this client sees nothing before the end."""
+    requests: list[Request] = [
+        structs.replace(request, streamed=False) if isinstance(request, InferenceRequest) else request
+        for request in call.requests
+    ]
+    return replace(call, requests=requests)
 
 
 def _only_waiting(events: Sequence[Event]) -> bool:

@@ -175,6 +175,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
     `logprobs` is the number of alternatives to report per token (0 = the chosen one only; None = off).
     `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous).
     `deadline_s` bounds the whole request, from its arrival at the process that reads it.
+    `streamed` False: the client sees no sign of life while it waits, so a long load sends it away to come back.
     `replay` are token ids already sent to the client: they are evaluated after the prompt and never emitted again
     (a stream moved from a neuron that died).
     """
@@ -206,6 +207,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
     report_tokens: bool = False
     count_only: bool = False
     replay: list[int] = []
+    streamed: bool = True
 
 
 class EmbeddingRequest(Struct, frozen=True, tag="embed", omit_defaults=True):
