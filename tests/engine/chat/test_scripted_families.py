@@ -94,7 +94,7 @@ def told(events: list[Event]) -> Turn:
 
 
 def scripted(name: str, outputs: dict[str, str], directory: Path, *, model: str | None = None) -> LoadSpec:
-    """A model (called `model` or as its template) with the template `name`, plus the mark that a request's template variable asks for at its end."""
+    """A model (called `model` or as its template) with the template `name`, plus the mark that a request asks for."""
     source = template(f"{name}.jinja")
     markers = markers_in(source)
     ends = [marker for marker in END_MARKERS if marker in markers]
@@ -135,10 +135,10 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
 
 def test_a_call_cut_by_the_token_limit_is_closed_and_says_so(worker: WorkerProcess, tmp_path: Path) -> None:
     name = "Qwen-Qwen3-0.6B"
-    words = "word " * 80
+    words = "word " * 200
     written = f'<tool_call>\n{{"name": "write", "arguments": {{"text": "{words}"}}}}\n</tool_call>'
     worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="cut"))
-    events = worker.run(request("cut", "call", MARKS[0], max_output=100))
+    events = worker.run(request("cut", "call", MARKS[0], max_output=250))
     assert only(events, ChoiceFinished).reason == "length"
     (call,) = told(events).calls
     assert call[0] == "write"

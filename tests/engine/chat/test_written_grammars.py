@@ -15,6 +15,34 @@ from tests.engine.chat.marker_vocabulary import END_MARKERS, markers_in
 from tests.engine.chat.test_families import TOOLS, TURNS, UNCLEAR, written
 from tests.templates import template, template_names
 
+CALLS = {title for title, turn in TURNS.items() if turn.calls}
+OTHERWISE = {
+    # values as Python writes them
+    "ByteDance-Seed-OSS.jinja": {"hard arguments"},
+    "openbmb-MiniCPM5-1B.jinja": {"hard arguments"},
+    # letters beyond ASCII as \\u escapes
+    "Reka-Edge.jinja": {"hard arguments"},
+    "meetkai-functionary-medium-v3.2.jinja": {"hard arguments"},
+    # a history without the section's end mark
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja": CALLS,
+    # the recipient before the channel; both orders are read
+    "openai-gpt-oss-120b.jinja": CALLS,
+    # a line break between calls
+    "MiniMax-M1.jinja": {"two calls"},
+    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja": {"two calls"},
+    # an empty answer before the calls; ids and indentation that a parser doesn't need; single quotes; sorted keys
+    "Kimi-K3.jinja": CALLS,
+    "Cohere2MoE.jinja": CALLS,
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja": CALLS,
+    "CohereForAI-c4ai-command-r-plus-tool_use.jinja": CALLS,
+    "mistralai-Mistral-Nemo-Instruct-2407.jinja": CALLS,
+    "LFM2.5-8B-A1B.jinja": CALLS,
+    "google-gemma-4-31B-it.jinja": CALLS,
+    "google-gemma-4-31B-it-interleaved.jinja": CALLS,
+    "MiniMax-M3.jinja": {"hard arguments", "two calls"},
+}
+"""What these write otherwise than their grammar; a required call is then written the grammar's way."""
+
 
 class EndingVocabulary(ByteVocabulary):
     """A ByteVocabulary that knows the end tokens of real models."""
@@ -26,7 +54,7 @@ class EndingVocabulary(ByteVocabulary):
 @cache
 def model(name: str, as_tokens: bool) -> ChatModel:
     source = template(name)
-    markers = markers_in(source) if as_tokens else [end for end in END_MARKERS if end in source]
+    markers = [*END_MARKERS, *(markers_in(source) if as_tokens else [])]
     return ChatModel.from_gguf(source, {}, EndingVocabulary(list(dict.fromkeys(markers))))
 
 
@@ -37,22 +65,18 @@ def answers(chat: ChatModel, name: str) -> dict[str, str]:
     for title, turn in TURNS.items():
         output = written(chat, turn) if turn.calls and not turn.text and not turn.thought else None
         if output is not None and title not in UNCLEAR.get(name, ()):
-            thought, closed, rest = output.partition(reasoning.close) if reasoning else ("", "", "")
+            _, closed, rest = output.partition(reasoning.close) if reasoning else ("", "", "")
             found[title] = (rest if closed else output).strip()
     return found
 
 
-def allows(chat: ChatModel, lark: str, text: str) -> str | None:
-    """None if `lark` allows `text`, else how far it does."""
+def allows(chat: ChatModel, lark: str, text: str) -> bool:
     vocabulary = chat.vocabulary
     assert isinstance(vocabulary, EndingVocabulary)
     matcher = LLMatcher(vocabulary.for_llguidance(), LLMatcher.grammar_from_lark(lark))
     assert not matcher.is_error(), matcher.get_error()
     tokens = vocabulary.tokenize(text)
-    taken = matcher.try_consume_tokens(tokens)
-    if taken == len(tokens) and matcher.is_accepting():
-        return None
-    return b"".join(vocabulary.piece(token) for token in tokens[:taken]).decode("utf-8", "replace")
+    return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
 
 
 @pytest.mark.parametrize("as_tokens", [True, False])
@@ -68,5 +92,5 @@ def test_the_grammar_of_required_calls_allows_what_the_template_writes(name: str
     )
     spec = chat.prepare(request).constraint
     assert spec is not None
-    stopped = {title: (at, text) for title, text in answers(chat, name).items() if (at := allows(chat, spec.lark, text)) is not None}
-    assert not stopped
+    stopped = {title for title, text in answers(chat, name).items() if not allows(chat, spec.lark, text)}
+    assert stopped <= OTHERWISE.get(name, set())

@@ -20,6 +20,10 @@ from cortex.wire.inference import InferenceRequest, Tool
 
 __all__ = ["Prompter", "template_tool"]
 
+_UNSAID: dict[str, dict[str, Any]] = {
+    "array": {"items": {"type": "string"}},
+    "object": {"additionalProperties": {"type": "string"}},
+}
 _CONTINUED = "\ue000continued\ue000"  # stands for the text to go on with; nobody sends private-use characters
 
 
@@ -101,9 +105,11 @@ def template_tool(tool: Tool) -> dict[str, Any]:
 
 
 def _described(tool: Tool) -> Tool:
-    """`tool` with what its schema leaves unsaid: some templates read every property's type and description."""
+    """`tool` with what its schema leaves unsaid: some templates read every property's type, description and items."""
     properties = {
-        name: {"type": "string", "description": "", **schema} if isinstance(schema, dict) else schema
+        name: {**_UNSAID.get(str(schema.get("type")), {}), "type": "string", "description": "", **schema}
+        if isinstance(schema, dict)
+        else schema
         for name, schema in (tool.parameters.get("properties") or {}).items()
     }
     return replace(tool, parameters={"required": [], **tool.parameters, "properties": properties})
