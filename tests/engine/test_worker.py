@@ -258,3 +258,12 @@ def test_saved_prefixes_serve_a_worker_that_starts_later(scripted_path: Path, tm
         events = worker.run(raw("again", prompt, max_output=5))
         assert text_of(events) == first
         assert only(events, Finished).usage.cached_tokens == 299
+
+
+def test_a_grammar_that_biases_leave_nothing_of_ends_the_answer(scripted: WorkerProcess) -> None:
+    """Only the end is allowed after the word, and ignore_eos forbids it: no endless answer, no failure."""
+    sampling = Sampling(temperature=0, ignore_eos=True)
+    request = raw("stuck", "say<|go|>", format=Grammar("regex", "tick ( )*"), sampling=sampling, max_output=20)
+    events = scripted.run(request)
+    assert text_of(events).strip() == "tick"
+    assert isinstance(events[-1], Finished)

@@ -153,6 +153,9 @@ class EmbeddingEngine:
             for item in items:
                 self._begin(item.owner)
             self._compute(items)
+        return self._take_spoken()
+
+    def _take_spoken(self) -> list[Emission]:
         spoken, self._spoken = self._spoken, {}
         return [Emission(request_id, events) for request_id, events in spoken.items()]
 
@@ -247,7 +250,8 @@ class EmbeddingEngine:
             ],
         )
 
-    def close(self) -> None:
+    def close(self) -> list[Emission]:
         for active in list(self._active.values()):
             self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
         self._context.close()
+        return self._take_spoken()

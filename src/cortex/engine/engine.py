@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from cortex.engine.active import Active, Branch
 from cortex.engine.generation import Choice, Job
 from cortex.engine.host_cache import HostCache
@@ -102,10 +104,6 @@ class Engine:
         self._spoken.pop(request_id, None)
         if active := self._active.get(request_id):
             self._release(active)
-
-    def fail_all(self, error: CortexError) -> None:
-        for active in list(self._active.values()):
-            self._fail(active, error)
 
     def abort_prefill_of(self, request_id: str) -> None:
         """From any thread: if a long prefill of this request is being computed right now, stop it."""
@@ -228,10 +226,16 @@ class Engine:
         if constraint and logits is not None:
             constraint.apply(logits)
         token = branch.sampler.sample(self._context.handle, row)
+        if constraint and logits is not None and logits[token] == -np.inf:
+            token = min(
+                self._vocab.ends, default=token
+            )  # the grammar and the biases together leave nothing: the answer ends here
         return token, probabilities.of(token, self._vocab) if probabilities else None
 
-    def _accept(self, active: Active, branch: Branch, token: int, logprob: TokenLogprob | None = None) -> None:
-        events = branch.choice.feed(token, logprob)
+    def _accept(self, active: Active, branch: Branch, token: int, logprob: TokenLogprob | None) -> None:
+        self._pass_on(active, branch, token, branch.choice.feed(token, logprob))
+
+    def _pass_on(self, active: Active, branch: Branch, token: int, events: list[Event]) -> None:
         if active.job.request.report_tokens:
             events = [Tokens([token], branch.choice.number), *events]
         if events:
@@ -244,7 +248,7 @@ class Engine:
         """Close reasoning whose budget is spent: its end markers follow, unsampled, in the next batch."""
         for token in branch.choice.forced() if not branch.choice.finished else ():
             branch.sampler.accept(token)
-            self._accept(active, branch, token)
+            self._pass_on(active, branch, token, branch.choice.force(token))
             if branch.choice.finished:
                 return
 
@@ -370,7 +374,10 @@ class Engine:
     def stats(self) -> EngineModelStats:
         return self._tally.stats(self.scheduler, self._active.values())
 
-    def close(self) -> None:
-        """Fail what runs and free the context. The weights belong to the loader."""
-        self.fail_all(Draining(f"{self.model} was unloaded", retry_after=1))
+    def close(self) -> list[Emission]:
+        """Fail what runs and free the context; the last words of its requests. The weights belong to the loader."""
+        for active in list(self._active.values()):
+            self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
+        self.kv.take_effects()  # moot: the memory they speak of goes as a whole
         self._context.close()
+        return self._take_spoken()

@@ -97,7 +97,7 @@ class Choice:
     def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
         """One more token of this answer. Sets `finished` when it was the last."""
         self.completion_tokens += 1
-        if token in self._vocab.ends and not self._job.sampling.ignore_eos:
+        if token in self._vocab.ends and (self._constrained or not self._job.sampling.ignore_eos):
             return self._end("stop", cut=False)
         if self._splitter is not None and self._splitter.in_reasoning:
             self.reasoning_tokens += 1
@@ -111,6 +111,11 @@ class Choice:
         if self.completion_tokens >= self._job.room:
             return events + self._end("length", cut=True)
         return events
+
+    def force(self, token: int) -> list[Event]:
+        """A token that was not sampled: no grammar has a say in it."""
+        self._constrained = False
+        return self.feed(token)
 
     def replay(self, token: int) -> None:
         """A token that the client has already: it moves everything on and says nothing."""

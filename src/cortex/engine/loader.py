@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import psutil
 
 from cortex.engine.chat.model import ChatModel
@@ -20,11 +21,12 @@ from cortex.engine.kv_cache import KvCache, Reuse
 from cortex.engine.llama import Model
 from cortex.engine.llama_backend import LogTap
 from cortex.engine.llama_context import Context, ContextShape
+from cortex.engine.llama_parity import load_checked
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.prepare import Limits, Preparer
 from cortex.engine.sampling import from_metadata
-from cortex.errors import BadRequest, CortexError, ModelLoadFailed, UnsupportedValue
+from cortex.errors import BadRequest, ModelLoadFailed, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.worker import Emission, EngineModelStats, Loaded, LoadSpec, ProbeReport
 
@@ -36,7 +38,7 @@ _MOST_SLOTS = 255
 """llama.cpp's limit of 256, less the canary's."""
 _MOST_INPUTS = 64
 """Inputs that are embedded in one batch."""
-_STALL_S = 0.25
+_STALL_S = 0.4
 """How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
 
 
@@ -52,7 +54,7 @@ class Stepped(Protocol):
     def stats(self) -> EngineModelStats: ...
     def save_state(self, directory: Path) -> tuple[int, int]: ...
     def restore_state(self, directory: Path) -> tuple[int, int]: ...
-    def close(self) -> None: ...
+    def close(self) -> list[Emission]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,6 @@ class Hosted:
     prepare: Callable[[Request], Callable[[float], None]]
     probe: ProbeReport
 
-    def close(self) -> None:
-        self.engine.close()
-        self.model.close()
-
 
 def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], default_threads: int | None) -> Hosted:
     """Raises ModelLoadFailed with llama.cpp's reason; whatever was allocated is freed then."""
@@ -79,13 +77,13 @@ def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], defa
         raise ModelLoadFailed(f"{spec.path}: no such file")
     model, spec, note = load_checked(spec, tap, on_progress)
     try:
-        if spec.embedding:
-            return _embedding(spec, model, tap, began, default_threads)
-        return _generating(spec, model, tap, began, default_threads)
+        host = _embedding if spec.embedding else _generating
+        hosted = host(spec, model, tap, began, default_threads)
+        return replace(hosted, loaded=msgspec.structs.replace(hosted.loaded, note=note))
     except BadRequest as error:  # a profile's format or template that isn't one
         model.close()
         raise ModelLoadFailed(f"{spec.model}: {error.message}") from error
-    except CortexError:
+    except BaseException:
         model.close()
         raise
 
@@ -114,7 +112,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         KvCache(context.cells, slots, reuse, isolate=spec.isolate_keys),
         HostCache(spec.host_cache_bytes, isolate=spec.isolate_keys),
         parallel=spec.parallel,
-        pace=Pace(ubatch=context.shape.ubatch, batch=context.shape.batch, stall_s=_STALL_S),
+        pace=Pace(ubatch=context.shape.ubatch, stall_s=_STALL_S),
         lookup=Lookup(enabled=spec.prompt_lookup and reuse is Reuse.PARTIAL),
     )
     limits = Limits(min(spec.context, context.cells), spec.limit_input, spec.limit_output)

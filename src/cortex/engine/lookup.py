@@ -22,6 +22,7 @@ _TRIES = 3
 _RETRY_EVERY = 200
 """Guesses withheld before one is tried again: texts change."""
 _WEIGHT = 0.2
+_TYPICAL_WEIGHT = 0.05
 
 
 class Lookup:
@@ -32,6 +33,7 @@ class Lookup:
         self._seconds: dict[int, float] = {}
         self._seen: dict[int, int] = {}
         self._withheld = 0
+        self._typical = 0.5
 
     def guess(self, sequence: Sequence, branch: Branch, running: int) -> list[int]:
         """What may come after the last token; [] when nothing is known or it wouldn't pay."""
@@ -52,7 +54,10 @@ class Lookup:
     def learn(self, sequence: Sequence, guessed: int, right: int, *, unsure: bool) -> None:
         """`right` of `guessed` tokens were kept; `unsure`: the next token wants a batch without guesses."""
         sequence.plain_next = unsure
-        sequence.acceptance += _WEIGHT * (right / guessed - sequence.acceptance)
+        share = right / guessed
+        known = self._acceptance(sequence)
+        sequence.acceptance = known + _WEIGHT * (share - known)
+        self._typical += _TYPICAL_WEIGHT * (share - self._typical)
 
     def record(self, rows: int, seconds: float) -> None:
         """A batch of `rows` tokens, all of them decoding, took `seconds`."""
@@ -65,8 +70,12 @@ class Lookup:
         with_guesses = self._seconds.get(running + guessed)
         without = self._seconds.get(running)
         if without is None or with_guesses is None or self._seen[running + guessed] < _TRIES:
-            return sequence.acceptance > 0.25
-        return (running + guessed * sequence.acceptance) / with_guesses > 1.05 * running / without
+            return self._acceptance(sequence) > 0.25
+        return (running + guessed * self._acceptance(sequence)) / with_guesses > 1.05 * running / without
+
+    def _acceptance(self, sequence: Sequence) -> float:
+        """What this text has shown, or at its beginning what texts here usually show."""
+        return self._typical if sequence.acceptance is None else sequence.acceptance
 
 
 def find_continuation(tokens: Int32Array, most: int) -> list[int]:

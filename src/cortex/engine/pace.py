@@ -9,12 +9,11 @@ _WEIGHT = 0.2
 
 
 class Pace:
-    """Running means over steps. While others decode, a step's prefill is cut to what takes `stall_s`; alone, a prompt
-    gets a whole physical batch per step, so that a cancel or another prompt still comes in between."""
+    """Running means over steps. A prompt gets at most a physical batch per step: more isn't faster, and a cancel or
+    another prompt comes in between. While others decode, it is cut to what takes `stall_s`."""
 
-    def __init__(self, *, ubatch: int, batch: int, stall_s: float) -> None:
+    def __init__(self, *, ubatch: int, stall_s: float) -> None:
         self._ubatch = ubatch
-        self._batch = batch
         self._stall_s = stall_s
         self.prefill_rate = 0.0
         self.decode_rate = 0.0
@@ -28,7 +27,7 @@ class Pace:
             return min(self._ubatch, 64)
         spare_s = max(self._stall_s - self._decode_step_s, self._stall_s / 4)
         tokens = int(self.prefill_rate * spare_s)
-        return max(32, min(tokens // 32 * 32, self._batch))
+        return max(32, min(tokens // 32 * 32, self._ubatch))
 
     def record(self, *, prefill: int, decode: int, seconds: float) -> None:
         """A step of `prefill` prompt tokens beside `decode` sequences took `seconds`."""

@@ -100,7 +100,7 @@ class Sequence:
     checkpoint_at: int | None = None
     admitted: bool = False
     preemptions: int = 0
-    acceptance: float = 0.5
+    acceptance: float | None = None
     plain_next: bool = False
 
     @property

@@ -96,9 +96,10 @@ class Worker:
             self._take_commands()
             self._step_models()
             self._beat()
-        self._preparer.shutdown(wait=False, cancel_futures=True)
+        self._preparer.shutdown(cancel_futures=True)
         for hosted in self._hosted.values():
-            hosted.close()
+            hosted.engine.close()
+            hosted.model.close()
 
     # ---- the loop's three parts
 
@@ -202,11 +203,18 @@ class Worker:
         self._send(LoadFailed(spec.model, error.code, error.message))
 
     def _unload(self, model: str) -> None:
-        if hosted := self._hosted.pop(model, None):
-            hosted.close()
-            if items := hosted.engine.step():
-                self._send(Emissions(items))
-        self._send(Unloaded(model))
+        """The weights go last, in the preparing thread: requests that it still has in hand use their vocabulary."""
+        hosted = self._hosted.pop(model, None)
+        if hosted is None:
+            self._send(Unloaded(model))
+            return
+        if items := hosted.engine.close():
+            self._send(Emissions(items))
+        self._preparer.submit(self._free, hosted)
+
+    def _free(self, hosted: Hosted) -> None:
+        hosted.model.close()
+        self._inbox.put(partial(self._send, Unloaded(hosted.spec.model)))
 
     # ---- requests
 
@@ -228,13 +236,13 @@ class Worker:
             logger.exception("request could not be prepared id=%s", request.id)
             self._inbox.put(partial(self._on_refused, request.id, InternalError(f"{type(error).__name__}: {error}")))
         else:
-            self._inbox.put(partial(self._on_prepared, request, enter, arrival_s))
+            self._inbox.put(partial(self._on_prepared, hosted, request.id, enter, arrival_s))
 
-    def _on_prepared(self, request: Request, enter: Callable[[float], None], arrival_s: float) -> None:
-        if self._preparing.pop(request.id, None) is None:
+    def _on_prepared(self, hosted: Hosted, request_id: str, enter: Callable[[float], None], arrival_s: float) -> None:
+        if self._preparing.pop(request_id, None) is None:
             return  # cancelled meanwhile
-        if request.model not in self._hosted:
-            self._refuse(request.id, Draining(f"{request.model} was unloaded", retry_after=1))
+        if self._hosted.get(hosted.spec.model) is not hosted:
+            self._refuse(request_id, Draining(f"{hosted.spec.model} was unloaded", retry_after=1))
             return
         enter(arrival_s)
 
