@@ -36,7 +36,10 @@ from cortex.wire.worker import (
     Probe,
     ProbeReport,
     Ready,
+    RestoreState,
+    SaveState,
     Shutdown,
+    StateSaved,
     Submit,
     Unload,
     Unloaded,
@@ -101,6 +104,11 @@ class FakeWorker:
                 print(f"cancelled {request_id}", file=sys.stderr, flush=True)
             case Canary(model):
                 self.models[model] += 1
+            case SaveState(model, directory):
+                (Path(directory) / "prefixes").write_text(model)
+                self.say(StateSaved(model, 1, 1))
+            case RestoreState(model, directory):
+                print(f"restored {(Path(directory) / 'prefixes').read_text()}", file=sys.stderr, flush=True)
             case Probe(model):
                 self.say(ProbeReport(model, self_test="passed"))
 

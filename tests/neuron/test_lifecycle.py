@@ -240,3 +240,26 @@ async def test_two_models_live_on_two_devices(bench) -> None:
         await asyncio.gather(neuron.ask("a"), neuron.ask("b"))
         assert neuron.state("a") == neuron.state("b") == "ready"
         assert {line.device for line in neuron.holdings.ledger.lines()} == {"cpu0", "cpu1"}
+
+
+async def test_cached_prefixes_are_saved_before_an_unload_and_offered_to_the_next_load(bench) -> None:
+    async with bench("m") as neuron:
+        await neuron.ask("m")
+        await neuron.admin.unload(UnloadOrder("m"))
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        await until(lambda: "restored m" in worker.log_tail)
+
+
+async def test_cached_prefixes_stay_off_the_disk_when_told_so(bench, tmp_path: Path) -> None:
+    async with bench("m", kv_to_disk=False) as neuron:
+        await neuron.ask("m")
+        await neuron.admin.unload(UnloadOrder("m"))
+        assert not (tmp_path / "state" / "kv").exists()
+
+
+async def test_an_unload_during_a_load_waits_for_it_and_then_unloads(bench) -> None:
+    async with bench("slow-m") as neuron:
+        await neuron.admin.load(LoadOrder("slow-m", wait=False))
+        await until(lambda: neuron.holdings.residents["slow-m"].loading.stage == "loading")
+        assert (await neuron.admin.unload(UnloadOrder("slow-m"))).state == "unloaded"

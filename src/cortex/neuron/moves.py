@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 from cortex.errors import CortexError, ModelLoadFailed, WorkerDied
@@ -13,7 +15,7 @@ from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
 from cortex.neuron.ledger import measured_bytes
 from cortex.neuron.resident import Loading, Resident
 from cortex.neuron.supervisor import Worker
-from cortex.wire.worker import Canary, Load, Loaded, Unload
+from cortex.wire.worker import Canary, Load, Loaded, RestoreState, SaveState, Unload
 
 __all__ = ["MAX_DEATHS", "Moves"]
 
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
 """Deaths of workers in a row that a model may be blamed for before it is given up."""
-_UNLOAD_S = 30.0
+_UNLOAD_S, _SAVE_S = 30.0, 10.0
 _REMEMBER_S = 5.0
 """A failed load is answered from memory for this long, doubling with each failure in a row, up to a minute."""
 
@@ -106,6 +108,8 @@ class Moves:
         logger.info("model loaded", extra=extra)
         with suppress(WorkerDied):  # its death is on its way to us
             worker.send(Canary(notice.model))
+            if self._holdings.config.neuron.kv_to_disk and (saved := self._prefix_directory(resident, worker)).is_dir():
+                worker.send(RestoreState(notice.model, str(saved)))
         if loading is not None:
             self._tell_end(loading)
             loading.succeed()
@@ -173,6 +177,8 @@ class Moves:
         except TimeoutError:
             logger.warning("unloading a busy model", extra={"model": resident.entry.id, "running": resident.running})
         try:
+            if not force:
+                await self._save_prefixes(resident, worker)
             worker.send(Unload(resident.entry.id))
             async with asyncio.timeout(_UNLOAD_S):
                 await gone.wait()
@@ -180,6 +186,25 @@ class Moves:
             return  # its death releases the model
         except TimeoutError:
             worker.kill(f"did not unload {resident.entry.id} within {_UNLOAD_S:.0f} s")
+
+    async def _save_prefixes(self, resident: Resident, worker: Worker) -> None:
+        """Write what the model has cached to disk, for its next load; a slow disk is not worth waiting for."""
+        directory = self._prefix_directory(resident, worker)
+        if not self._holdings.config.neuron.kv_to_disk or resident.loaded is None or resident.loaded.embedding:
+            return
+        await asyncio.to_thread(_make_empty, directory)
+        resident.saved.clear()
+        worker.send(SaveState(resident.entry.id, str(directory)))
+        try:
+            async with asyncio.timeout(_SAVE_S):
+                await resident.saved.wait()
+        except TimeoutError:
+            logger.warning("cached prefixes not saved in time", extra={"model": resident.entry.id})
+
+    def _prefix_directory(self, resident: Resident, worker: Worker) -> Path:
+        """One for each file, configuration and build: a state fits nothing else."""
+        key = self._holdings.measure_key(resident.entry, resident.context, worker.devices)
+        return self._holdings.config.neuron.state_path / "kv" / key
 
     def unloaded(self, resident: Resident, worker: Worker) -> None:
         """The worker has let go of it."""
@@ -198,3 +223,9 @@ class Moves:
         await asyncio.sleep(self._holdings.config.neuron.empty_worker_s)
         if not self._holdings.models_in(worker):
             await worker.stop()
+
+
+def _make_empty(directory: Path) -> None:
+    """For its owner alone: cached prefixes are conversations."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, mode=0o700)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from cortex.errors import Conflict, CortexError, ModelLoadFailed, NoRoom, from_code
 from cortex.neuron.catalog import Catalog
@@ -27,6 +28,7 @@ from cortex.wire.worker import (
     LoadProgress,
     Notice,
     ProbeReport,
+    StateSaved,
     Unloaded,
 )
 
@@ -134,8 +136,10 @@ class Residency:
         if resident.state in ("unloaded", "failed") and resident.loading is None:
             return
         self._check_revision(order.revision)
-        if resident.loading is not None:
-            self._queue.abandon(resident.loading, Conflict(f"{order.model} was unloaded before it was loaded"))
+        if (loading := resident.loading) is not None:
+            self._queue.abandon(loading, Conflict(f"{order.model} was unloaded before it was loaded"))
+            with suppress(CortexError):
+                await loading.wait()  # under way already: llama.cpp can't stop a load half-way
         self._moves.start_unload(resident, force=order.force)
         if order.wait and resident.state == "unloading":
             await resident.gone.wait()
@@ -185,6 +189,9 @@ class Residency:
             case Unloaded(model):
                 if resident := self._resident_in(worker, model):
                     self._moves.unloaded(resident, worker)
+            case StateSaved(model):
+                if resident := self._resident_in(worker, model):
+                    resident.saved.set()
             case ProbeReport(model):
                 resident = self._resident_in(worker, model)
                 if resident and resident.probe and not resident.probe.done():

@@ -132,6 +132,7 @@ class Resident:
     canaries_seen: int = 0
     steps_seen: int = 0
     proven_at: float = 0.0
+    saved: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
