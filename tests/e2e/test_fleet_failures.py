@@ -58,7 +58,7 @@ def serving(gateway: Daemon) -> str:
 
 
 def test_a_greedy_stream_outlives_the_neuron_it_began_on(launcher: Launcher) -> None:
-    """The answer goes on where it was, and the dead neuron is shown as down. (R1, in mid-stream)"""
+    """The answer goes on where it was, and the dead neuron is shown as down."""
     gateway, *neurons = pair(launcher)
     with open_stream(gateway, "forever", model="a", max_tokens=100, temperature=0) as stream:
         first = stream.first()
@@ -84,7 +84,7 @@ def test_a_sampled_stream_whose_neuron_dies_ends_with_an_error(launcher: Launche
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_a_neuron_that_stops_sending_is_given_up_within_the_limit(launcher: Launcher, temperature: float) -> None:
-    """C4: a stream that can be repeated goes on elsewhere, another one ends with an error."""
+    """A stream that can be repeated goes on elsewhere, another one ends with an error."""
     gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"poll_idle_s": 60.0, "connect_s": 20.0})
     with open_stream(gateway, "forever", model="a", max_tokens=60, temperature=temperature) as stream:
         first = stream.first()
@@ -108,7 +108,6 @@ def test_a_restarted_gateway_finds_what_is_loaded(launcher: Launcher) -> None:
 
 
 def test_a_neuron_that_comes_back_with_other_models_is_followed(launcher: Launcher) -> None:
-    """R4"""
     before = launcher.neuron(talkers(launcher, "a"), profiles("a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(before, gateway={"poll_idle_s": 0.5})
     assert said_hello(ask(gateway, "a"))
@@ -132,7 +131,7 @@ def test_two_gateways_over_one_neuron_both_get_their_answers(launcher: Launcher)
 
 
 def test_a_changed_file_adds_a_neuron_and_a_broken_one_changes_nothing(launcher: Launcher) -> None:
-    """L17"""
+    """A public bug of this kind: llama-swap#281."""
     room = {"cpu_memory": ONE}
     a = launcher.neuron(talkers(launcher, "a"), profiles("a"), neuron=room)
     b = launcher.neuron(talkers(launcher, "b"), profiles("b"), neuron=room)
@@ -152,7 +151,6 @@ def test_a_changed_file_adds_a_neuron_and_a_broken_one_changes_nothing(launcher:
 
 
 def test_an_open_event_feed_does_not_hold_the_gateway_up(launcher: Launcher) -> None:
-    """C5"""
     neuron = launcher.neuron(talkers(launcher, "a"), profiles("a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron)
     with httpx.stream("GET", f"{gateway.url}/fleet/events", trust_env=False, timeout=20) as feed:

@@ -29,21 +29,21 @@ def one_of(launcher: Launcher, *names: str, **sections: object) -> tuple[Daemon,
 
 
 def test_twenty_parallel_cold_requests_make_exactly_one_load(launcher: Launcher) -> None:
-    """L4"""
+    """A public bug of this kind: lmstudio-bug-tracker#1751."""
     gateway, neuron = one_of(launcher, "a")
     assert all(map(said_hello, ask_all(gateway, ["a"] * 20, workers=20)))
     assert loads(neuron) == 1
 
 
 def test_two_models_with_room_for_one_both_get_all_their_answers_with_few_loads(launcher: Launcher) -> None:
-    """L5"""
+    """A public bug of this kind: llama.cpp#28829."""
     gateway, neuron = one_of(launcher, "a", "b")
     assert all(map(said_hello, ask_all(gateway, ["a", "b"] * 50)))
     assert loads(neuron) <= 20
 
 
 def test_a_streaming_model_is_not_evicted_and_its_stream_ends_whole(launcher: Launcher) -> None:
-    """L6"""
+    """A public bug of this kind: lmstudio-bug-tracker#1796."""
     gateway, _ = one_of(launcher, "a", "b", faults={"models": ["a"], "decode_delay_s": 0.01})
     with open_stream(gateway, "forever", model="a", max_tokens=100) as stream, ThreadPoolExecutor(1) as pool:
         first = stream.first()
@@ -54,7 +54,7 @@ def test_a_streaming_model_is_not_evicted_and_its_stream_ends_whole(launcher: La
 
 
 def test_two_explicit_loads_with_room_for_one_never_leave_two_resident(launcher: Launcher) -> None:
-    """L7"""
+    """A public bug of this kind: llama.cpp#20137."""
     gateway, neuron = one_of(launcher, "a", "b")
     seen: list[set[str]] = []
     stop = threading.Event()
@@ -75,7 +75,7 @@ def test_two_explicit_loads_with_room_for_one_never_leave_two_resident(launcher:
 
 
 def test_a_broken_model_does_not_block_another(launcher: Launcher) -> None:
-    """L8"""
+    """A public bug of this kind: llama-swap#97."""
     faults = {"models": ["a"], "load_fails": 1}
     gateway, _ = one_of(launcher, "a", "b", faults=faults)
     failed = ask(gateway, "a")
@@ -86,7 +86,7 @@ def test_a_broken_model_does_not_block_another(launcher: Launcher) -> None:
 
 
 def test_a_worker_killed_while_loading_ends_its_waiters_and_the_next_request_loads(launcher: Launcher) -> None:
-    """L3"""
+    """A public bug of this kind: llama.cpp#20685."""
     gateway, neuron = one_of(launcher, "a", faults={"load_delay_s": 3.0})
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, gateway, "a")
@@ -101,7 +101,6 @@ def test_a_worker_killed_while_loading_ends_its_waiters_and_the_next_request_loa
 
 
 def test_a_waiter_that_leaves_does_not_stop_the_load(launcher: Launcher) -> None:
-    """L9"""
     gateway, neuron = one_of(launcher, "a", faults={"load_delay_s": 1.5})
     with suppress(httpx.ReadTimeout):
         httpx.post(f"{gateway.url}/v1/chat/completions", json=chat_body("hello", model="a"), timeout=0.5)
@@ -111,7 +110,7 @@ def test_a_waiter_that_leaves_does_not_stop_the_load(launcher: Launcher) -> None
 
 
 def test_pins_that_leave_no_room_are_named_at_once(launcher: Launcher) -> None:
-    """L14"""
+    """A public bug of this kind: llama.cpp#18153."""
     pinned = profiles("a", "b", a="pinned = true")
     neuron = launcher.neuron(talkers(launcher, "a", "b"), pinned, neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron)
@@ -126,7 +125,7 @@ def test_pins_that_leave_no_room_are_named_at_once(launcher: Launcher) -> None:
 
 
 def test_scraping_and_listing_keep_nothing_alive(launcher: Launcher) -> None:
-    """L16"""
+    """A public bug of this kind: llama.cpp#23096."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron, eviction={"idle_ttl_s": 2.0})
     assert said_hello(ask(gateway, "a"))
@@ -144,7 +143,7 @@ def test_scraping_and_listing_keep_nothing_alive(launcher: Launcher) -> None:
 
 
 def test_requests_around_the_idle_unload_are_all_served(launcher: Launcher) -> None:
-    """L1: again and again at about the moment when the model's time is up."""
+    """Again and again at about the moment when the model's time is up (llama-swap#946)."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron, eviction={"idle_ttl_s": 0.5})
     for round_ in range(12):

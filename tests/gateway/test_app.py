@@ -96,7 +96,7 @@ async def test_aliases_of_models_toml_are_names_too() -> None:
 
 
 async def test_reading_never_loads_anything() -> None:
-    """L16"""
+    """A public bug of this kind: llama.cpp#23096."""
     fake = FakeNeuron("n", models("a"))
     async with running(fake) as it:
         for path in ("/v1/models", "/v1/models/a", "/health", "/fleet", "/fleet/placement/a"):
@@ -164,7 +164,7 @@ async def test_a_running_request_can_be_cancelled_by_its_id() -> None:
 
 
 async def test_the_event_feed_begins_with_a_snapshot_and_ends_at_shutdown() -> None:
-    """C5: an open subscriber doesn't hold the gateway up."""
+    """An open subscriber doesn't hold the gateway up."""
     async with running(FakeNeuron("n", models("a"))) as it, it.http.stream("GET", "/fleet/events") as feed:
         lines = feed.aiter_lines()
         assert await anext(lines) == "event: snapshot"

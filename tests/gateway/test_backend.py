@@ -52,7 +52,7 @@ async def test_a_cold_request_loads_and_is_answered() -> None:
 
 
 async def test_twenty_cold_requests_share_one_load() -> None:
-    """L4"""
+    """A public bug of this kind: lmstudio-bug-tracker#1751."""
     async with fleet_of(FakeNeuron("n", models("a"))) as fleet:
         answers = await asyncio.gather(*(fleet.ask(chat(job_id=str(number))) for number in range(20)))
         assert [text_of(answer) for answer in answers] == [WHOLE] * 20
@@ -75,7 +75,6 @@ async def test_progress_of_a_load_reaches_the_waiting_client() -> None:
 
 
 async def test_a_client_that_leaves_while_loading_does_not_stop_the_load() -> None:
-    """L9"""
     async with fleet_of(FakeNeuron("n", models("a"))) as fleet:
         fleet.neurons.loading = asyncio.Event()
         leaver = asyncio.create_task(fleet.ask(chat(job_id="leaver")))
@@ -91,7 +90,7 @@ async def test_a_client_that_leaves_while_loading_does_not_stop_the_load() -> No
 
 @pytest.mark.parametrize("frames", [0, 1, 3])
 async def test_a_client_that_leaves_frees_the_neuron_at_once(frames: int) -> None:
-    """C1: before the first event, after it, in the middle."""
+    """Before the first event, after it, in the middle (litellm#37140)."""
     neuron = loaded("n", "a")
     neuron.gate = asyncio.Event()
     async with fleet_of(neuron) as fleet:
@@ -107,7 +106,7 @@ async def test_a_client_that_leaves_frees_the_neuron_at_once(frames: int) -> Non
 
 
 async def test_a_neuron_that_dies_before_dispatch_is_replaced_unseen() -> None:
-    """R1"""
+    """A public bug of this kind: production-stack#420."""
     m, n = loaded("m", "a"), loaded("n", "a")
     async with fleet_of(m, n) as fleet:
         m.kill()
@@ -197,7 +196,7 @@ async def test_tries_are_bounded_and_the_last_reason_is_told() -> None:
 
 
 async def test_a_stalled_stream_is_broken_off() -> None:
-    """C4: silence between tokens beyond the limit; a stream that sends is never cut."""
+    """Silence between tokens beyond the limit; a stream that sends is never cut."""
     neuron = loaded("n", "a")
     neuron.gate = asyncio.Event()
     async with fleet_of(neuron) as fleet:

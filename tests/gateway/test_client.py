@@ -78,7 +78,7 @@ async def test_a_finished_streams_connection_is_used_again() -> None:
 
 
 async def test_closing_a_stream_early_cancels_the_request_at_the_neuron() -> None:
-    """C1, the second hop."""
+    """The second hop (litellm#37140)."""
     fake = ready()
     fake.gate = asyncio.Event()
     server = FakeNeuronServer(fake)

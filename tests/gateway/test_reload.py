@@ -42,7 +42,7 @@ def test_a_changed_configuration_is_applied_once() -> None:
 
 
 def test_a_broken_file_keeps_the_old_configuration_and_says_why() -> None:
-    """L17"""
+    """A public bug of this kind: llama-swap#281."""
     recorder = Recorder()
     recorder.next = ConfigError("gateway.listn: unknown key")
     reloader = recorder.reloader()
@@ -63,7 +63,7 @@ def test_signals_never_raise() -> None:
 
 
 async def test_five_saves_in_a_second_are_at_most_one_reload(tmp_path: Path) -> None:
-    """L17"""
+    """A public bug of this kind: llama-swap#281."""
     file = tmp_path / "cortex.toml"
     file.write_text("0")
     recorder = Recorder()

@@ -45,7 +45,7 @@ def test_a_request_for_a_loaded_model_is_granted_at_once() -> None:
 
 
 def test_twenty_parallel_cold_requests_make_exactly_one_load() -> None:
-    """L4"""
+    """A public bug of this kind: lmstudio-bug-tracker#1751."""
     world = slow("a", in_flight=20)
     for number in range(20):
         world.ask(str(number))
@@ -56,7 +56,6 @@ def test_twenty_parallel_cold_requests_make_exactly_one_load() -> None:
 
 
 def test_a_load_outlives_the_client_that_asked_for_it() -> None:
-    """L9"""
     world = slow("a")
     world.ask("1")
     world.ask("2")
@@ -86,7 +85,7 @@ def test_an_idle_model_makes_room() -> None:
 
 
 def test_a_busy_model_is_not_evicted_and_its_stream_ends_whole() -> None:
-    """L6"""
+    """A public bug of this kind: lmstudio-bug-tracker#1796."""
     world = one("a", "b")
     world.ask("1", "a")
     world.ask("2", "b")
@@ -98,7 +97,7 @@ def test_a_busy_model_is_not_evicted_and_its_stream_ends_whole() -> None:
 
 
 def test_a_victim_asked_for_before_it_is_gone_queues_and_comes_back() -> None:
-    """L2: b is being loaded in a's place when a request for a arrives."""
+    """B is being loaded in a's place when a request for a arrives (ollama#17408)."""
     world = slow("a", "b")
     world.ask("1", "a")
     world.finish("a")
@@ -114,7 +113,7 @@ def test_a_victim_asked_for_before_it_is_gone_queues_and_comes_back() -> None:
 
 
 def test_a_request_in_the_tick_of_the_idle_unload_is_served() -> None:
-    """L1: the unload is on its way, so the request loads the model anew; nothing hangs."""
+    """The unload is on its way, so the request loads the model anew; nothing hangs (llama-swap#946)."""
     world = one("a", idle_ttl_s=10.0)
     world.slow_loads = True
     world.ask("1")
@@ -131,7 +130,7 @@ def test_a_request_in_the_tick_of_the_idle_unload_is_served() -> None:
 
 
 def test_a_request_before_the_idle_unload_keeps_the_model() -> None:
-    """L1"""
+    """A public bug of this kind: llama-swap#946."""
     world = one("a", idle_ttl_s=10.0)
     world.ask("1")
     world.end("1")
@@ -143,7 +142,7 @@ def test_a_request_before_the_idle_unload_keeps_the_model() -> None:
 
 
 def test_monitoring_does_not_keep_a_model_alive() -> None:
-    """L16: polls and ticks are no use."""
+    """Polls and ticks are no use (llama.cpp#23096)."""
     world = one("a", idle_ttl_s=10.0)
     world.ask("1")
     world.end("1")
@@ -156,7 +155,7 @@ def test_monitoring_does_not_keep_a_model_alive() -> None:
 
 
 def test_alternating_requests_for_two_models_are_grouped() -> None:
-    """L5: fifty of each at once, room for one model, two loads."""
+    """Fifty of each at once, room for one model, two loads (llama.cpp#28829)."""
     world = one("a", "b", in_flight=4, queue=200)
     for number in range(100):
         world.ask(str(number), "ab"[number % 2])
@@ -208,7 +207,7 @@ def test_an_idle_model_stays_as_long_as_its_reload_costs() -> None:
 
 
 def test_pins_that_leave_no_room_refuse_at_once_and_are_named() -> None:
-    """L14"""
+    """A public bug of this kind: llama.cpp#18153."""
     neuron = FakeNeuron("n", [FakeModel("a", card=card("a", pinned=True)), FakeModel("b")])
     world = World([neuron])
     world.ask("1", "a")
@@ -234,7 +233,7 @@ def test_an_operators_pin_protects_like_a_profiles() -> None:
 
 
 def test_a_failed_load_does_not_block_other_models_and_is_retried_later() -> None:
-    """L8"""
+    """A public bug of this kind: llama-swap#97."""
     world = World([FakeNeuron("n", [FakeModel("x", load_fails=1), FakeModel("y")])])
     world.ask("1", "x")
     assert world.refused["1"].failed.code == "model_load_failed"
@@ -257,7 +256,7 @@ def test_a_load_that_fails_on_one_neuron_is_tried_on_another() -> None:
 
 
 def test_a_neuron_lost_while_loading_gives_its_waiters_an_error() -> None:
-    """L3: with nowhere else to go; while it may come back they wait for a moment only."""
+    """With nowhere else to go; while it may come back they wait for a moment only (llama.cpp#20685)."""
     world = slow("a")
     world.ask("1")
     world.neurons["n"].kill()
@@ -270,7 +269,7 @@ def test_a_neuron_lost_while_loading_gives_its_waiters_an_error() -> None:
 
 
 def test_a_neuron_that_comes_back_serves_whoever_still_waits() -> None:
-    """L3"""
+    """A public bug of this kind: llama.cpp#20685."""
     world = slow("a")
     world.ask("1")
     world.neurons["n"].kill()
@@ -294,7 +293,7 @@ def test_the_other_neurons_order_is_respected_and_decided_anew() -> None:
 
 
 def test_a_load_that_makes_progress_has_no_deadline() -> None:
-    """L10"""
+    """A public bug of this kind: llama-swap#92."""
     world = slow("a")
     world.ask("1")
     for step in range(40):
@@ -307,7 +306,7 @@ def test_a_load_that_makes_progress_has_no_deadline() -> None:
 
 
 def test_a_load_that_stands_still_is_given_up() -> None:
-    """L10"""
+    """A public bug of this kind: llama-swap#92."""
     world = slow("a")
     world.ask("1")
     for _ in range(200):
@@ -316,7 +315,6 @@ def test_a_load_that_stands_still_is_given_up() -> None:
 
 
 def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
-    """C6"""
     world = one("a", in_flight=2, queue=3)
     for number in range(5):
         world.ask(str(number))
@@ -329,7 +327,6 @@ def test_the_queue_is_bounded_and_says_when_to_come_back() -> None:
 
 
 def test_a_cancelled_waiter_gives_its_place_back() -> None:
-    """C6"""
     world = one("a", in_flight=1, queue=1)
     world.ask("1")
     world.ask("2")
@@ -341,7 +338,7 @@ def test_a_cancelled_waiter_gives_its_place_back() -> None:
 
 
 def test_cancelling_at_any_point_leaves_nothing_behind() -> None:
-    """C1: queued, loading, running."""
+    """Queued, loading, running (litellm#37140)."""
     world = slow("a", in_flight=1)
     world.ask("1")
     world.ask("2")
@@ -355,7 +352,7 @@ def test_cancelling_at_any_point_leaves_nothing_behind() -> None:
 
 
 def test_a_flooding_key_does_not_keep_another_from_being_served() -> None:
-    """R5: neither from the queue nor from the next free places."""
+    """Neither from the queue nor from the next free places."""
     world = one("a", in_flight=4, queue=4)
     for number in range(20):
         world.ask(f"flood{number}", principal="flood")
@@ -403,7 +400,7 @@ def test_a_client_without_a_stream_is_told_to_come_back_during_a_long_load() -> 
 
 
 def test_a_neuron_that_died_between_poll_and_dispatch_costs_its_clients_nothing() -> None:
-    """R1: the request is sent to the other copy, and the dead neuron gets nothing more."""
+    """The request is sent to the other copy, and the dead neuron gets nothing more (production-stack#420)."""
     world = World([FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))])
     for name in ("m", "n"):
         world.neurons[name].models["a"].state, world.neurons[name].models["a"].devices = "ready", ["cpu0"]
@@ -417,7 +414,7 @@ def test_a_neuron_that_died_between_poll_and_dispatch_costs_its_clients_nothing(
 
 
 def test_early_failures_open_the_breaker_and_a_probe_closes_it() -> None:
-    """R1: visible in the fleet; half open lets one through."""
+    """Visible in the fleet; half open lets one through (production-stack#420)."""
     world = one("a", tries=10)
     world.ask("1")
     for _ in range(3):
@@ -447,7 +444,7 @@ def test_a_request_is_tried_a_bounded_number_of_times() -> None:
 
 
 def test_a_fresh_gateway_spreads_over_the_copies() -> None:
-    """R2"""
+    """A public bug of this kind: production-stack#1073."""
     world = World([FakeNeuron(name, models("a")) for name in "klm"])
     for neuron in world.neurons.values():
         neuron.models["a"].state, neuron.models["a"].devices = "ready", ["cpu0"]
@@ -458,7 +455,7 @@ def test_a_fresh_gateway_spreads_over_the_copies() -> None:
 
 
 def test_a_conversation_of_a_drained_neuron_moves_and_then_stays() -> None:
-    """R3"""
+    """A public bug of this kind: dynamo#11035."""
     world = World([FakeNeuron(name, models("a")) for name in "mn"])
     for neuron in world.neurons.values():
         neuron.models["a"].state, neuron.models["a"].devices = "ready", ["cpu0"]
@@ -477,7 +474,6 @@ def test_a_conversation_of_a_drained_neuron_moves_and_then_stays() -> None:
 
 
 def test_a_loaded_model_that_cannot_decode_gets_no_requests() -> None:
-    """R4"""
     world = World([FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))])
     bad = world.neurons["m"].models["a"]
     bad.state, bad.devices, bad.servable = "ready", ["cpu0"], False
@@ -488,7 +484,6 @@ def test_a_loaded_model_that_cannot_decode_gets_no_requests() -> None:
 
 
 def test_a_neuron_that_comes_back_with_other_models_is_followed_within_one_poll() -> None:
-    """R4"""
     world = one("a", "b")
     world.ask("1", "a")
     world.end("1")
@@ -609,7 +604,7 @@ def test_a_wish_for_a_model_is_fulfilled_without_taking_a_place() -> None:
 
 
 def test_requests_of_any_context_size_never_reload() -> None:
-    """L15: the context comes from the profile; a request has no say in it."""
+    """The context comes from the profile; a request has no say in it (ollama#14364)."""
     world = one("a")
     for number in range(5):
         world.ask(str(number), text="x" * 10**number)
