@@ -99,9 +99,9 @@ class NamedJson:
         calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
         if not self.section_open:
             return calls
-        one = lark.rule(f"{lark.literal(self.call_open)} {calls}")
+        one = lark.rule(f"{lark.blanks()} {lark.literal(self.call_open)} {calls}")
         more = f"({one}){{0,15}}" if parallel else ""
-        return f"{one} {more} {lark.literal(self.section_close)}"
+        return f"{one} {more} {lark.blanks()} {lark.literal(self.section_close)}"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         opening, closing = self.fence
