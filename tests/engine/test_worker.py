@@ -216,13 +216,13 @@ def test_a_short_pool_pauses_the_youngest_and_loses_nothing(scripted_path: Path)
 
 
 def test_the_end_of_the_socket_ends_the_worker(scripted_path: Path) -> None:
-    with WorkerProcess() as worker:
+    with WorkerProcess("--cpu-threads", "1") as worker:
         worker.parent.close()
         assert worker.process.wait(10) == 0
 
 
 def test_a_fatal_decode_error_ends_the_worker_with_a_clear_last_line(scripted_path: Path) -> None:
-    with WorkerProcess() as worker:
+    with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(LoadSpec("m", str(scripted_path), context=256, faults={"decode_fatal_after": 3}))
         worker.send(Submit(raw("fatal", "say<|loop|>")))
         assert worker.process.wait(20) == 3
@@ -233,7 +233,7 @@ def test_a_gguf_without_template_still_serves_prompts(tmp_path: Path) -> None:
     from tests.scripted import build_scripted
 
     path = build_scripted(tmp_path / "plain.gguf", {"<|go|>": ["plain"]})
-    with WorkerProcess() as worker:
+    with WorkerProcess("--cpu-threads", "1") as worker:
         loaded = worker.load(LoadSpec("m", str(path), context=256))
         assert msgspec.structs.asdict(loaded)["context"] == 256
         assert text_of(worker.run(raw("plain", "x<|go|>"))) == "plain"
