@@ -88,6 +88,14 @@ def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], defa
         raise
 
 
+def _template_file(path: str | None) -> str | None:
+    """The text of the profile's chat template. Raises ModelLoadFailed naming the file."""
+    try:
+        return Path(path).read_text() if path is not None else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadFailed(f"chat_template {path}: {error}") from error
+
+
 def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
     if not model.has_decoder:
         raise ModelLoadFailed(f"{spec.model} is an encoder: it makes embeddings, not text; set embedding = true for it")
@@ -95,7 +103,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         model.template,
         model.named_templates,
         model.vocab,
-        override=spec.chat_template,
+        override=_template_file(spec.chat_template),
         template_kwargs=spec.template_kwargs,
         reasoning_format=spec.reasoning_format,
         tool_format=spec.tool_format,

@@ -107,6 +107,7 @@ def split(chat: ChatModel, output: str, ready: Prepared) -> Outcome:
 # Where a template writes what no parser could tell apart, or files it under another heading.
 UNCLEAR = {
     "LFM2.5-8B-A1B.jinja": {"hard arguments"},  # an unescaped quote inside a quoted string
+    "MiniMax-M3.jinja": {"hard arguments"},  # an empty nested object is written like an empty string
     "openai-gpt-oss-120b.jinja": {"text and call"},  # words before a call are written as analysis
     "muse-glimmer.jinja": {
         title for title, turn in TURNS.items() if turn.calls

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cortex.engine.chat.types import Delta
-from cortex.wire.events import ChoiceFinished, Event, Failed
+from cortex.wire.events import ChoiceFinished, Event, Failed, Started
 from cortex.wire.inference import InferenceRequest, Reasoning, Sampling, Tool
 from cortex.wire.worker import LoadSpec, Unload, Unloaded
 from tests.engine.chat.histories import said
@@ -157,3 +158,14 @@ def test_a_block_that_is_no_call_comes_out_as_it_was_written(worker: WorkerProce
     assert only(events, ChoiceFinished).reason == "stop"
     worker.send(Unload("malformed"))
     worker.wait(Unloaded)
+
+
+def test_a_profiles_template_file_is_used_instead_of_the_ggufs(worker: WorkerProcess, tmp_path: Path) -> None:
+    spec = scripted("Qwen-Qwen3-0.6B", {MARKS[0]: "Hello."}, tmp_path, model="overridden")
+    override = tmp_path / "override.jinja"
+    override.write_text("{{ messages[0].content }}{{ script_mark }}")
+    worker.load(msgspec.structs.replace(spec, chat_template=str(override)))
+    asked = msgspec.structs.replace(request("overridden", "file", MARKS[0]), tools=[])
+    events = worker.run(asked)
+    assert only(events, Started).prompt_tokens < 16  # BOS, "Ask" and the mark, without Qwen's markup
+    assert told(events) == Turn("Hello.", calls=[])
