@@ -17,7 +17,7 @@ from tests.e2e.fleets import ONE, ask, ask_all, loads, profiles, resident, said_
 from tests.e2e.models import HELLO, TICKS
 from tests.e2e.processes import Daemon, eventually
 
-QUICK = {"min_residency_s": 0.2, "starvation_s": 5.0}
+QUICK = {"min_residency_s": 1.0, "starvation_s": 10.0}
 WIDE = {"queue": 200, "queue_s": 60.0}
 
 

@@ -44,7 +44,7 @@ class Storm:
     def __init__(self, launcher: Launcher, directory: Path) -> None:
         self.launcher = launcher
         self.directory = directory
-        quick = {"min_residency_s": 2.0, "starvation_s": 20.0}
+        quick = {"min_residency_s": 5.0, "starvation_s": 20.0}
         self.rules = {"eviction": quick, "admission": {"in_flight": 8, "queue": 100, "queue_s": 90.0}}
         self.neurons = [self.neuron("127.0.0.1:0") for _ in range(3)]
         self.dead: list[Daemon] = []

@@ -112,6 +112,10 @@ class Line:
     def oldest_wait_s(self, now: float) -> float:
         return max((now - ticket.queued_at for ticket in self.waiting), default=0.0)
 
+    def total_wait_s(self, now: float) -> float:
+        """Waiting of all together: many who came now weigh as much as one who has waited long."""
+        return sum(now - ticket.queued_at for ticket in self.waiting)
+
     def _rank(self, ticket: Ticket, held: Counter[str | None]) -> tuple[bool, bool, int]:
         named = ticket.principal is not None
         at_share = named and held[ticket.principal] >= self.bounds.per_principal

@@ -28,12 +28,13 @@ class Dispatcher:
         self.state = state
 
     def settle(self, now: float) -> list[Effect]:
-        """Give out places and order loads until nothing more can be done now; the longest waiting line first, so that
-        a model which keeps another from its place is closed before it is served again."""
+        """Give out places and order loads until nothing more can be done now; the line with the most
+        waiting in it first, so that a swap serves many, and a model which keeps another from its place is closed before
+        it is served again."""
         state = self.state
         state.closed.clear()
         effects: list[Effect] = []
-        for line in sorted(state.lines.values(), key=lambda line: -line.oldest_wait_s(now)):
+        for line in sorted(state.lines.values(), key=lambda line: -line.total_wait_s(now)):
             effects += self._provide(line, now)
         for line in list(state.lines.values()):
             effects += self._serve(line, now)
