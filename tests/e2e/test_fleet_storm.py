@@ -24,6 +24,8 @@ from tests.e2e.processes import Daemon, eventually
 
 REQUESTS = int(os.environ.get("CORTEX_STORM", "160"))
 KILL_EVERY_S = 20.0 if REQUESTS >= 2000 else 8.0
+LOADS_BOUND = 3 if REQUESTS >= 2000 else 4
+"""In the small run the first loads and the tail, where few requests share a swap, weigh more."""
 CLIENTS = 16
 MODELS = ["a", "b", "c", "d", "e"]
 ANSWER_S = 120.0
@@ -145,7 +147,7 @@ def test_every_request_of_a_storm_is_answered_or_refused_and_nothing_is_left_beh
     for neuron in storm.neurons:
         eventually(lambda neuron=neuron: not neuron.status().get("requests"), within_s=10)  # type: ignore[misc]
     print(f"loads {storm.loads()}, fewest {fewest_loads(sequences, 3)}, kills {storm.kills}, {tally}")
-    assert storm.loads() <= 3 * (fewest_loads(sequences, 3) + storm.kills)
+    assert storm.loads() <= LOADS_BOUND * (fewest_loads(sequences, 3) + storm.kills)
 
 
 def at_rest(gateway: Daemon) -> bool:
