@@ -19,7 +19,7 @@ from cortex.gateway.policy import Policy
 from cortex.gateway.scheduler import Scheduler
 from cortex.neuron.app import Neuron
 from cortex.profiles import Profiles
-from cortex.serving.metrics import RequestMetrics
+from cortex.serving.metrics import ModelMetrics
 
 __all__ = ["Family", "document", "gateway_families", "neuron_families"]
 
@@ -36,14 +36,13 @@ Label values are bounded: names of models that don't exist count under `model="u
 
 def gateway_families() -> list[Family]:
     metrics = GatewayMetrics()
-    RequestMetrics(metrics.registry, lambda _: True)
     metrics.attach(Loop(Scheduler(Policy(), []), perform=lambda _: None))
-    return sorted(_families(metrics.registry))
+    return sorted([*_families(metrics.registry), *_families(ModelMetrics("").registry)])
 
 
 def neuron_families() -> list[Family]:
     neuron = Neuron(Config(neuron=NeuronConfig(cpu_devices=1, cpu_memory="1GiB")), Profiles())
-    return sorted(_families(neuron.metrics.registry))
+    return sorted([*_families(neuron.metrics.registry), *_families(ModelMetrics("").registry)])
 
 
 def _families(registry: CollectorRegistry) -> Iterator[Family]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from cortex.serving.metrics import RequestMetrics
 from cortex.serving.records import RequestMeter
@@ -62,20 +62,43 @@ def test_a_request_without_an_end_was_cancelled() -> None:
     assert watched.finish(499).ended == "cancelled"
 
 
+def samples(metrics: RequestMetrics) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
 def test_metrics_count_what_the_record_says() -> None:
-    registry = CollectorRegistry()
-    RequestMetrics(registry, {"m"}.__contains__).observe(run_plain(Clock()).finish(200))
-    labels = {"model": "m", "neuron": "beast", "dialect": "openai_chat", "status": "200"}
-    assert registry.get_sample_value("cortex_requests_total", labels) == 1
-    assert registry.get_sample_value("cortex_tokens_total", {"model": "m", "kind": "cached"}) == 4
-    assert registry.get_sample_value("cortex_time_to_first_token_seconds_count", {"model": "m"}) == 1
-    assert registry.get_sample_value("cortex_inter_token_seconds_count", {"model": "m"}) == 2
+    metrics = RequestMetrics({"m"}.__contains__)
+    metrics.observe(run_plain(Clock()).finish(200))
+    found = samples(metrics)
+    assert found["cortex_requests_total", "openai_chat", "m", "beast", "200"] == 1
+    assert found["cortex_tokens_total", "cached", "m"] == 4
+    assert found["cortex_time_to_first_token_seconds_count", "m"] == 1
+    assert found["cortex_inter_token_seconds_count", "m"] == 2
+
+
+def test_a_scrape_sees_what_came_after_the_last_one() -> None:
+    metrics = RequestMetrics({"m"}.__contains__)
+    for count in (1, 2, 3):
+        metrics.observe(run_plain(Clock()).finish(200))
+        assert samples(metrics)["cortex_requests_total", "openai_chat", "m", "beast", "200"] == count
+
+
+def test_models_share_one_head_per_family() -> None:
+    metrics = RequestMetrics(lambda _: True)
+    for model in ("a", "b"):
+        watched = RequestMeter("r", "openai_chat", model, None, Clock())
+        watched.feed([Started(1), ChoiceFinished("stop"), Finished()])
+        metrics.observe(watched.finish(200))
+    assert metrics.exposition().count(b"# TYPE cortex_requests_total counter") == 1
+    assert {key[2] for key in samples(metrics) if key[0] == "cortex_requests_total"} == {"a", "b"}
 
 
 def test_invented_model_names_make_no_series() -> None:
-    registry = CollectorRegistry()
-    metrics = RequestMetrics(registry, {"other"}.__contains__)
+    metrics = RequestMetrics({"other"}.__contains__)
     for _ in range(3):
         metrics.observe(run_plain(Clock()).finish(404))
-    models = {sample.labels["model"] for family in registry.collect() for sample in family.samples}
-    assert models == {"unknown"}
+    assert {key[-1] for key in samples(metrics) if key[0] == "cortex_time_to_first_token_seconds_count"} == {"unknown"}

@@ -95,7 +95,7 @@ class Gateway:
         self.admin = Admin(
             self.loop, self.desk, self.catalogue, self.lifecycle, self.reloader, uuid.uuid4().hex, time.monotonic()
         )
-        requests = RequestMetrics(self.metrics.registry, self.catalogue.knows)
+        self.requests = RequestMetrics(self.catalogue.knows)
         self.app = build_app(
             self.backend,
             config,
@@ -103,7 +103,7 @@ class Gateway:
             role="gateway",
             routes=admin_routes(self.admin),
             lifespan=[self.running()],
-            observers=[requests.observe, log_request],
+            observers=[self.requests.observe, log_request],
             keyring=self.keyring,
         )
 
@@ -157,7 +157,8 @@ class Gateway:
     def _metrics_app(self) -> Litestar:
         @get("/metrics", sync_to_thread=False)
         def metrics() -> Response[bytes]:
-            return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            body = self.metrics.exposition() + self.requests.exposition()
+            return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
 
         async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG001
             self.keyring.principal_of(connection.headers)

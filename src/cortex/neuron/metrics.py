@@ -27,7 +27,7 @@ class NeuronMetrics:
 
     def __init__(self, holdings: Holdings) -> None:
         self.registry = CollectorRegistry()
-        self.requests = RequestMetrics(self.registry, lambda model: model in holdings.residents)
+        self.requests = RequestMetrics(lambda model: model in holdings.residents)
         self._load_seconds = Histogram(
             "cortex_load_seconds",
             "From a load's start to its end.",
@@ -46,7 +46,7 @@ class NeuronMetrics:
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + self.requests.exposition()
 
     def _on_move(self, move: LoadEnded | Evicted) -> None:
         match move:
