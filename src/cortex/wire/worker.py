@@ -47,9 +47,9 @@ class LoadSpec(Struct, frozen=True, omit_defaults=True):
 
     `context` is tokens per request, `parallel` the sequences decoded together; the KV pool has
     `kv_cells` cells (None = context × parallel). `devices` are ggml device names ("CUDA0", "CPU", "RPC0") in
-    split order, empty = the worker's only device. Batch sizes are tokens. `parity_file` remembers what the model says when
-    it isn't split within layers. `faults` is `config.FaultsConfig` as a
-    mapping, empty unless the neuron's config has a `[faults]` section.
+    split order, empty = the worker's only device. Batch sizes are tokens. `parity_file` remembers what the model says
+    when it isn't split within layers. `faults` is `config.FaultsConfig` as a mapping, empty unless the neuron's config
+    has a `[faults]` section.
     """
 
     model: str
