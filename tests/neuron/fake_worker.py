@@ -108,7 +108,8 @@ class FakeWorker:
                 (Path(directory) / "prefixes").write_text(model)
                 self.say(StateSaved(model, 1, 1))
             case RestoreState(model, directory):
-                print(f"restored {(Path(directory) / 'prefixes').read_text()}", file=sys.stderr, flush=True)
+                saved = Path(directory) / "prefixes"  # an unload that follows at once may have emptied it
+                print(f"restored {saved.read_text() if saved.exists() else 'nothing'}", file=sys.stderr, flush=True)
             case Probe(model):
                 self.say(ProbeReport(model, self_test="passed"))
 

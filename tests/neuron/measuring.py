@@ -20,7 +20,6 @@ start_backend()
 path, context, parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 hosted = load(LoadSpec("m", path, context, parallel=parallel), tap, lambda fraction: None, 1)
 print(json.dumps(hosted.loaded.bytes_by_device))
-hosted.close()
 """
 
 

@@ -261,5 +261,5 @@ async def test_cached_prefixes_stay_off_the_disk_when_told_so(bench, tmp_path: P
 async def test_an_unload_during_a_load_waits_for_it_and_then_unloads(bench) -> None:
     async with bench("slow-m") as neuron:
         await neuron.admin.load(LoadOrder("slow-m", wait=False))
-        await until(lambda: neuron.holdings.residents["slow-m"].loading.stage == "loading")
+        await until(lambda: neuron.state("slow-m") != "unloaded")
         assert (await neuron.admin.unload(UnloadOrder("slow-m"))).state == "unloaded"
