@@ -69,6 +69,10 @@ class Choice:
         return self._constraint is not None or self._job.request.logprobs is not None
 
     @property
+    def unparsed_calls(self) -> int:
+        return self._splitter.unparsed_calls if self._splitter is not None else 0
+
+    @property
     def room_left(self) -> int:
         return self._job.room - self.completion_tokens
 

@@ -31,6 +31,7 @@ class Tally:
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.tool_calls = 0
+        self.tool_call_failures = 0
         self.steps = 0
         self.canaries = 0
         self._ttft_s = 0.0
@@ -41,6 +42,7 @@ class Tally:
     def finished(self, active: Active) -> None:
         self.reasoning_tokens += sum(branch.choice.reasoning_tokens for branch in active.branches)
         self.tool_calls += sum(branch.choice.tool_calls for branch in active.branches)
+        self.tool_call_failures += sum(branch.choice.unparsed_calls for branch in active.branches)
 
     def stats(self, scheduler: Scheduler, active: Iterable[Active]) -> EngineModelStats:
         return EngineModelStats(
@@ -56,6 +58,7 @@ class Tally:
             reasoning_tokens=self.reasoning_tokens,
             requests=self.requests,
             tool_calls=self.tool_calls,
+            tool_call_failures=self.tool_call_failures,
             preemptions=scheduler.preemptions,
             steps=self.steps,
             canaries=self.canaries,

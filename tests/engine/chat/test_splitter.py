@@ -175,6 +175,15 @@ def test_a_block_that_is_no_call_comes_out_verbatim(block: str, vocabulary: Fake
     assert outcome.segments == [("text", f"Before {block} after")]
 
 
+@pytest.mark.parametrize(("output", "unparsed"), [(CALL, 0), ("no call", 0), (f"<tool_call>oops{CALL}", 1)])
+def test_blocks_that_came_out_as_text_are_counted(output: str, unparsed: int) -> None:
+    splitter = MessageSplitter(make_plan(HERMES, vocabulary=AS_TEXT))
+    for char in output:
+        splitter.feed(ord(char), char)
+    splitter.finish(cut=False)
+    assert splitter.unparsed_calls == unparsed
+
+
 def test_a_call_behind_a_broken_block_is_still_found() -> None:
     outcome = split(make_plan(HERMES, vocabulary=AS_TOKENS), f"<tool_call>oops{CALL}")
     assert outcome.segments == [("text", "<tool_call>oops"), ("call", "f", '{"a": 1}')]

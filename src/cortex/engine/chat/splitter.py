@@ -77,6 +77,7 @@ class MessageSplitter:
         self._ended = False
         self._block: _Block | None = None
         self._in_thought = plan.starts_in_reasoning and plan.reasoning is not None
+        self._unparsed = 0
         self._segment.begin(reasoning=self._in_thought, after_another=False)
 
     # ---- the protocol
@@ -118,6 +119,10 @@ class MessageSplitter:
     @property
     def tool_calls(self) -> int:
         return self._sink.calls
+
+    @property
+    def unparsed_calls(self) -> int:
+        return self._unparsed
 
     def end_reasoning(self) -> list[int]:
         reasoning = self._plan.reasoning
@@ -187,6 +192,7 @@ class MessageSplitter:
         if not broken or self._sink.emitted > block.emitted_before:
             self._begin(reasoning=False)
             return
+        self._unparsed += bool(block.trigger)
         size = max(1, len(block.trigger))  # a format that needs no marker has an empty trigger
         self._segment.add(self._rest[:size])
         self._rest = self._rest[size:]

@@ -71,6 +71,11 @@ class Splitter(Protocol):
         """Calls announced so far; more than none makes the finish reason `tool_calls`."""
         ...
 
+    @property
+    def unparsed_calls(self) -> int:
+        """Blocks that began like a tool call and came out as text."""
+        ...
+
     def end_reasoning(self) -> list[int]:
         """Tokens that close open reasoning when its budget is spent; the engine forces them next."""
         ...
