@@ -132,8 +132,8 @@ class NeuronEntry(Section, frozen=True):
 class NeuronConfig(Section, frozen=True):
     """`gpus` "all" finds them; with none found the CPU serves. `cpu_devices` makes that many virtual CPU devices of
     `cpu_memory` each instead (tests, and hosts without a GPU). `threads` per worker, None = llama.cpp's choice. A
-    worker whose resident memory passes `worker_memory` is replaced (None = no limit). With `kv_to_disk` the cached
-    prefixes of a model that is unloaded wait below `state_dir` for its next load."""
+    worker whose resident memory passes `worker_memory` is replaced (None = no limit). Up to
+    `kv_to_disk` bytes of cached prefixes of unloaded models wait below `state_dir` for their next load (0 = none)."""
 
     listen: str = "127.0.0.1:13131"
     name: str | None = None
@@ -153,7 +153,7 @@ class NeuronConfig(Section, frozen=True):
     kill_grace_s: float = 5.0
     empty_worker_s: float = 2.0
     worker_memory: int | str | None = None
-    kv_to_disk: bool = True
+    kv_to_disk: int | str = "8GiB"
     host_cache: int | str = "1GiB"
     rpc_listen: str | None = None
     defrag_after_cycles: int = 50

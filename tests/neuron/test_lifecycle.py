@@ -252,7 +252,7 @@ async def test_cached_prefixes_are_saved_before_an_unload_and_offered_to_the_nex
 
 
 async def test_cached_prefixes_stay_off_the_disk_when_told_so(bench, tmp_path: Path) -> None:
-    async with bench("m", kv_to_disk=False) as neuron:
+    async with bench("m", kv_to_disk=0) as neuron:
         await neuron.ask("m")
         await neuron.admin.unload(UnloadOrder("m"))
         assert not (tmp_path / "state" / "kv").exists()

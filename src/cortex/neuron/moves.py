@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
+from cortex.config import parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed, WorkerDied
 from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
 from cortex.neuron.ledger import measured_bytes
 from cortex.neuron.resident import Loading, Resident
+from cortex.neuron.saved_prefixes import SavedPrefixes
 from cortex.neuron.supervisor import Worker
 from cortex.wire.worker import Canary, Load, Loaded, RestoreState, SaveState, Unload
 
@@ -34,6 +34,8 @@ class Moves:
     def __init__(self, holdings: Holdings, on_change: Callable[[], None]) -> None:
         self._holdings = holdings
         self._on_change = on_change
+        neuron = holdings.config.neuron
+        self._saved = SavedPrefixes(neuron.state_path / "kv", parse_bytes(neuron.kv_to_disk))
 
     # ---- in
 
@@ -108,7 +110,7 @@ class Moves:
         logger.info("model loaded", extra=extra)
         with suppress(WorkerDied):  # its death is on its way to us
             worker.send(Canary(notice.model))
-            if self._holdings.config.neuron.kv_to_disk and (saved := self._prefix_directory(resident, worker)).is_dir():
+            if saved := self._saved.find(self._prefix_key(resident, worker)):
                 worker.send(RestoreState(notice.model, str(saved)))
         if loading is not None:
             self._tell_end(loading)
@@ -189,10 +191,9 @@ class Moves:
 
     async def _save_prefixes(self, resident: Resident, worker: Worker) -> None:
         """Write what the model has cached to disk, for its next load; a slow disk is not worth waiting for."""
-        directory = self._prefix_directory(resident, worker)
-        if not self._holdings.config.neuron.kv_to_disk or resident.loaded is None or resident.loaded.embedding:
+        if not self._saved.limit_bytes or resident.loaded is None or resident.loaded.embedding:
             return
-        await asyncio.to_thread(_make_empty, directory)
+        directory = await asyncio.to_thread(self._saved.make, self._prefix_key(resident, worker))
         resident.saved.clear()
         worker.send(SaveState(resident.entry.id, str(directory)))
         try:
@@ -200,11 +201,11 @@ class Moves:
                 await resident.saved.wait()
         except TimeoutError:
             logger.warning("cached prefixes not saved in time", extra={"model": resident.entry.id})
+        await asyncio.to_thread(self._saved.prune)
 
-    def _prefix_directory(self, resident: Resident, worker: Worker) -> Path:
+    def _prefix_key(self, resident: Resident, worker: Worker) -> str:
         """One for each file, configuration and build: a state fits nothing else."""
-        key = self._holdings.measure_key(resident.entry, resident.context, worker.devices)
-        return self._holdings.config.neuron.state_path / "kv" / key
+        return self._holdings.measure_key(resident.entry, resident.context, worker.devices)
 
     def unloaded(self, resident: Resident, worker: Worker) -> None:
         """The worker has let go of it."""
@@ -223,9 +224,3 @@ class Moves:
         await asyncio.sleep(self._holdings.config.neuron.empty_worker_s)
         if not self._holdings.models_in(worker):
             await worker.stop()
-
-
-def _make_empty(directory: Path) -> None:
-    """For its owner alone: cached prefixes are conversations."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, mode=0o700)
