@@ -56,6 +56,13 @@ def test_an_unknown_model_exits_4_with_the_servers_words(command: str) -> None:
     assert "there are: a, b" in result.stderr
 
 
+@pytest.mark.parametrize("order", [["unload", "m"], ["pin", "m"], ["unpin", "m"], ["drain", "n"], ["resume", "n"]])
+def test_an_order_is_quiet_or_prints_the_answer_as_json(order: list[str]) -> None:
+    with fake_gateway() as gateway:
+        assert run(gateway, *order).stdout == ""
+        assert msgspec.json.decode(run(gateway, *order, "--json").stdout) == {}
+
+
 def test_an_unreachable_gateway_exits_3() -> None:
     with fake_gateway() as gateway:
         pass

@@ -25,7 +25,7 @@ P = ParamSpec("P")
 
 Url = Annotated[str, typer.Option("--url", envvar="CORTEX_URL", help="Gateway (or neuron) to talk to.")]
 Key = Annotated[str | None, typer.Option("--key", envvar="CORTEX_API_KEY", help="API key, where one is needed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the raw document instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the raw document.")]
 Model = Annotated[str, typer.Argument(help="Model id or alias.")]
 Neuron = Annotated[str, typer.Argument(help="Neuron name.")]
 
@@ -89,33 +89,33 @@ def load(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = 
 
 
 @_exits
-def unload(model: Model, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def unload(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Unload a model wherever it is loaded, after its running requests."""
-    FleetApi(url, key).unload(model)
+    _tell(FleetApi(url, key).unload(model), as_json=as_json)
 
 
 @_exits
-def pin(model: Model, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def pin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Keep a model loaded: it is never evicted."""
-    FleetApi(url, key).pin(model, pinned=True)
+    _tell(FleetApi(url, key).pin(model, pinned=True), as_json=as_json)
 
 
 @_exits
-def unpin(model: Model, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def unpin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Let a pinned model be evicted again."""
-    FleetApi(url, key).pin(model, pinned=False)
+    _tell(FleetApi(url, key).pin(model, pinned=False), as_json=as_json)
 
 
 @_exits
-def drain(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def drain(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Give a neuron no new requests; what runs there ends."""
-    FleetApi(url, key).drain(neuron, drained=True)
+    _tell(FleetApi(url, key).drain(neuron, drained=True), as_json=as_json)
 
 
 @_exits
-def resume(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def resume(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Give a drained neuron work again."""
-    FleetApi(url, key).drain(neuron, drained=False)
+    _tell(FleetApi(url, key).drain(neuron, drained=False), as_json=as_json)
 
 
 @_exits
@@ -148,6 +148,12 @@ def top(
 
 
 # ---- output
+
+
+def _tell(answer: bytes, *, as_json: bool) -> None:
+    """An order's answer; without --json its success is the exit code."""
+    if as_json:
+        sys.stdout.write((answer or b"{}").decode() + "\n")
 
 
 def _print_json(document: object) -> None:

@@ -36,6 +36,7 @@ def pull(
     model: Annotated[str, typer.Argument(help="org/repo, org/repo:QUANT, or an id of models.toml.")],
     config: ConfigPath = None,
     models: ModelsPath = None,
+    as_json: Json = False,
 ) -> None:
     """Download a model from the Hugging Face Hub; an interrupted download goes on where it stopped."""
     from cortex.neuron.app import make_downloader
@@ -56,6 +57,9 @@ def pull(
             )
         except CortexError as error:
             _fail(error)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode([str(path) for path in paths]).decode() + "\n")
+        return
     for path in paths:
         sys.stdout.write(f"{path}\n")
 

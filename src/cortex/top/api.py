@@ -60,20 +60,20 @@ class FleetApi:
             return self._decode(self._send("POST", "/models/load", LoadOrder(model=model, wait=False)), LoadJob)
         return self._decode(self._send("POST", f"/fleet/models/{_path(model)}/load"), LoadJob)
 
-    def unload(self, model: str) -> None:
+    def unload(self, model: str) -> bytes:
+        """Orders answer with the server's JSON document, as it came."""
         if self._is_neuron:
-            self._check(self._send("POST", "/models/unload", UnloadOrder(model=model, wait=False)))
-        else:
-            self._check(self._send("POST", f"/fleet/models/{_path(model)}/unload"))
+            return self._order("POST", "/models/unload", UnloadOrder(model=model, wait=False))
+        return self._order("POST", f"/fleet/models/{_path(model)}/unload")
 
-    def pin(self, model: str, pinned: bool) -> None:
-        self._check(self._send("POST", f"/fleet/models/{_path(model)}/{'pin' if pinned else 'unpin'}"))
+    def pin(self, model: str, pinned: bool) -> bytes:
+        return self._order("POST", f"/fleet/models/{_path(model)}/{'pin' if pinned else 'unpin'}")
 
-    def drain(self, neuron: str, drained: bool) -> None:
-        self._check(self._send("POST", f"/fleet/neurons/{_path(neuron)}/{'drain' if drained else 'resume'}"))
+    def drain(self, neuron: str, drained: bool) -> bytes:
+        return self._order("POST", f"/fleet/neurons/{_path(neuron)}/{'drain' if drained else 'resume'}")
 
-    def cancel(self, request_id: str) -> None:
-        self._check(self._send("DELETE", f"/fleet/requests/{_path(request_id)}"))
+    def cancel(self, request_id: str) -> bytes:
+        return self._order("DELETE", f"/fleet/requests/{_path(request_id)}")
 
     def watch_load(self, model: str, job: LoadJob, interval_s: float = 0.3) -> Iterator[LoadJob]:
         """Yield the job's state until it ends, as the fleet's polled documents tell it."""
@@ -82,6 +82,11 @@ class FleetApi:
             time.sleep(interval_s)
             job = _job_of(self.fleet(), model, job)
             yield job
+
+    def _order(self, method: str, path: str, body: object = None) -> bytes:
+        response = self._send(method, path, body)
+        self._check(response)
+        return response.content
 
     def _send(self, method: str, path: str, body: object = None) -> httpx.Response:
         content = msgspec.json.encode(body) if body is not None else None
