@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,16 @@ from cortex.neuron.supervisor import Worker, WorkerOwner, WorkerSettings
 
 __all__ = ["WorkerPool", "ggml_names", "shipped_worker"]
 
+logger = logging.getLogger(__name__)
+
 CommandFor = Callable[[str, int | None], Callable[[int], list[str]]]
 
 
 def shipped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]:
     """The command line of cortex's own worker, given the inherited descriptor."""
     extra = ["--cpu-threads", str(threads)] if threads else []
+    if logger.isEnabledFor(logging.DEBUG):  # else nobody would see what llama.cpp says beyond warnings
+        extra.append("--verbose")
     return lambda fd: [sys.executable, "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
 
 
