@@ -124,6 +124,23 @@ def test_logprobs_are_parallel_lists_with_offsets() -> None:
     assert '"text_offset":[3]' in streamed
 
 
+def test_an_echoed_prompts_first_token_has_nulls() -> None:
+    echo = TextDelta("abc", logprobs=[TokenLogprob(1, b"ab", None), TokenLogprob(2, b"c", -0.2)])
+    logprobs = answer([Started(2), echo, *said("d", 0, -0.5), END], echo=True, logprobs=1)["choices"][0]["logprobs"]
+    assert logprobs["token_logprobs"] == [None, -0.2, -0.5]
+    assert logprobs["top_logprobs"] == [None, {}, {}]
+    assert logprobs["text_offset"] == [0, 2, 3]
+
+
+def test_the_echoed_prompt_has_no_say_in_which_answer_is_best() -> None:
+    """Averaged over the prompt's sure tokens, a short bad answer would look better than a long good one."""
+    prompt = [TokenLogprob(1, b"p", -0.01)] * 20
+    long = [*(delta for delta in said("a", 0, -0.5)[:1] * 40), *said("a", 0, -0.5)]
+    echoes = [TextDelta("p" * 20, choice, prompt) for choice in range(2)]
+    whole = answer([Started(20), *echoes, *long, *said("b", 1, -2.0), END], n=1, best_of=2, echo=True)
+    assert whole["choices"][0]["text"] == "p" * 20 + "a" * 41
+
+
 def test_a_stream_of_several_prompts_ends_once() -> None:
     renderer = call(prompt=["p", "q"], stream=True, stream_options={"include_usage": True}).renderer()
     first = renderer.feed(1, [Started(3), *said("b"), END])

@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from cortex.wire.events import Embedded, Failed, Finished, Started
+from cortex.wire.events import Embedded, Failed, Finished, Started, TextDelta, TokenLogprob, Tokens
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Message, Sampling, Text
 from cortex.wire.worker import Cancel, Heartbeat, LoadSpec
 from tests.engine.harness import GREEDY, WorkerProcess, chat, only, raw, text_of
@@ -111,6 +111,24 @@ def test_no_canary_of_one_conversation_shows_up_in_another(smol_spec: LoadSpec) 
             text = text_of(worker.events[name])
             assert not [other for other in canaries.values() if other != secret and other in text], text
         assert sum(secret in text_of(worker.events[name]) for name, secret in canaries.items()) > 6
+
+
+def test_a_token_scores_the_same_when_sampled_and_when_echoed(smol: WorkerProcess) -> None:
+    """But for rounding, which differs by batch shape and place in the pool: up to 0.15 between two plain runs."""
+    events = smol.run(raw("sampled", LONG[:600], logprobs=3, max_output=12, report_tokens=True))
+    ids = [token for event in events if isinstance(event, Tokens) for token in event.ids]
+    sampled = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
+    prompt = [entry.token_id for entry in _echoed(smol, "prompt", LONG[:600])]
+    echoed = _echoed(smol, "echoed", [*prompt, *ids])
+    assert len(echoed) == len(prompt) + len(ids) > 128
+    for one, other in zip(sampled, echoed[len(prompt) :], strict=False):
+        assert one.token_id == other.token_id
+        assert one.logprob == pytest.approx(other.logprob, abs=0.3)
+
+
+def _echoed(worker: WorkerProcess, name: str, prompt: str | list[int]) -> list[TokenLogprob]:
+    events = worker.run(raw(name, prompt, echo=True, logprobs=3, max_output=1))
+    return next(event for event in events if isinstance(event, TextDelta)).logprobs
 
 
 def test_a_cancel_inside_a_long_prefill_stops_it(smol: WorkerProcess) -> None:

@@ -95,6 +95,29 @@ def test_logprobs_are_those_of_the_chosen_tokens(scripted: WorkerProcess) -> Non
     assert all(entry.top[0].token_id == entry.token_id for entry in entries)
 
 
+@pytest.mark.parametrize("repeats", [1, 40])
+def test_an_echoed_prompt_has_its_log_probabilities(scripted: WorkerProcess, repeats: int) -> None:
+    """The first token's is unknown; the BOS that cortex adds is not echoed. Also over several prefill chunks."""
+    prompt = "tick tock " * repeats + "<|go|>"
+    events = scripted.run(raw(f"echo logprobs {repeats}", prompt, echo=True, logprobs=2, n=2))
+    check_order(events)
+    for choice in range(2):
+        deltas = [event for event in events if isinstance(event, TextDelta) and event.choice == choice]
+        assert "".join(delta.text for delta in deltas) == prompt + HELLO
+        entries = [entry for delta in deltas for entry in delta.logprobs]
+        assert b"".join(entry.bytes for entry in entries) == (prompt + HELLO).encode()
+        first, second, *others = entries
+        assert (first.logprob, first.top) == (None, [])
+        assert second.logprob == pytest.approx(0, abs=0.01)  # a tick is followed by a tock
+        assert all(entry.logprob is not None and entry.logprob <= 0 and len(entry.top) == 2 for entry in others)
+
+
+def test_an_echo_with_log_probabilities_of_one_token(scripted: WorkerProcess) -> None:
+    events = scripted.run(raw("echo one", [5], echo=True, logprobs=0, max_output=1))
+    echo = next(event for event in events if isinstance(event, TextDelta))
+    assert [(entry.token_id, entry.logprob) for entry in echo.logprobs] == [(5, None)]
+
+
 def test_counting_only_says_the_number_and_ends(scripted: WorkerProcess) -> None:
     counted = scripted.run(chat("count", "how many", count_only=True))
     answered = scripted.run(chat("counted", "how many"))

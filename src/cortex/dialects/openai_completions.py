@@ -87,6 +87,7 @@ def _view(asked: CompletionBody, context: CallContext, parts: int) -> Completion
         choices=choices,
         generated=asked.best_of or choices,
         logprobs=_logprobs(asked) is not None,
+        echo=asked.echo is True,
         usage=bool(asked.stream_options and asked.stream_options.include_usage),
         timings=asked.timings_per_token is True,
         progress=asked.return_progress is True,

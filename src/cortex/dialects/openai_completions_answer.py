@@ -25,6 +25,7 @@ class CompletionView:
     choices: int = 1
     generated: int = 1
     logprobs: bool = False
+    echo: bool = False
     usage: bool = False
     timings: bool = False
     progress: bool = False
@@ -54,11 +55,14 @@ class Completion(Struct, frozen=True):
 class _Candidate:
     text: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    echoed: int = 0
     reason: str = "stop"
 
     @property
     def mean_logprob(self) -> float:
-        return sum(token.logprob for token in self.logprobs) / max(1, len(self.logprobs))
+        """Of what was generated, not of the echoed prompt's tokens."""
+        known = [token.logprob for token in self.logprobs[self.echoed :] if token.logprob is not None]
+        return sum(known) / max(1, len(known))
 
 
 class CompletionCollector:
@@ -74,6 +78,8 @@ class CompletionCollector:
             match event:
                 case TextDelta():
                     candidate = self._candidates[part][event.choice]
+                    if self._view.echo and not candidate.text:
+                        candidate.echoed = len(event.logprobs)
                     candidate.text.append(event.text)
                     candidate.logprobs += event.logprobs
                 case ReasoningDelta():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from msgspec import Struct
 
 from cortex.wire.events import TokenLogprob
@@ -19,7 +21,7 @@ class Entry(Struct, frozen=True):
     """`bytes` are exact; `token` shows a replacement mark where a token is part of a character."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int]
     top_logprobs: list[TopEntry]
 
@@ -34,24 +36,28 @@ class ChatLogprobs(Struct, frozen=True):
 
 
 class CompletionLogprobs(Struct, frozen=True):
-    """`text_offset` counts characters from the start of the choice's text."""
+    """`text_offset` counts characters from the start of the choice's text. An echoed prompt's first token has nulls."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
     @classmethod
     def of(cls, tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
         words = [_text(token.bytes) for token in tokens]
-        offsets = [offset + sum(map(len, words[:index])) for index in range(len(words))]
-        tops = [{_text(top.bytes): top.logprob for top in token.top} for token in tokens]
+        offsets = list(accumulate(map(len, words[:-1]), initial=offset)) if words else []
+        tops = [None if token.logprob is None else _tops(token) for token in tokens]
         return cls(words, [token.logprob for token in tokens], tops, offsets)
 
 
 def _entry(token: TokenLogprob) -> Entry:
     top = [TopEntry(_text(other.bytes), other.logprob, list(other.bytes)) for other in token.top]
     return Entry(_text(token.bytes), token.logprob, list(token.bytes), top)
+
+
+def _tops(token: TokenLogprob) -> dict[str, float]:
+    return {_text(top.bytes): top.logprob for top in token.top}
 
 
 def _text(raw: bytes) -> str:

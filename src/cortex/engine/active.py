@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cortex.engine.generation import Choice, Job
 from cortex.engine.llama_sampler import Sampler
+from cortex.engine.logprobs import PromptScores
 from cortex.engine.sequence import Sequence
 from cortex.wire.events import Event, Finished, Timings, Usage
 from cortex.wire.worker import RequestStats
@@ -20,6 +21,7 @@ class Branch:
     sequence: Sequence
     sampler: Sampler
     choice: Choice
+    scores: PromptScores | None = None
 
 
 @dataclass(slots=True, eq=False)

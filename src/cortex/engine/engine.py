@@ -20,7 +20,7 @@ from cortex.engine.kv_cache import KvCache, Restore, Save
 from cortex.engine.llama import Vocab
 from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
 from cortex.engine.llama_sampler import Sampler
-from cortex.engine.logprobs import LogprobRow
+from cortex.engine.logprobs import LogprobRow, PromptScores
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.recovery import Recovery
@@ -165,10 +165,12 @@ class Engine:
         active = self._active.get(entry.sequence.request_id)
         if active is None:  # an earlier choice of the same step has failed the request
             return
+        branch = active.branches[entry.sequence.choice]
+        if entry.scored:
+            row = self._score_prompt(active, branch, entry, row)
         if not entry.outputs:
             self._report_progress(active, entry.sequence)
             return
-        branch = active.branches[entry.sequence.choice]
         if active.first_token_s is None:
             active.first_token_s = self._clock()
             self._tally.first_token(active.first_token_s - active.arrival_s)
@@ -179,6 +181,15 @@ class Engine:
             return
         if active.done:
             self._finish(active)
+
+    def _score_prompt(self, active: Active, branch: Branch, entry: Entry, row: int) -> int:
+        """Note what the prompt's tokens score; with the last of them, say the echo. The row to sample from."""
+        assert branch.scores is not None
+        branch.scores.record(entry.start, map(self._context.logits, range(row, row + entry.count)))
+        if entry.outputs:
+            self._say(active, [TextDelta(active.job.echo, branch.choice.number, branch.scores.found)])
+            branch.scores, branch.sequence.scoring = None, False
+        return row + entry.count - entry.outputs
 
     def _sample_rows(self, active: Active, branch: Branch, entry: Entry, row: int) -> None:
         """Sample the row; where tokens were guessed, go on through the rows as long as the guesses were right."""
@@ -267,12 +278,16 @@ class Engine:
             arrival=self._arrivals,
             priority=job.request.priority,
             principal=job.request.principal,
-            share=job.request.cache_prompt,
+            share=job.request.cache_prompt and job.scored_from is None,
+            scoring=job.scored_from is not None,
             hashes=job.hashes,
         )
         sampler = Sampler(job.sampling, seed_for(job.sampling, number), self._vocab)
         sampler.accept_prompt(sequence.tokens.view())
-        return Branch(sequence, sampler, Choice(job, number, self._vocab))
+        scores = None
+        if job.scored_from is not None:
+            scores = PromptScores(job.tokens, job.scored_from, job.request.logprobs or 0, self._vocab)
+        return Branch(sequence, sampler, Choice(job, number, self._vocab), scores)
 
     def _replay(self, active: Active, branch: Branch) -> None:
         """Take up where another neuron stopped: its tokens count and are remembered, but say nothing again."""
@@ -295,7 +310,8 @@ class Engine:
         job = active.job
         self._tally.prompt_tokens += len(job.tokens)
         self._tally.cached_tokens += active.cached_tokens
-        echo = [TextDelta(job.echo, number) for number in range(job.request.n)] if job.echo else []
+        plain = job.echo and job.scored_from is None
+        echo = [TextDelta(job.echo, number) for number in range(job.request.n)] if plain else []
         self._say(active, [Started(len(job.tokens), active.cached_tokens), *echo])
 
     def _report_progress(self, active: Active, sequence: Sequence) -> None:

@@ -27,7 +27,8 @@ class Job:
     """A request made ready for the engine: validated, rendered, tokenised. Made by `prepare`, off the engine loop.
 
     `room` is how many tokens may be generated at most. `format_stops` are stop strings of the chat format: ends of
-    turn, not the client's. `constraints` has one per choice, or none.
+    turn, not the client's. `constraints` has one per choice, or none. `echo` is said before the answer; `scored_from`:
+    with the log-probabilities of its tokens, the first of which is the prompt's token of that number.
     """
 
     request: InferenceRequest
@@ -39,6 +40,7 @@ class Job:
     format_stops: list[str] = field(default_factory=list)
     reasoning_budget: int | None = None
     echo: str = ""
+    scored_from: int | None = None
     hashes: list[int] = field(default_factory=list)
 
 

@@ -254,18 +254,19 @@ class _Batch:
             sequence, start, count = entry.sequence, entry.start, entry.count
             assert sequence.slot is not None
             end = at + count
+            wanted = entry.rows
             if count == 1:
                 self._token_at[at] = sequence.tokens[start]
                 self._position_at[at] = start
                 self._slot_at[at] = sequence.slot.id
-                self._wanted_at[at] = entry.outputs
+                self._wanted_at[at] = wanted
             else:
                 self._token[at:end] = sequence.tokens.view(start, start + count)
                 self._position[at:end] = self._positions[start : start + count]
                 self._slot[at:end] = sequence.slot.id
                 self._wanted[at:end] = 0
-                self._wanted[end - entry.outputs : end] = 1
-            rows.append(end - entry.outputs if entry.outputs else -1)
+                self._wanted[end - wanted : end] = 1
+            rows.append(end - wanted if wanted else -1)
             at = end
         self.struct.n_tokens = at
         return rows

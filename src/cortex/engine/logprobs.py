@@ -1,6 +1,8 @@
-"""Log-probabilities of a logits row, as the model gave it: before penalties, grammar and temperature."""
+"""Log-probabilities of logits rows, as the model gave them: before penalties, grammar and temperature."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +10,43 @@ from numpy.typing import NDArray
 from cortex.engine.vocabulary import Vocabulary
 from cortex.wire.events import TokenLogprob, TopLogprob
 
-__all__ = ["LogprobRow"]
+__all__ = ["LogprobRow", "PromptScores"]
 
 
 class LogprobRow:
     """A row kept over sampling, which changes the logits in place."""
 
     def __init__(self, logits: NDArray[np.float32], alternatives: int) -> None:
-        shifted = logits.astype(np.float64) - float(logits.max())
-        self._logprobs = shifted - np.log(np.exp(shifted).sum())
+        self._scores = logits - logits.max()
+        self._total = float(np.log(np.exp(self._scores).sum(dtype=np.float64)))
         count = min(alternatives, len(logits))
-        best = np.argpartition(self._logprobs, -count)[-count:] if count else np.array([], dtype=np.int64)
-        self._best = best[np.argsort(-self._logprobs[best], kind="stable")]
+        best = np.argpartition(self._scores, -count)[-count:] if count else np.array([], dtype=np.int64)
+        self._best: list[int] = best[np.argsort(-self._scores[best], kind="stable")].tolist()
 
     def of(self, token: int, vocab: Vocabulary) -> TokenLogprob:
-        top = [TopLogprob(int(t), vocab.piece(int(t)), float(self._logprobs[t])) for t in self._best]
-        return TokenLogprob(token, vocab.piece(token), float(self._logprobs[token]), top)
+        top = [TopLogprob(t, vocab.piece(t), self._logprob(t)) for t in self._best]
+        return TokenLogprob(token, vocab.piece(token), self._logprob(token), top)
+
+    def _logprob(self, token: int) -> float:
+        return float(self._scores[token]) - self._total
+
+
+class PromptScores:
+    """The scores of a prompt's tokens from number `first` on, gathered as prefill computes what predicts them.
+
+    The first has none, as at OpenAI. Positions may come again: a preempted sequence starts anew.
+    """
+
+    def __init__(self, tokens: list[int], first: int, alternatives: int, vocab: Vocabulary) -> None:
+        self._tokens = tokens
+        self._first = first
+        self._alternatives = alternatives
+        self._vocab = vocab
+        self.found = [TokenLogprob(token, vocab.piece(token), None) for token in tokens[first : first + 1]]
+
+    def record(self, start: int, rows: Iterable[NDArray[np.float32]]) -> None:
+        """Logits rows of the prompt's positions from `start` on, each of which predicts the next token."""
+        for target, row in enumerate(rows, start + 1):
+            if target == self._first + len(self.found) < len(self._tokens):
+                scores = LogprobRow(row, self._alternatives)
+                self.found.append(scores.of(self._tokens[target], self._vocab))

@@ -65,8 +65,8 @@ class Preparer:
     def _check(self, request: InferenceRequest) -> None:
         if request.replay and request.n > 1:
             raise BadRequest("a request with n > 1 can't be resumed", param="n")
-        if request.echo and request.logprobs is not None:
-            raise UnsupportedValue("echo together with logprobs is not supported: ask for one of them", param="echo")
+        if request.echo and request.logprobs is not None and request.suffix is not None:
+            raise UnsupportedValue("echo with logprobs and a suffix is not supported: leave one of them out")
         for token in [*request.replay, *(request.prompt if isinstance(request.prompt, list) else [])]:
             if not 0 <= token < self._vocab.size:
                 raise BadRequest(
@@ -105,7 +105,8 @@ class Preparer:
             room=0,
             sampling=resolve(request.sampling, self._profile, self._metadata),
             constraints=self._constraints(spec, request.n),
-            echo=self._echo(request) if request.echo else "",
+            echo=self._echo(request) if request.echo and not request.replay else "",
+            scored_from=self._scored_from(request, tokens),
         )
 
     def _text_tokens(self, prompt: str, suffix: str | None) -> list[int]:
@@ -124,6 +125,14 @@ class Preparer:
             return request.prompt
         pieces = [self._vocab.piece(token) for token in request.prompt or []]
         return b"".join(pieces).decode("utf-8", "ignore")
+
+    def _scored_from(self, request: InferenceRequest, tokens: list[int]) -> int | None:
+        """The first token of the echo, if its tokens' probabilities are wanted: the BOS that we add isn't echoed."""
+        if not request.echo or request.replay or request.logprobs is None:
+            return None
+        prompt, bos = request.prompt, self._vocab.bos
+        added = isinstance(prompt, str) and bos is not None and tokens[0] == bos
+        return int(added and isinstance(prompt, str) and not prompt.encode().startswith(self._vocab.piece(tokens[0])))
 
     # ---- chats
 

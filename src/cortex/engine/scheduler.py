@@ -26,19 +26,27 @@ _CHECKPOINT_FROM = 128
 _CHECKPOINT_BEFORE_END = 8
 """Prompts from this length on are kept without their last tokens, which may be markers that the next turn's rendering
 of the conversation doesn't have there (an opened reasoning block)."""
+_SCORED_CHUNK = 64
+"""Positions per step whose logits are all read: at 150k tokens of vocabulary they are 38 MB and some 50 ms of work."""
 _HEADROOM = 16
 """Cells left per running sequence when another is admitted, lest it is preempted at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Tokens `start` to `start + count` of `sequence` in this step's batch. `outputs`: how many logits rows are wanted,
-    counted from the end."""
+    """Tokens `start` to `start + count` of `sequence` in this step's batch. `outputs`: how many logits rows are sampled
+    from, counted from the end. `scored`: the rows of all `count` positions are wanted besides."""
 
     sequence: Sequence
     start: int
     count: int
     outputs: int
+    scored: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many logits rows are wanted, counted from the end."""
+        return self.count if self.scored else self.outputs
 
 
 class Scheduler:
@@ -211,6 +219,8 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence) -> int:
         stops = [len(sequence.tokens), sequence.stop_at, sequence.checkpoint_at]
+        if sequence.scoring:
+            stops.append(sequence.computed + _SCORED_CHUNK)
         return min(stop for stop in stops if stop is not None and stop > sequence.computed) - sequence.computed
 
     def _keep_checkpoints(self) -> None:
@@ -230,7 +240,7 @@ class Scheduler:
         assert sequence.slot is not None
         start = sequence.computed
         self.kv.extend(sequence.slot, count)
-        return Entry(sequence, start, count, outputs)
+        return Entry(sequence, start, count, outputs, sequence.scoring)
 
 
 def _order(sequence: Sequence) -> tuple[int, int, int]:

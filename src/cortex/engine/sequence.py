@@ -80,8 +80,8 @@ class Sequence:
     `slot` is None while waiting. `drafts` counts the guessed tokens at the end of `tokens`, of which none is kept
     unless the model agrees; `acceptance` is the running share that is, `plain_next` asks for a step without any.
     `stop_at`: a waiting sequence wants to copy exactly this prefix (models that can't roll back), so a prefill chunk
-    must not run past it; `checkpoint_at`: a copy of this prefix is to be kept. `hashes` are the request's, by
-    `wire.prefix`.
+    must not run past it; `checkpoint_at`: a copy of this prefix is to be kept. `scoring`: the logits of every prompt
+    position are wanted. `hashes` are the request's, by `wire.prefix`.
     """
 
     request_id: str
@@ -98,6 +98,7 @@ class Sequence:
     drafts: int = 0
     stop_at: int | None = None
     checkpoint_at: int | None = None
+    scoring: bool = False
     admitted: bool = False
     preemptions: int = 0
     acceptance: float | None = None

@@ -73,11 +73,12 @@ class TopLogprob(Struct, frozen=True, gc=False):
 
 
 class TokenLogprob(Struct, frozen=True):
-    """Natural-log probability of a chosen token as the model gave it, before any sampler, and its alternatives."""
+    """Natural-log probability of a token as the model gave it, before any sampler, and its alternatives. None for the
+    first token of an echoed prompt, which nothing comes before."""
 
     token_id: int
     bytes: _Bytes
-    logprob: float
+    logprob: float | None
     top: list[TopLogprob] = []
 
 
