@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from cortex.config import AuthConfig, Config, LimitsConfig
 from cortex.wire.events import ChoiceFinished, Embedded, Failed, Finished, Scored, Started, TextDelta, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
 from cortex.wire.status import Limits, ModelCard, ModelStatus
@@ -163,3 +165,23 @@ async def test_the_newest_state_is_listed(serve: Serve) -> None:
     async with serve() as running:
         running.backend.statuses = [(ModelStatus(ModelCard("new", Limits(context=5)), state="loading"), [])]
         assert (await running.http.get("/v1/models")).json()["data"][0]["state"] == "loading"
+
+
+async def test_a_path_in_another_spelling_is_answered_and_guarded_like_the_standard_one(serve: Serve) -> None:
+    """It goes the long way through litestar, with the same key check and envelope."""
+    async with serve(FakeBackend(by_kind), Config(auth=AuthConfig(keys=["k"]))) as running:
+        for path in ("/v1/chat/completions", "/v1/chat/completions/"):
+            reply = await running.http.post(path, json=CHAT, headers={"authorization": "Bearer k"})
+            assert '"content":"Hello"' in reply.text
+            assert (await running.http.post(path, json=CHAT)).json()["error"]["code"] == "invalid_api_key"
+            assert (await running.http.put(path, json=CHAT, headers={"x-api-key": "k"})).status_code == 405
+
+
+async def test_a_body_without_a_declared_length_is_bounded_too(serve: Serve) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b" " * 100
+
+    async with serve(config=Config(limits=LimitsConfig(body_bytes=2000))) as running:
+        reply = await running.http.post("/v1/chat/completions", content=pieces())
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")

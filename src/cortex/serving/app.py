@@ -18,6 +18,7 @@ from cortex.config import Config, parse_bytes
 from cortex.dialects import responses_body
 from cortex.serving.auth import Keyring
 from cortex.serving.backend import Backend
+from cortex.serving.direct import Application, direct_routes
 from cortex.serving.endpoints import endpoints
 from cortex.serving.errors import handle_exception
 from cortex.serving.exchange import Service
@@ -52,8 +53,10 @@ def build_app(
 
     table = endpoints(config.anthropic)
     documents = BodyDocuments([responses_body.Body, *dict.fromkeys(endpoint.body for endpoint in table)])
-    return Litestar(
-        route_handlers=[*client_routes(service, store, table, documents), *routes],
+    client = client_routes(service, store, table, documents)
+    return Application(
+        direct_routes(client, keys),
+        route_handlers=[*client, *routes],
         lifespan=[*lifespan, partial(closing_store, store)],
         middleware=[partial(_KeyCheck, keys)],
         exception_handlers={Exception: handle_exception},

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, Response
+from litestar.datastructures import Headers
 from litestar.exceptions import HTTPException
-from litestar.types import Send
+from litestar.types import Scope, Send
 
 from cortex.dialects.anthropic_reply import anthropic_error
 from cortex.dialects.base import ErrorEncoder
@@ -19,7 +20,7 @@ from cortex.dialects.envelope import openai_error
 from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
 from cortex.serving.identity import RequestIdentity
 
-__all__ = ["ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception"]
+__all__ = ["ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +87,20 @@ def _from_litestar(exception: HTTPException) -> CortexError:
 
 def handle_exception(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:
     """Litestar's exception handler for the whole application."""
-    error = as_cortex_error(exception)
-    identity = RequestIdentity.of(request.headers)
-    reply = ErrorReply.of(error, _encoder_for(request), identity.echo)
+    reply, identity = _reply(request.scope, exception)
     headers = reply.headers | {name.decode(): value.decode() for name, value in identity.headers()}
     return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
 
 
-def _encoder_for(request: Request[Any, Any, Any]) -> ErrorEncoder:
-    speaks_anthropic = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
-    return anthropic_error if speaks_anthropic else openai_error
+async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
+    """The same for a request that litestar didn't route."""
+    reply, identity = _reply(scope, exception)
+    await reply.send(send, identity.headers())
+
+
+def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestIdentity]:
+    headers = Headers.from_scope(scope)
+    identity = RequestIdentity.of(headers)
+    speaks_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
+    encode = anthropic_error if speaks_anthropic else openai_error
+    return ErrorReply.of(as_cortex_error(exception), encode, identity.echo), identity

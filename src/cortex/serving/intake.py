@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from litestar import Request
+from litestar.datastructures import Headers
+from litestar.types import Receive, Scope
 
+from cortex.config import parse_bytes
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
-from cortex.errors import BadRequest
+from cortex.errors import BadRequest, PayloadTooLarge
 from cortex.serving.exchange import Service
 from cortex.serving.identity import RequestIdentity
 from cortex.serving.images import ImageFetcher
@@ -37,26 +38,31 @@ class Intake:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._images = ImageFetcher(service.config.images)
+        self._most_bytes = parse_bytes(service.config.limits.body_bytes)
 
-    async def read(self, request: Request[Any, Any, Any]) -> Arrived:
-        """Raises Draining while the server shuts down, and what reading the body raises (413)."""
+    async def read(self, scope: Scope, receive: Receive) -> Arrived:
+        """Raises Draining while the server shuts down, PayloadTooLarge, and BadRequest for a body that doesn't come."""
         self._service.lifecycle.refuse_when_draining()
-        identity = RequestIdentity.of(request.headers)
+        headers = Headers.from_scope(scope)
+        identity = RequestIdentity.of(headers)
         context = CallContext(
             request_id=identity.id,
             created=int(time.time()),
             resolve=self._service.backend.resolve,
-            principal=request.auth,
-            headers=request.headers,
+            principal=scope["auth"],
+            headers=headers,
             images=Images(allowed=self._images.allowed),
         )
-        return Arrived(await self._body(request), identity, context)
+        return Arrived(await self._body(headers, receive), identity, context)
 
-    async def _body(self, request: Request[Any, Any, Any]) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
         limit = self._service.config.limits.stall_s
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._most_bytes:
+            raise _too_large()
         try:
             async with asyncio.timeout(limit):
-                return await request.body()
+                return await _whole_body(receive, self._most_bytes)
         except TimeoutError:
             raise BadRequest(f"the body did not arrive within {limit:g} s") from None
 
@@ -69,3 +75,22 @@ class Intake:
             images.missing.clear()
             call = parse(arrived.body, arrived.context)
         return call
+
+
+async def _whole_body(receive: Receive, most_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise BadRequest("the connection was closed before the body was complete")
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        size += len(parts[-1])
+        if size > most_bytes:
+            raise _too_large()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge("the body is larger than this server accepts (limits.body_bytes)")

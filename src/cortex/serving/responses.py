@@ -12,7 +12,7 @@ from typing import Any
 from litestar import Litestar, Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope
 
 from cortex.config import ResponsesConfig
 from cortex.dialects import openai_responses
@@ -50,16 +50,10 @@ def response_routes(
 ) -> list[HTTPRouteHandler]:
     """Create, read and delete. What one principal stored, no other finds."""
 
-    @post(
-        ["/v1/responses", "/responses"],
-        name="openai_responses",
-        status_code=200,
-        operation_class=documents.operation(Body),
-    )
-    async def create(request: Request[Any, Any, Any]) -> ASGIApp:
-        arrived = await intake.read(request)
+    async def begin(scope: Scope, receive: Receive) -> ASGIApp:
+        arrived = await intake.read(scope, receive)
         wanted = openai_responses.previous_id(arrived.body)
-        previous = await store.get(wanted, request.auth) if wanted else None
+        previous = await store.get(wanted, scope["auth"]) if wanted else None
         kept: list[StoredResponse] = []
         parse = partial(openai_responses.parse_responses, previous=previous, keep=kept.append)
         call = await intake.parse(arrived, parse)
@@ -77,6 +71,16 @@ def response_routes(
             encode_error=openai_error,
             before_end=put_kept,
         )
+
+    @post(
+        ["/v1/responses", "/responses"],
+        name="openai_responses",
+        status_code=200,
+        operation_class=documents.operation(Body),
+        opt={"direct": begin},
+    )
+    async def create(request: Request[Any, Any, Any]) -> ASGIApp:
+        return await begin(request.scope, request.receive)
 
     @get("/v1/responses/{response_id:str}")
     async def retrieve(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope
 
 import cortex
 from cortex.dialects import models
@@ -38,17 +38,21 @@ def client_routes(
 def _inference_route(
     endpoint: Endpoint, service: Service, intake: Intake, documents: BodyDocuments
 ) -> HTTPRouteHandler:
+    async def begin(scope: Scope, receive: Receive) -> ASGIApp:
+        arrived = await intake.read(scope, receive)
+        call = await intake.parse(arrived, endpoint.parse)
+        return Exchange(service, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
+
     @post(
         list(endpoint.paths),
         name=endpoint.name,
         summary=endpoint.name.replace("_", " "),
         status_code=200,
         operation_class=documents.operation(endpoint.body),
+        opt={"direct": begin},
     )
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
-        arrived = await intake.read(request)
-        call = await intake.parse(arrived, endpoint.parse)
-        return Exchange(service, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
+        return await begin(request.scope, request.receive)
 
     return infer
 
