@@ -9,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from cortex.wire.events import Embedded, Failed, Finished, Started, TextDelta, TokenLogprob, Tokens
+from cortex.wire.events import Embedded, Event, Failed, Finished, Started, TextDelta, TokenLogprob, Tokens
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Message, Sampling, Text
 from cortex.wire.worker import Cancel, Heartbeat, LoadSpec
 from tests.engine.harness import GREEDY, WorkerProcess, chat, only, raw, text_of
@@ -25,6 +25,9 @@ QUESTIONS = [
     "What is two plus two?",
 ]
 LONG = "The quick brown fox jumps over the lazy dog near the river bank while the sun sets slowly. " * 40
+CODE = "".join(
+    f"def add_{name}(x):\n    return x + {number}\n\n" for number, name in enumerate(["one", "two", "three"], 1)
+)
 
 
 def usage(events: list[object]) -> tuple[int, int]:
@@ -113,10 +116,29 @@ def test_no_canary_of_one_conversation_shows_up_in_another(smol_spec: LoadSpec) 
         assert sum(secret in text_of(worker.events[name]) for name, secret in canaries.items()) > 6
 
 
+def test_guessing_from_the_text_changes_nothing_but_the_speed(smol: WorkerProcess, smol_spec: LoadSpec) -> None:
+    """Greedy answers to texts that repeat themselves, with guesses and without: the same, token for token."""
+    texts = {"again": LONG[:400], "list": "red, green, blue, red, green, blue, red, green,", "code": CODE}
+    with WorkerProcess("--cpu-threads", "1") as guessing:
+        guessing.load(msgspec.structs.replace(smol_spec, prompt_lookup=True))
+        accepted = 0
+        for name, text in texts.items():
+            request = raw(f"guessed {name}", text, max_output=48, cache_prompt=False, report_tokens=True)
+            plain, guessed = smol.run(request), guessing.run(request)
+            assert _ids(plain) == _ids(guessed), name
+            accepted += only(guessed, Finished).timings.draft_accepted
+            assert only(plain, Finished).timings.draft_tokens == 0
+        assert accepted >= 20
+
+
+def _ids(events: list[Event]) -> list[int]:
+    return [token for event in events if isinstance(event, Tokens) for token in event.ids]
+
+
 def test_a_token_scores_the_same_when_sampled_and_when_echoed(smol: WorkerProcess) -> None:
     """But for rounding, which differs by batch shape and place in the pool: up to 0.15 between two plain runs."""
     events = smol.run(raw("sampled", LONG[:600], logprobs=3, max_output=12, report_tokens=True))
-    ids = [token for event in events if isinstance(event, Tokens) for token in event.ids]
+    ids = _ids(events)
     sampled = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
     prompt = [entry.token_id for entry in _echoed(smol, "prompt", LONG[:600])]
     echoed = _echoed(smol, "echoed", [*prompt, *ids])
