@@ -181,7 +181,7 @@ async def test_metrics_count_loads_refusals_and_the_fleet() -> None:
         it.gateway.loop.scheduler.state.pins["a"] = True
         await it.chat()
         await it.chat("huge")
-        text = it.gateway.metrics.exposition().decode()
+        text = it.gateway.exposition().decode()
         assert 'cortex_cold_starts_total{model="a"} 1.0' in text
         assert 'cortex_rejections_total{reason="no_room"} 1.0' in text
         assert 'cortex_neuron_up{neuron="n"} 1.0' in text

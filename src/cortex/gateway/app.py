@@ -154,11 +154,14 @@ class Gateway:
             except Exception:  # a bug; without ticks no wait would ever end, and nobody would see why
                 logger.exception("tick failed")
 
+    def exposition(self) -> bytes:
+        """The body of `/metrics`."""
+        return self.metrics.exposition() + self.requests.exposition()
+
     def _metrics_app(self) -> Litestar:
         @get("/metrics", sync_to_thread=False)
         def metrics() -> Response[bytes]:
-            body = self.metrics.exposition() + self.requests.exposition()
-            return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+            return Response(self.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
         async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:  # noqa: ARG001
             self.keyring.principal_of(connection.headers)

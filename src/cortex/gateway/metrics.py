@@ -54,7 +54,7 @@ class GatewayMetrics:
         self.registry.register(_StateCollector(loop))
 
     def exposition(self) -> bytes:
-        """The body of `/metrics`."""
+        """This registry's part of `/metrics`."""
         return generate_latest(self.registry)
 
     def observe(self, effect: Effect) -> None:
