@@ -22,7 +22,8 @@ class Simulation:
     ) -> None:
         self.kv = KvCache(cells, slots, reuse, isolate=isolate)
         self.host = HostCache(host, isolate=isolate)
-        self.scheduler = Scheduler(self.kv, parallel, self.host)
+        self.restoring = True
+        self.scheduler = Scheduler(self.kv, parallel, self.host, lambda _size, _tokens: self.restoring)
         self.memory: dict[int, list[int]] = {}
         self.computed_tokens = 0
         self.finished: list[Sequence] = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cortex.engine.lookup import find_continuation
-from cortex.engine.pace import Pace
+from cortex.engine.pace import Pace, restoring_is_cheaper
 
 
 def _array(*tokens: int) -> np.ndarray:
@@ -47,3 +48,30 @@ def test_a_slow_device_still_moves_on() -> None:
     pace = Pace(ubatch=512, stall_s=0.2)
     pace.record(prefill=32, decode=4, seconds=10.0)
     assert pace.budget(4) == 32
+
+
+@pytest.mark.parametrize(
+    ("size", "restore_rate", "tokens", "prefill_rate", "cheaper"),
+    [
+        (10_000_000, 1e9, 500, 1000.0, True),  # 10 ms against 0.5 s
+        (10_000_000, 1e7, 500, 1000.0, False),  # 1 s against 0.5 s
+        (10_000_000, 1e9, 500, 100_000.0, False),
+        (10_000_000, 0.0, 500, 100_000.0, True),
+        (10_000_000, 1.0, 500, 0.0, True),
+    ],
+)
+def test_what_was_measured_says_whether_restoring_is_cheaper(
+    size: int, restore_rate: float, tokens: int, prefill_rate: float, cheaper: bool
+) -> None:
+    assert restoring_is_cheaper(size, restore_rate, tokens, prefill_rate) is cheaper
+
+
+def test_a_slow_restore_is_measured_again_now_and_then() -> None:
+    pace = Pace(ubatch=512, stall_s=0.2)
+    pace.record(prefill=512, decode=0, seconds=0.1)
+    assert pace.worth_restoring(1_000_000, 100)
+    pace.record_restore(1_000_000, 10.0)
+    assert [pace.worth_restoring(1_000_000, 100) for _ in range(40)].count(True) == 2
+    for _ in range(30):
+        pace.record_restore(1_000_000, 0.001)
+    assert pace.worth_restoring(1_000_000, 100)

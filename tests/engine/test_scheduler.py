@@ -124,6 +124,17 @@ def test_a_prefix_that_left_the_pool_comes_back_from_host_ram() -> None:
     assert sim.computed_tokens - before < 20
 
 
+def test_a_prefix_that_is_computed_faster_than_it_is_moved_stays_in_host_ram() -> None:
+    sim = simulation(cells=600, host=10_000)
+    sim.restoring = False
+    for seed in (1, 2):
+        sim.submit(tokens(500, seed), 5)
+        sim.run()
+    again = sim.submit([*tokens(500, 1), *tokens(10, 3)], 1)
+    sim.run()
+    assert again.cached == 0
+
+
 def test_a_memory_without_rollback_keeps_the_prompt_before_its_answer() -> None:
     sim = simulation(reuse=Reuse.EXACT)
     sim.submit(tokens(300, 1), 20)

@@ -58,8 +58,8 @@ class Engine:
     ) -> None:
         self.model = model
         self.kv = kv
-        self.scheduler = Scheduler(kv, parallel, host)
-        self.host = HostTier(host, context)
+        self.scheduler = Scheduler(kv, parallel, host, pace.worth_restoring)
+        self.host = HostTier(host, context, pace)
         self._recovery = Recovery(self.scheduler, context)
         self._vocab = vocab
         self._context = context

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ import numpy as np
 from cortex.engine.host_cache import HostCache, SavedPrefix, Stored
 from cortex.engine.kv_cache import KvCache, Slot
 from cortex.engine.llama_context import Context
+from cortex.engine.pace import Pace
 from cortex.engine.sequence import Int32Array
 
 __all__ = ["HostTier"]
@@ -21,11 +24,15 @@ _SUFFIX = ".kv"
 
 
 class HostTier:
-    """Effects for one engine's HostCache, in the loop's thread."""
+    """Effects for one engine's HostCache, in the loop's thread. How long they take goes into `pace`."""
 
-    def __init__(self, cache: HostCache, context: Context) -> None:
+    def __init__(
+        self, cache: HostCache, context: Context, pace: Pace, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.cache = cache
         self._context = context
+        self._pace = pace
+        self._clock = clock
 
     def save(self, slot: Slot, tokens: Int32Array) -> None:
         """Copy the slot's state out before its cells are given to others, if it is worth that."""
@@ -34,7 +41,9 @@ class HostTier:
 
     def restore(self, slot: Slot, stored: Stored) -> bool:
         """Fill the slot; a state that llama.cpp doesn't take is thrown away."""
+        began = self._clock()
         if self._context.restore_slot(slot.id, stored.state):
+            self._pace.record_restore(len(stored.state), self._clock() - began)
             return True
         self.cache.remove(stored)
         return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "restoring_is_cheaper"]
 
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean: a change of load shows within five steps."""
+_RETRY_EVERY = 20
+"""Times that a slow restore is spared before its rate is measured again: the machine may have been busy."""
 
 
 class Pace:
@@ -17,7 +19,9 @@ class Pace:
         self._stall_s = stall_s
         self.prefill_rate = 0.0
         self.decode_rate = 0.0
+        self.restore_rate = 0.0
         self._decode_step_s = 0.0
+        self._spared = 0
 
     def budget(self, decoding: int) -> int:
         """Prefill tokens for the next step, beside `decoding` sequences."""
@@ -39,6 +43,23 @@ class Pace:
         elif prefill >= 16:
             share = max(seconds - self._decode_step_s, seconds / 2) if decode else seconds
             self.prefill_rate = _mean(self.prefill_rate, prefill / share)
+
+    def record_restore(self, size: int, seconds: float) -> None:
+        """A saved state of `size` bytes was read back in `seconds`."""
+        if seconds > 0:
+            self.restore_rate = _mean(self.restore_rate, size / seconds)
+
+    def worth_restoring(self, size: int, tokens: int) -> bool:
+        """Whether to read back a state of `size` bytes, which saves computing `tokens`."""
+        if restoring_is_cheaper(size, self.restore_rate, tokens, self.prefill_rate):
+            return True
+        self._spared = (self._spared + 1) % _RETRY_EVERY
+        return self._spared == 0
+
+
+def restoring_is_cheaper(size: int, restore_rate: float, tokens: int, prefill_rate: float) -> bool:
+    """By bytes and tokens per second. A rate of zero isn't known yet; then restoring is tried."""
+    return not restore_rate or not prefill_rate or size / restore_rate < tokens / prefill_rate
 
 
 def _mean(old: float, new: float) -> float:

@@ -14,7 +14,7 @@ import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cortex.engine.host_cache import HostCache
+from cortex.engine.host_cache import HostCache, Stored
 from cortex.engine.kv_cache import KvCache, Match, Reuse, Slot
 from cortex.engine.sequence import Sequence
 
@@ -50,11 +50,19 @@ class Entry:
 
 
 class Scheduler:
-    """Waiting and running sequences of one model; `kv` is only ever changed through here."""
+    """Waiting and running sequences of one model; `kv` is only ever changed through here. `worth_restoring` says
+    whether a state of so many bytes is read back to save so many tokens."""
 
-    def __init__(self, kv: KvCache, parallel: int, host: HostCache | None = None) -> None:
+    def __init__(
+        self,
+        kv: KvCache,
+        parallel: int,
+        host: HostCache | None = None,
+        worth_restoring: Callable[[int, int], bool] = lambda _size, _tokens: True,
+    ) -> None:
         self.kv = kv
         self.host = host or HostCache(0)
+        self._worth_restoring = worth_restoring
         self.parallel = parallel
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -110,7 +118,7 @@ class Scheduler:
     def _open_slot(self, sequence: Sequence, match: Match | None) -> Slot:
         """From the pool, or from host RAM where that saves much more."""
         found = self.host.best_match(sequence, whole=self.kv.reuse is Reuse.EXACT)
-        if found and self.kv.reuse is not Reuse.NONE and found[1] - (match.length if match else 0) >= _WORTH_WAITING:
+        if found and self._saves_enough(found[0], found[1] - (match.length if match else 0)):
             stored, length = found
             while self.kv.free < stored.length and self.kv.drop_oldest():
                 pass
@@ -118,6 +126,11 @@ class Scheduler:
                 self.host.touch(stored)
                 return self.kv.open_stored(sequence, stored, length)
         return self.kv.open(sequence, match if match and self.kv.slots.get(match.slot.id) is match.slot else None)
+
+    def _saves_enough(self, stored: Stored, tokens: int) -> bool:
+        if self.kv.reuse is Reuse.NONE or tokens < _WORTH_WAITING:
+            return False
+        return self._worth_restoring(len(stored.state), tokens)
 
     def _waits_for_prefix(self, sequence: Sequence, cached: int) -> bool:
         """Whether a running sequence is about to hold a much longer prefix of this one than there is now."""
