@@ -12,6 +12,7 @@ from aiohttp import web
 
 from cortex.errors import Conflict, Unauthorized
 from cortex.gateway.client import HttpNeurons, Lost
+from cortex.gateway.connections import Connection
 from cortex.gateway.fleet import Neuron
 from cortex.wire.events import Event, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
@@ -69,12 +70,23 @@ async def test_events_arrive_in_order_and_complete() -> None:
         assert len(events) == 8
 
 
-async def test_a_finished_streams_connection_is_used_again() -> None:
-    fake = ready()
-    async with connected(FakeNeuronServer(fake)) as (client, neuron):
+async def test_a_finished_streams_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+    connection_made = Connection.connection_made
+
+    def counting(self: Connection, transport: asyncio.BaseTransport) -> None:
+        nonlocal opened
+        opened += 1
+        connection_made(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", counting)
+    async with connected(FakeNeuronServer(ready())) as (client, neuron):
         for _ in range(3):
             await everything(client, neuron)
-        assert len(client._http.connector._conns) <= 1  # type: ignore[union-attr]
+            async with asyncio.timeout(5):  # the end of the message may come behind its last event
+                while not client._streams._free[neuron.endpoint]:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.001)
+    assert opened == 1
 
 
 async def test_closing_a_stream_early_cancels_the_request_at_the_neuron() -> None:

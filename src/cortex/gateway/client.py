@@ -1,7 +1,7 @@
 """Talking to neurons: status, orders, and the event streams of requests. Foreign errors are mapped here and end here.
 
-aiohttp, not httpx: of a relayed event's cost its reader takes the least (docs/performance.md). What came in one read
-is handed on as one batch, so several events in one read leave in one write.
+Streams go over connections of our own, orders and polls over aiohttp. What came in one read is handed on as one batch,
+so several events in one read leave in one write.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import aiohttp
 import msgspec
 
 from cortex.errors import CortexError, InternalError, from_code
+from cortex.gateway.connections import Connection, Connections
 from cortex.gateway.fleet import Neuron, Unreachable
-from cortex.wire.events import Event
+from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder, FrameTooLarge
 from cortex.wire.inference import Request
 from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
@@ -21,8 +22,6 @@ from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
 __all__ = ["EventStream", "HttpNeurons", "Lost", "Neurons"]
 
 T = TypeVar("T")
-
-_READ_BUFFER = 256 * 1024
 
 
 class Lost(Exception):
@@ -81,6 +80,7 @@ class HttpNeurons:
         self._patient = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
         self._session: aiohttp.ClientSession | None = None
+        self._streams = Connections(connect_s)
 
     def open(self) -> None:
         """Call once, in the event loop that will use it."""
@@ -88,11 +88,11 @@ class HttpNeurons:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=self._patient,
             auto_decompress=False,
-            read_bufsize=_READ_BUFFER,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def aclose(self) -> None:
+        self._streams.close()
         if self._session is not None:
             await self._session.close()
 
@@ -113,13 +113,12 @@ class HttpNeurons:
     async def infer(self, neuron: Neuron, request: Request) -> EventStream:
         headers = {**_auth(neuron), "content-type": "application/x-msgpack", "x-request-id": request.id}
         try:
-            response = await self._http.post(f"{neuron.endpoint}/infer", data=_encode_request(request), headers=headers)
-            if response.status != 200:
-                async with response:
-                    raise _error_of(response.status, await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            status, connection = await self._streams.post(neuron.endpoint, "/infer", headers, _encode_request(request))
+            if status != 200:
+                raise _error_of(status, await _rest(connection))
+        except OSError as error:
             raise _lost(error) from error
-        return _HttpStream(response)
+        return _HttpStream(connection)
 
     async def _call(self, neuron: Neuron, method: str, path: str, body: object, limits: aiohttp.ClientTimeout) -> bytes:
         data = None if body is None else msgspec.json.encode(body)
@@ -137,31 +136,47 @@ class HttpNeurons:
 
 
 class _HttpStream:
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._content = response.content
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._frames = FrameDecoder(_events)
+        self._ended = False
+        self._closed = False
 
     async def read(self) -> list[Event]:
         try:
-            while chunk := await self._content.readany():
-                frames = self._frames.feed(chunk)
-                if len(frames) == 1:
-                    return frames[0]
-                if frames:
-                    return [event for frame in frames for event in frame]
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            while chunk := await self._connection.read():
+                if frames := self._frames.feed(chunk):
+                    events = frames[0] if len(frames) == 1 else [event for frame in frames for event in frame]
+                    self._ended = type(events[-1]) in (Finished, Failed)
+                    return events
+        except OSError as error:
             raise _lost(error) from error
         except (FrameTooLarge, msgspec.DecodeError) as error:
             raise Lost(f"it sent something that is no event: {error}") from error
         raise Lost("the stream ended before the request did", refused=True)
 
     def close(self) -> None:
-        """After the last event the connection goes back to the pool; before it, closing it is the cancel."""
-        if self._content.at_eof():
-            self._response.release()
+        """After the last event the connection goes back to the others; before it, closing it is the cancel. Only the
+        first call counts: then the connection may be someone else's."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._ended:
+            self._connection.release()
         else:
-            self._response.close()
+            self._connection.abort()
+
+
+async def _rest(connection: Connection) -> bytes:
+    try:
+        parts = []
+        while part := await connection.read():
+            parts.append(part)
+    except BaseException:
+        connection.abort()
+        raise
+    connection.release()
+    return b"".join(parts)
 
 
 def _auth(neuron: Neuron) -> dict[str, str]:
