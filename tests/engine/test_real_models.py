@@ -26,8 +26,6 @@ QUESTIONS = [
 ]
 SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank while the sun sets slowly. "
 LONG = SENTENCE * 40
-    f"def add_{name}(x):\n    return x + {number}\n\n" for number, name in enumerate(["one", "two", "three"], 1)
-)
 
 
 def usage(events: list[object]) -> tuple[int, int]:
