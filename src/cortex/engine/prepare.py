@@ -131,8 +131,9 @@ class Preparer:
         if not request.echo or request.replay or request.logprobs is None:
             return None
         prompt, bos = request.prompt, self._vocab.bos
-        added = isinstance(prompt, str) and bos is not None and tokens[0] == bos
-        return int(added and isinstance(prompt, str) and not prompt.encode().startswith(self._vocab.piece(tokens[0])))
+        if not isinstance(prompt, str) or bos is None or tokens[0] != bos:
+            return 0
+        return 0 if prompt.encode("utf-8", "surrogatepass").startswith(self._vocab.piece(bos)) else 1
 
     # ---- chats
 
