@@ -49,6 +49,16 @@ def test_a_moved_request_carries_the_tokens_its_client_has() -> None:
     assert attempt.feed([Started(8), TextDelta("y"), Finished()], "m") == [TextDelta("y"), Finished(resumed=1)]
 
 
+def test_an_echo_that_its_client_has_is_not_asked_for_again() -> None:
+    """It leaves before the prompt is computed, so there may be no tokens yet to replay."""
+    attempt = Attempt(request(echo=True, sampling=Sampling(temperature=0)))
+    attempt.feed([Started(5), TextDelta("p")], "n")
+    attempt.move()
+    moved = attempt.request(0.0)
+    assert isinstance(moved, InferenceRequest)
+    assert (moved.echo, moved.replay) == (False, [])
+
+
 def test_tokens_and_progress_are_shown_to_those_who_asked_only() -> None:
     events: list[Event] = [Progress("prefill", 1, 2), Started(5), Tokens([1]), TextDelta("x")]
     silent = Attempt(request(sampling=Sampling(temperature=0)))

@@ -55,6 +55,7 @@ class Attempt:
             report_progress=True,
             report_tokens=self._repeatable or self._wants_tokens,
             replay=[*self._request.replay, *self._tokens],
+            echo=self._request.echo and not self.has_output,
         )
 
     def feed(self, events: list[Event], neuron: str) -> list[Event]:
