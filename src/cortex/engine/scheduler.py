@@ -27,7 +27,7 @@ _CHECKPOINT_BEFORE_END = 8
 """Prompts from this length on are kept without their last tokens, which may be markers that the next turn's rendering
 of the conversation doesn't have there (an opened reasoning block)."""
 _SCORED_CHUNK = 64
-"""Positions per step whose logits are all read: with a vocabulary of 150k they fill 38 MB, and others wait meanwhile."""
+"""Positions per step whose logits are all read: with a vocabulary of 150k they fill 38 MB, while others wait."""
 _HEADROOM = 16
 """Cells left per running sequence when another is admitted, lest it is preempted at once."""
 
