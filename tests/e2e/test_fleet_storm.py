@@ -24,8 +24,7 @@ from tests.e2e.processes import Daemon, eventually
 
 REQUESTS = int(os.environ.get("CORTEX_STORM", "160"))
 KILL_EVERY_S = 20.0 if REQUESTS >= 2000 else 8.0
-LOADS_BOUND = 3 if REQUESTS >= 2000 else 4
-"""In the small run the first loads and the tail, where few requests share a swap, weigh more."""
+LOADS_BOUND = 3
 CLIENTS = 16
 MODELS = ["a", "b", "c", "d", "e"]
 ANSWER_S = 120.0

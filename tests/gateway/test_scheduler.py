@@ -478,6 +478,7 @@ def test_a_loaded_model_that_cannot_decode_gets_no_requests() -> None:
     bad = world.neurons["m"].models["a"]
     bad.state, bad.devices, bad.servable = "ready", ["cpu0"], False
     world.poll()
+    world.tick(11.0)
     world.ask("1")
     assert world.granted == {"1": "n"}
     assert world.scheduler.state.fleet.neurons["m"].health == "degraded"
@@ -618,3 +619,27 @@ def test_cancelled_and_finished_jobs_are_not_counted_against_the_neuron() -> Non
     world.ask("2")
     world.end("2", Verdict.FAILED)
     assert world.scheduler.state.fleet.neurons["n"].breaker.failures == 0
+
+
+def test_a_model_that_has_just_loaded_is_waited_for_until_it_is_proved() -> None:
+    """Ready comes before the first heartbeat; taken for broken, the model was loaded on a second neuron at once."""
+    world = World([FakeNeuron("n1", models("a")), FakeNeuron("n2", models("a"))], slow_loads=True)
+    world.ask("1")
+    fresh = world.neurons[world.open_orders[0].neuron].models["a"]
+    fresh.servable = False
+    world.finish("a")
+    world.tick(1.0)
+    assert loads(world) == ["a"]
+    assert not world.granted
+    fresh.servable = True
+    world.poll()
+    assert list(world.granted) == ["1"]
+
+
+def test_a_model_that_stays_unproved_is_loaded_elsewhere() -> None:
+    world = World([FakeNeuron("n1", models("a")), FakeNeuron("n2", models("a"))], slow_loads=True)
+    world.ask("1")
+    world.neurons[world.open_orders[0].neuron].models["a"].servable = False
+    world.finish("a")
+    world.tick(11.0)
+    assert loads(world) == ["a", "a"]

@@ -28,12 +28,14 @@ _MOST_COMBINATIONS = 8
 
 class Site(Struct, frozen=True):
     """A neuron as placement sees it: `free` bytes by device, what lives there, and whether an order is unanswered
-    (its effect isn't in the status yet, so nothing can be decided on it)."""
+    (its effect isn't in the status yet, so nothing can be decided on it). `fresh`: the model has just become ready
+    there, so that no heartbeat may have proved it yet."""
 
     neuron: Neuron
     free: dict[str, int]
     residents: list[Candidate] = []
     ordered: bool = False
+    fresh: bool = False
     failed: str = ""
 
 
@@ -121,7 +123,7 @@ def _not_here(site: Site, status: ModelStatus) -> Verdict | None:
         return Verdict(neuron.name, "busy", "it broke off a request and is being looked at")
     if not neuron.takes_orders():
         return Verdict(neuron.name, "refused", _absence(neuron))
-    if status.state == "ready" and not status.servable:
+    if status.state == "ready" and not status.servable and not site.fresh:
         return Verdict(neuron.name, "refused", "it is loaded there but can't decode")
     if site.failed:
         return Verdict(neuron.name, "refused", f"the last load failed: {site.failed}")

@@ -22,6 +22,9 @@ from cortex.wire.status import ModelCard, ModelStatus
 
 __all__ = ["State"]
 
+_PROOF_S = 10.0
+"""A model is ready before a heartbeat tells that it decodes. Who takes it for broken at once loads it a second time."""
+
 
 @dataclass(slots=True)
 class State:
@@ -114,6 +117,7 @@ class State:
             free=free,
             residents=[self._candidate(neuron, status) for status in statuses if status.devices or status.bytes],
             ordered=self.orders.unanswered(neuron),
+            fresh=now - self.residency.loaded_at(neuron.name, model) < _PROOF_S,
             failed=failure.message if failure else "",
         )
 
