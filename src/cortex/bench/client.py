@@ -77,7 +77,8 @@ async def run_workload(url: str, load: Workload, *, key: str | None = None) -> l
 
 @asynccontextmanager
 async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    # A connection per request: llama-server closes them after a stream without a word, and the next request would fail.
+    headers = {"connection": "close"} | ({"authorization": f"Bearer {key}"} if key else {})
     async with httpx.AsyncClient(
         transport=AiohttpTransport(limits=httpx.Limits(max_connections=None)),
         base_url=url,
