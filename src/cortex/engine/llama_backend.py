@@ -32,13 +32,15 @@ _LEVEL_CONTINUE = 5
 _KEPT_LINES = 50
 _BUFFER_LINE = re.compile(r"(?P<device>[\w:.]+)\s+(?:\w+ )?buffer size\s*=\s*(?P<mib>[\d.]+) MiB")
 _LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_held_by_c: list[object] = []
+"""Callbacks that llama.cpp may call until the process ends: freeing one would make its next log line a segfault."""
 
 
 class LogTap:
     """llama.cpp's log: warnings and errors go to stderr, and a thread may listen to the errors it causes itself.
 
     llama.cpp reports why a load failed in its log only. Its callback runs in the thread that made the call, so a
-    thread's id tells whose error a line is. Lives as long as the process: C keeps the callback.
+    thread's id tells whose error a line is. Once installed it lives as long as the process.
     """
 
     def __init__(self, *, verbose: bool = False) -> None:
@@ -49,6 +51,7 @@ class LogTap:
         self._callback = _LOG_CALLBACK(self._on_log)
 
     def install(self) -> None:
+        _held_by_c.append(self._callback)
         llama_cpp.llama_log_set(self._callback, None)
 
     @contextmanager

@@ -1,0 +1,24 @@
+"""llama.cpp's log goes through a callback that C keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_PROGRAM = """
+import gc, sys
+import llama_cpp
+from cortex.engine.llama_backend import LogTap, start_backend
+
+start_backend()
+LogTap().install()
+gc.collect()
+assert llama_cpp.llama_model_load_from_file(b"/dev/null", llama_cpp.llama_model_default_params()) is None
+"""
+
+
+def test_a_log_tap_outlives_its_last_reference() -> None:
+    """A callback freed by Python and called by C ended a process with a segfault, hours after the mistake."""
+    ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "failed to load model" in ended.stderr
