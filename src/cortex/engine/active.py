@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cortex.engine.generation import Choice, Job
+from cortex.engine.llama import Vocab
 from cortex.engine.llama_sampler import Sampler
 from cortex.engine.logprobs import PromptScores
-from cortex.engine.sequence import Sequence
+from cortex.engine.sampling import seed_for
+from cortex.engine.sequence import Sequence, TokenBuffer
 from cortex.wire.events import Event, Finished, Timings, Usage
 from cortex.wire.worker import RequestStats
 
@@ -22,6 +24,41 @@ class Branch:
     sampler: Sampler
     choice: Choice
     scores: PromptScores | None = None
+
+    @classmethod
+    def begin(cls, job: Job, number: int, arrival: int, vocab: Vocab) -> Branch:
+        """Choice `number` of `job`, which came as request `arrival` of its engine.
+
+        Where another neuron stopped, it is taken up: its tokens count and are remembered, but say nothing again.
+        """
+        branch = cls(
+            _sequence(job, number, arrival),
+            Sampler(job.sampling, seed_for(job.sampling, number), vocab),
+            Choice(job, number, vocab),
+        )
+        branch.sampler.accept_prompt(branch.sequence.tokens.view())
+        if job.scored_from is not None:
+            branch.scores = PromptScores(job.tokens, job.scored_from, job.request.logprobs or 0, vocab)
+        for token in job.request.replay:
+            branch.sampler.accept(token)
+            branch.choice.replay(token)
+            branch.sequence.tokens.append(token)
+        return branch
+
+
+def _sequence(job: Job, number: int, arrival: int) -> Sequence:
+    return Sequence(
+        request_id=job.request.id,
+        choice=number,
+        tokens=TokenBuffer(job.tokens),
+        prompt_length=len(job.tokens),
+        arrival=arrival,
+        priority=job.request.priority,
+        principal=job.request.principal,
+        share=job.request.cache_prompt and job.scored_from is None,
+        scoring=job.scored_from is not None,
+        hashes=job.hashes,
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -13,20 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from cortex.engine.active import Active, Branch
-from cortex.engine.generation import Choice, Job
+from cortex.engine.generation import Job
 from cortex.engine.host_cache import HostCache
 from cortex.engine.host_tier import HostTier
 from cortex.engine.kv_cache import KvCache, Restore, Save
 from cortex.engine.llama import Vocab
 from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
-from cortex.engine.llama_sampler import Sampler
-from cortex.engine.logprobs import LogprobRow, PromptScores
+from cortex.engine.logprobs import LogprobRow
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.recovery import Recovery
-from cortex.engine.sampling import seed_for
 from cortex.engine.scheduler import Entry, Scheduler
-from cortex.engine.sequence import Sequence, TokenBuffer
+from cortex.engine.sequence import Sequence
 from cortex.engine.tally import Tally
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
 from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, TokenLogprob, Tokens, Usage, failed
@@ -89,9 +87,8 @@ class Engine:
             del self._active[active.id]
             return
         for number in range(job.request.n):
-            active.branches.append(self._branch(job, number))
+            active.branches.append(Branch.begin(job, number, self._arrivals, self._vocab))
         for branch in active.branches:
-            self._replay(active, branch)
             if branch.choice.finished:  # the neuron that died had sent everything but the end
                 self._start(active)
                 self._say(active, [branch.choice.finished])
@@ -268,33 +265,6 @@ class Engine:
         return self._lookup.guess(sequence, active.branches[sequence.choice], len(self.scheduler.running))
 
     # ---- beginnings
-
-    def _branch(self, job: Job, number: int) -> Branch:
-        sequence = Sequence(
-            request_id=job.request.id,
-            choice=number,
-            tokens=TokenBuffer(job.tokens),
-            prompt_length=len(job.tokens),
-            arrival=self._arrivals,
-            priority=job.request.priority,
-            principal=job.request.principal,
-            share=job.request.cache_prompt and job.scored_from is None,
-            scoring=job.scored_from is not None,
-            hashes=job.hashes,
-        )
-        sampler = Sampler(job.sampling, seed_for(job.sampling, number), self._vocab)
-        sampler.accept_prompt(sequence.tokens.view())
-        scores = None
-        if job.scored_from is not None:
-            scores = PromptScores(job.tokens, job.scored_from, job.request.logprobs or 0, self._vocab)
-        return Branch(sequence, sampler, Choice(job, number, self._vocab), scores)
-
-    def _replay(self, active: Active, branch: Branch) -> None:
-        """Take up where another neuron stopped: its tokens count and are remembered, but say nothing again."""
-        for token in active.job.request.replay:
-            branch.sampler.accept(token)
-            branch.choice.replay(token)
-            branch.sequence.tokens.append(token)
 
     def _announce(self, entries: list[Entry]) -> None:
         for entry in entries:
