@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -196,3 +197,16 @@ def _floats(event: Embedded) -> list[float]:
 
 def _dot(a: list[float], b: list[float]) -> float:
     return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def test_repacked_weights_say_the_same_with_one_thread_and_with_two() -> None:
+    """A second copy of ggml's library once computed half of every matrix: Q4_K models talked nonsense on CPUs."""
+    texts = []
+    for threads in ("1", "2"):
+        with WorkerProcess("--cpu-threads", threads) as worker:
+            worker.load(LoadSpec("m", str(gemma()), 512, parallel=1))
+            texts.append(text_of(worker.run(raw("r", "The capital of France is", max_output=8))))
+            mapped = Path(f"/proc/{worker.process.pid}/maps").read_text().split()
+        libraries = {Path(word) for word in mapped if "llama_cpp/lib/" in word}
+        assert len({path.name.split(".")[0] for path in libraries}) == len(libraries), libraries
+    assert texts[0] == texts[1] != ""

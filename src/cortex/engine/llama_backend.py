@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import llama_cpp
 from llama_cpp import llama_cpp as c
@@ -20,7 +19,7 @@ __all__ = [
     "add_rpc_servers",
     "device_list",
     "device_names",
-    "library_name",
+    "loaded_library",
     "start_backend",
     "system_info",
     "version",
@@ -113,9 +112,20 @@ def system_info() -> str:
     return info.strip()
 
 
+def loaded_library() -> ctypes.CDLL:
+    """llama.cpp as the bindings loaded it; functions of the ggml libraries that it links are found through it, too.
+
+    Opening libggml*.so by path would bring in a second copy beside the `.so.0` that libllama links (a wheel has no
+    links, only copies), with tables and registries of its own that nobody has set up: threads of a pool made there
+    computed garbage on repacked weights.
+    """
+    library: ctypes.CDLL = c._lib  # noqa: SLF001 - the handle has no public name
+    return library
+
+
 def _ggml() -> ctypes.CDLL:
     """The ggml registry functions, which the bindings leave out."""
-    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / library_name("ggml")))
+    library = loaded_library()
     for name, arguments, result in (
         ("ggml_backend_dev_count", [], ctypes.c_size_t),
         ("ggml_backend_dev_get", [ctypes.c_size_t], ctypes.c_void_p),
@@ -130,13 +140,6 @@ def _ggml() -> ctypes.CDLL:
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, result
     return library
-
-
-def library_name(stem: str) -> str:
-    """The file name of the shared library `stem` on this system."""
-    if sys.platform == "darwin":
-        return f"lib{stem}.dylib"
-    return f"{stem}.dll" if sys.platform == "win32" else f"lib{stem}.so"
 
 
 def device_names() -> list[str]:

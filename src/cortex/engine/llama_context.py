@@ -5,16 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from pathlib import Path
 
-import llama_cpp
 import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
 from cortex.engine.kv_cache import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap, library_name
+from cortex.engine.llama_backend import LogTap, loaded_library
 from cortex.engine.scheduler import Entry
 from cortex.errors import ModelLoadFailed
 from cortex.wire.worker import LoadSpec
@@ -296,7 +294,7 @@ class _ThreadPool:
 
     @classmethod
     def attach(cls, context: int, threads: int, threads_batch: int) -> _ThreadPool:
-        library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / library_name("ggml-cpu")))
+        library = loaded_library()
         library.ggml_threadpool_new.restype = ctypes.c_void_p
         library.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadPoolParams)]
         library.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
@@ -304,12 +302,9 @@ class _ThreadPool:
         pools = [pool]
         if threads_batch != threads:
             pools.append(library.ggml_threadpool_new(_thread_pool_params(threads_batch)))
-        attach = ctypes.CDLL(
-            str(Path(llama_cpp.__file__).parent / "lib" / library_name("llama"))
-        ).llama_attach_threadpool
-        attach.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-        attach.restype = None
-        attach(context, pools[0], pools[-1])
+        library.llama_attach_threadpool.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        library.llama_attach_threadpool.restype = None
+        library.llama_attach_threadpool(context, pools[0], pools[-1])
         return cls(library, pools)
 
     def close(self) -> None:

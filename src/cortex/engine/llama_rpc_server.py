@@ -12,11 +12,8 @@ import ctypes
 import os
 import sys
 import threading
-from pathlib import Path
 
-import llama_cpp
-
-from cortex.engine.llama_backend import device_list, device_names, library_name, start_backend
+from cortex.engine.llama_backend import device_list, device_names, loaded_library, start_backend
 
 __all__ = ["main"]
 
@@ -30,8 +27,7 @@ def main() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     start_backend()
     names = [name for name in device_names() if not name.startswith(("CPU", "RPC"))] or ["CPU"]
-    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / library_name("ggml-rpc")))
-    serve = library.ggml_backend_rpc_start_server
+    serve = loaded_library().ggml_backend_rpc_start_server
     serve.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
     serve.restype = None
     serve(options.listen.encode(), None, options.threads, len(names), device_list(names))
