@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cortex.engine.chat.model import ChatModel
+from cortex.engine.chat.pictures import image_marker
 from cortex.errors import BadRequest, InvalidSchema, ModelLoadFailed
 from cortex.wire.inference import (
     Grammar,
@@ -227,8 +228,9 @@ def test_images_are_for_models_that_see(bare: ChatModel) -> None:
     with pytest.raises(BadRequest, match="takes no images"):
         bare.prepare(chat_request(history))
     seeing = ChatModel.from_gguf(None, {}, MarkerVocabulary(), vision=True).prepare(chat_request(history))
-    assert "<__media__>" in seeing.prompt
     assert seeing.images == [b"png"]
+    assert seeing.parts[1:2] == [b"png"]
+    assert "".join(part if isinstance(part, str) else image_marker(part) for part in seeing.parts) == seeing.prompt
 
 
 def test_no_messages_is_the_callers_mistake(qwen: ChatModel) -> None:

@@ -11,7 +11,7 @@ from cortex.engine.chat.formats import FAMILIES, ToolFormat, by_name
 from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.instruction import with_instruction
 from cortex.engine.chat.markers import MarkerTable
-from cortex.engine.chat.normalise import collect_images
+from cortex.engine.chat.pictures import collect_images, prompt_parts
 from cortex.engine.chat.probe import Findings, probe_model
 from cortex.engine.chat.prompter import Prompter
 from cortex.engine.chat.reasoning import KNOWN, reasoning_by_name
@@ -94,6 +94,7 @@ class ChatModel:
             make_splitter=lambda choice: MessageSplitter(plan, choice),
             constraint=constraint,
             images=images,
+            parts=prompt_parts(prompt, images) if images else [],
             reasoning_budget=self._budget(request),
         )
 

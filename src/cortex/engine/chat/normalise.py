@@ -16,14 +16,12 @@ from itertools import takewhile
 from typing import Any
 
 from cortex.engine.chat.capabilities import Capabilities
+from cortex.engine.chat.pictures import image_marker
 from cortex.engine.chat.probe_messages import Message
 from cortex.errors import BadRequest
 from cortex.wire import inference
 
-__all__ = ["IMAGE_MARKER", "collect_images", "normalise"]
-
-IMAGE_MARKER = "<__media__>"
-"""Where an image stands in a prompt; the marker that llama.cpp's multimodal tokenizer looks for."""
+__all__ = ["normalise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +51,6 @@ def normalise(messages: Sequence[inference.Message], takes: Capabilities) -> lis
     return [_template_message(turn, takes) for turn in turns]
 
 
-def collect_images(messages: Sequence[inference.Message]) -> list[bytes]:
-    """Image bytes in the order of their markers in the rendered text."""
-    parts = [part for message in messages for part in message.parts]
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, inference.ToolResult) else [part])]
-    return [part.data for part in flat if isinstance(part, inference.Image)]
-
-
 # ---- wire messages to turns
 
 
@@ -86,7 +77,7 @@ def _result_turn(part: inference.ToolResult) -> _Turn:
 def _text(parts: Sequence[inference.Part]) -> str:
     """Text parts and image markers, joined; blank parts beside others are dropped (templates choke on them)."""
     pieces = [
-        IMAGE_MARKER if isinstance(part, inference.Image) else part.text
+        image_marker(part.data) if isinstance(part, inference.Image) else part.text
         for part in parts
         if isinstance(part, inference.Text | inference.Image)
     ]

@@ -83,7 +83,8 @@ class Splitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A chat request rendered for its model. `images` in the order of their markers in `prompt`.
+    """A chat request rendered for its model. `images` in the order they were sent; with any, `parts` is `prompt` in
+    pieces, the images in their places.
 
     `stop` are further stop strings that the format needs. `make_splitter(choice)` makes one per choice.
     `reasoning_budget` in tokens, None = unlimited.
@@ -94,4 +95,5 @@ class Prepared:
     constraint: ConstraintSpec | None = None
     stop: list[str] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
+    parts: list[str | bytes] = field(default_factory=list)
     reasoning_budget: int | None = None
