@@ -123,6 +123,16 @@ EXAMPLES: list[tuple[str, str, list[tuple[Any, ...]]]] = [
     ),
     ("pythonic", "[1, 2] is a list", [text("[1, 2] is a list")]),
     ("lfm2", "<think>hm</think><|tool_call_start|>[f(arg1=1)]<|tool_call_end|>", [thought("hm"), ONE]),
+    (
+        "lfm2",
+        "<|tool_call_start|>[edit(path='C:\\uploads \\ it's\n\"new\", b=', flags=['it's', 'b'], line=1)]<|tool_call_end|>",
+        [call("edit", path='C:\\uploads \\ it\'s\n"new", b=', flags=["it's", "b"], line=1)],
+    ),
+    (
+        "lfm2",
+        r"<|tool_call_start|>[edit(path='it\'s \n', text='')]<|tool_call_end|>",
+        [call("edit", path="it's \n", text="")],
+    ),
     ("olmo3", "<function_calls>\nf(arg1=1)\nnone()\n</function_calls>", [ONE, call("none")]),
     (
         "deepseek_r1",
@@ -190,6 +200,42 @@ EXAMPLES: list[tuple[str, str, list[tuple[Any, ...]]]] = [
             "<|message|>Hello"
         ),
         [thought("Hm"), text("Hello")],
+    ),
+    (
+        "harmony",
+        (
+            "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary<|message|>I will call it."
+            '<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"arg1": 1}'
+        ),
+        [thought("Hm"), text("I will call it."), ONE],
+    ),
+    (
+        "atem",
+        " to=self<|message|>I'm\nthinking<|eom|><|start|>assistant to=user<|message|>Hello, world!",
+        [thought("I'm\nthinking"), text("Hello, world!")],
+    ),
+    (
+        "atem",
+        (
+            " to=user<|message|>I will call it.<|eom|><|start|>assistant to=f<|message|><atem:function_calls>\n"
+            '<atem:invoke name="f">\n<atem:parameter name="arg1">1</atem:parameter>\n</atem:invoke>\n'
+            "</atem:function_calls><|eom|><|start|>assistant to=none<|message|><atem:function_calls>\n"
+            '<atem:invoke name="none">\n</atem:invoke>\n</atem:function_calls>'
+        ),
+        [text("I will call it."), ONE, call("none")],
+    ),
+    (
+        "atem",
+        ' to=user<|message|>Like so:\n<atem:function_calls>\n<atem:invoke name="none">\n</atem:invoke>',
+        [text('Like so:\n<atem:function_calls>\n<atem:invoke name="none">\n</atem:invoke>')],
+    ),
+    (
+        "atem",
+        (
+            " to=self<|message|>Perhaps <atem:function_calls> here<|eom|>"
+            "<|start|>assistant to=nobody<|message|>What's up?<|eot|>"
+        ),
+        [thought("Perhaps <atem:function_calls> here"), text("What's up?")],
     ),
     (
         "glm",

@@ -24,6 +24,10 @@ CHANNELS = ReasoningFormat(
     next="<|start|>assistant",
 )
 
+TO_SELF = ReasoningFormat(
+    "to_self", " to=self<|message|>", "<|eom|>", answer=" to=user<|message|>", next="<|start|>assistant"
+)
+
 _IDS = [f"{family}-{number}" for number, (family, _, _) in enumerate(EXAMPLES)]
 
 
@@ -31,7 +35,7 @@ def plan_for(family: str, *, tokens: bool) -> SplitPlan:
     form = by_name(family)
     assert form is not None
     atoms = [*dict.fromkeys(form.atoms), "<think>", "</think>"] if tokens else []
-    reasoning = CHANNELS if family == "harmony" else THINK
+    reasoning = {"harmony": CHANNELS, "atem": TO_SELF}.get(family, THINK)
     return make_plan(form, tools=TOOLS, reasoning=reasoning, vocabulary=FakeVocabulary(control=atoms))
 
 

@@ -72,7 +72,7 @@ EXPECTED: dict[str, tuple[str | None, str | None, int]] = {
     "mistralai-Ministral-3-14B-Reasoning-2512": ("bracket_think", "mistral_args", 2),
     "mistralai-Mistral-Nemo-Instruct-2407": (None, "mistral", 2),
     "moonshotai-Kimi-K2": (None, "kimi_k2", 2),
-    "muse-glimmer": ("generic", "generic", 2),
+    "muse-glimmer": ("to_self", "atem", 2),
     "openai-gpt-oss-120b": ("channels", "harmony", 1),
     "openbmb-MiniCPM5-1B": ("think", "minicpm5", 2),
     "poolside-Laguna-S-2.1": ("think", "glm", 2),

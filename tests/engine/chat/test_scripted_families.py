@@ -17,7 +17,7 @@ from cortex.wire.worker import LoadSpec, Unload, Unloaded
 from tests.engine.chat.histories import said
 from tests.engine.chat.marker_vocabulary import END_MARKERS, markers_in
 from tests.engine.chat.splitting import merged
-from tests.engine.chat.test_families import TOOLS, TURNS, UNCLEAR, Turn, as_rendered, model, written
+from tests.engine.chat.test_families import TOOLS, TURNS, Turn, as_rendered, model, written
 from tests.engine.harness import WorkerProcess, only
 from tests.scripted import build_scripted
 from tests.templates import template
@@ -47,6 +47,7 @@ FAMILIES = [
     "meetkai-functionary-medium-v3.1",
     "meta-llama-Llama-3.1-8B-Instruct",
     "mistralai-Ministral-3-14B-Reasoning-2512",
+    "muse-glimmer",
     "openai-gpt-oss-120b",
     "poolside-Laguna-XS-2.1",
 ]
@@ -113,8 +114,7 @@ def scripted(name: str, outputs: dict[str, str], directory: Path, *, model: str 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp_path: Path) -> None:
     chat = model(f"{name}.jinja")
-    unclear = UNCLEAR.get(f"{name}.jinja", set()) | PYTHON_VALUES.get(name, set())
-    turns = {title: turn for title, turn in TURNS.items() if title not in unclear}
+    turns = {title: turn for title, turn in TURNS.items() if title not in PYTHON_VALUES.get(name, ())}
     outputs = {title: output for title, turn in turns.items() if (output := written(chat, turn)) is not None}
     reasoning = chat.findings.reasoning
     opened = chat.prepare(request(name, "x", "")).make_splitter(0).in_reasoning
@@ -125,7 +125,7 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     for mark, (title, output) in zip(MARKS, outputs.items(), strict=False):
         events = worker.run(request(name, title, mark))
         assert not isinstance(events[-1], Failed), events[-1]
-        expected = as_rendered(turns[title], output)
+        expected = as_rendered(chat, turns[title], output)
         reason = only(events, ChoiceFinished).reason
         if told(events) != expected or reason != ("tool_calls" if expected.calls else "stop"):
             wrong[title] = (told(events), expected, reason)

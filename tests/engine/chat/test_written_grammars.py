@@ -12,7 +12,7 @@ from cortex.wire.inference import Reasoning, Tool, ToolChoice
 from tests.engine.chat.byte_vocabulary import ByteVocabulary
 from tests.engine.chat.histories import chat_request, said
 from tests.engine.chat.marker_vocabulary import END_MARKERS, markers_in
-from tests.engine.chat.test_families import TOOLS, TURNS, UNCLEAR, written
+from tests.engine.chat.test_families import TOOLS, TURNS, written
 from tests.templates import template, template_names
 
 CALLS = {title for title, turn in TURNS.items() if turn.calls}
@@ -60,13 +60,14 @@ def model(name: str, as_tokens: bool) -> ChatModel:
 
 def answers(chat: ChatModel, name: str) -> dict[str, str]:
     """The turns of calls as written, thinking left out."""
-    reasoning = chat.findings.reasoning
+    reasoning, form = chat.findings.reasoning, chat.findings.tool_format
+    framed = form is not None and form.frames  # then a header, not thinking, comes first
     found = {}
     for title, turn in TURNS.items():
         output = written(chat, turn) if turn.calls and not turn.text and not turn.thought else None
-        if output is not None and title not in UNCLEAR.get(name, ()):
-            _, closed, rest = output.partition(reasoning.close) if reasoning else ("", "", "")
-            found[title] = (rest if closed else output).strip()
+        if output is not None:
+            _, closed, rest = output.partition(reasoning.close) if reasoning and not framed else ("", "", "")
+            found[title] = output.rstrip() if framed else (rest if closed else output).strip()
     return found
 
 

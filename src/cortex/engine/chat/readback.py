@@ -46,9 +46,13 @@ def read_back(
     *,
     starts_in_reasoning: bool | None = None,
 ) -> ReadBack:
-    """Split `output`; it begins inside reasoning if it closes some before opening any, unless the caller knows."""
+    """Split `output`; it begins inside reasoning if it closes some before opening any, unless the caller knows.
+
+    A format that frames every message says itself where reasoning begins.
+    """
     if starts_in_reasoning is None:
-        starts_in_reasoning = reasoning is not None and _closes_first(output, reasoning)
+        framed = tool_format is not None and tool_format.frames
+        starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
     splitter = MessageSplitter(SplitPlan(markers, reasoning, tool_format, tools, starts_in_reasoning))
     result = ReadBack()
     vocabulary = markers.vocabulary

@@ -6,6 +6,7 @@ it read can no longer change. So a parser gives the same result however its inpu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from typing import TypeVar
 
@@ -107,6 +108,19 @@ class Reader:
                 return not rest
             if rest and not any(marker.startswith(rest) for marker in wanted):
                 return False
+            yield
+
+    def follows_pattern(self, whole: re.Pattern[str], beginning: re.Pattern[str]) -> Reading[bool]:
+        """Whether `whole`, or the end of the input, comes next behind any blanks; nothing is read.
+
+        `beginning` fits all that may still become `whole`.
+        """
+        while True:
+            rest = self.unread.lstrip(BLANK)
+            if whole.match(rest):
+                return True
+            if self.ended or not beginning.fullmatch(rest):
+                return self.ended and not rest
             yield
 
     def expect(self, *literals: str) -> Reading[str]:

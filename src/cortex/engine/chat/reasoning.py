@@ -23,6 +23,13 @@ KNOWN: tuple[ReasoningFormat, ...] = (
         next="<|start|>assistant",
     ),
     ReasoningFormat(
+        "to_self",
+        " to=self<|message|>",
+        "<|eom|>",
+        answer=" to=user<|message|>",
+        next="<|start|>assistant",
+    ),
+    ReasoningFormat(
         "open_think",
         "<|open|>think<|sep|>",
         "<|close|>think<|sep|>",

@@ -9,9 +9,11 @@ from typing import Any
 
 from cortex.wire.inference import JsonSchema
 
-__all__ = ["json_value", "property_schema", "types_of"]
+__all__ = ["item_schema", "json_value", "property_schema", "types_of"]
 
 _MOST_REFERENCES = 16
+_EMPTY = {"null": "null", "object": "{}", "array": "[]"}
+"""What nothing at all means where it is no string."""
 _PYTHON_TYPES: tuple[tuple[type, str], ...] = (
     (bool, "boolean"),
     (int, "integer"),
@@ -25,12 +27,21 @@ _PYTHON_TYPES: tuple[tuple[type, str], ...] = (
 
 def property_schema(parameters: JsonSchema, key: str) -> JsonSchema:
     """The schema of one argument, definitions within reach; {} if nothing is said of it."""
-    properties = _resolved(parameters, parameters).get("properties")
+    resolved = _resolved(parameters, parameters)
+    properties = resolved.get("properties")
     found = properties.get(key) if isinstance(properties, Mapping) else None
-    if not isinstance(found, Mapping):
+    return _within(parameters, found or resolved.get("additionalProperties"))
+
+
+def item_schema(schema: JsonSchema) -> JsonSchema:
+    """The schema of a list's elements; {} if nothing is said of them."""
+    return _within(schema, _resolved(schema, schema).get("items"))
+
+
+def _within(root: JsonSchema, part: object) -> JsonSchema:
+    if not isinstance(part, Mapping):
         return {}
-    definitions = {name: parameters[name] for name in ("$defs", "definitions") if name in parameters}
-    return {**definitions, **found}
+    return {**{name: root[name] for name in ("$defs", "definitions") if name in root}, **part}
 
 
 def types_of(schema: JsonSchema) -> set[str]:
@@ -40,8 +51,8 @@ def types_of(schema: JsonSchema) -> set[str]:
 
 def json_value(raw: str, types: set[str]) -> str:
     """JSON text for `raw` as one of `types`; a string where it is nothing else that is allowed."""
-    if not raw.strip() and types in ({"object"}, {"array"}):
-        return "{}" if types == {"object"} else "[]"
+    if not raw.strip() and types and "string" not in types:
+        return next((empty for kind, empty in _EMPTY.items() if kind in types), '""')
     if types != {"string"}:
         for value in _readings(raw.strip()):
             kind = _type_of(value)

@@ -111,7 +111,11 @@ class Watch:
 
 
 def _place(text: str, marker: str, blank: int | None) -> int:
-    """Where `marker` stands, -1 if nowhere; `blank` given: only right behind that many leading blanks."""
+    """Where `marker` stands, -1 if nowhere; `blank` given: only at the end of that many leading blanks.
+
+    Blanks that the marker itself begins with are some of these.
+    """
     if blank is None:
         return text.find(marker)
-    return blank if blank >= 0 and text.startswith(marker, blank) else -1
+    place = blank - (len(marker) - len(marker.lstrip(BLANK)))
+    return place if place >= 0 and text.startswith(marker, place) else -1

@@ -7,6 +7,7 @@ has no marker at all last.
 from __future__ import annotations
 
 from cortex.engine.chat.formats.apertus import APERTUS
+from cortex.engine.chat.formats.atem import ATEM
 from cortex.engine.chat.formats.base import Evidence, ReasoningFormat, ToolFormat, Trigger
 from cortex.engine.chat.formats.deepseek import DEEPSEEK_R1, DEEPSEEK_V31, DSML, DSML_CALLS
 from cortex.engine.chat.formats.functionary import FUNCTIONARY_32
@@ -41,6 +42,7 @@ __all__ = ["FAMILIES", "Evidence", "ReasoningFormat", "ToolFormat", "Trigger", "
 
 FAMILIES: tuple[ToolFormat, ...] = (
     HARMONY,
+    ATEM,
     KIMI_K3,
     KIMI_K2,
     MINIMAX_M3,

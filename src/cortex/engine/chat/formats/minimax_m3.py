@@ -1,6 +1,7 @@
 """MiniMax M3: every tag has a mark before it and is named after its argument; nested values are nested tags.
 
-`]<]minimax[>[<k>v]<]minimax[>[</k>` is an argument, and a list's elements are tagged `item`.
+`]<]minimax[>[<k>v]<]minimax[>[</k>` is an argument, and a list's elements are tagged `item`. Nothing between the tags
+is an empty object, list or text, or null: only the schema tells which.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex.engine.chat.formats.tagged import TaggedCalls
-from cortex.engine.chat.typed_values import json_value
+from cortex.engine.chat.typed_values import item_schema, json_value, property_schema, types_of
+from cortex.wire.inference import JsonSchema
 
 __all__ = ["MINIMAX_M3"]
 
@@ -22,22 +24,24 @@ _MOST_DEPTH = 64
 
 @dataclass(frozen=True, slots=True)
 class _NestedTags(TaggedCalls):
-    def converted(self, raw: str, types: set[str]) -> str:
+    def converted(self, raw: str, types: set[str], schema: JsonSchema) -> str:
         if _MARK not in raw:
             return json_value(raw, types)
-        return json.dumps(_tree(raw, _MOST_DEPTH), ensure_ascii=False)
+        return json.dumps(_tree(raw, schema, _MOST_DEPTH), ensure_ascii=False)
 
 
-def _tree(raw: str, depth: int) -> Any:
+def _tree(raw: str, schema: JsonSchema, depth: int) -> Any:
     """What nested tags mean: a list if they are all items, else an object; a leaf is whatever it reads as."""
     members: list[tuple[str, Any]] = []
     position = 0
     while depth and (tag := _TAG.search(raw, position)) is not None:
         end = _end_of(raw, tag[1], tag.end())
-        members.append((tag[1], _tree(raw[tag.end() : end], depth - 1)))
+        inner = item_schema(schema) if tag[1] == "item" else {}
+        inner = inner or property_schema(schema, tag[1])
+        members.append((tag[1], _tree(raw[tag.end() : end], inner, depth - 1)))
         position = end + len(f"{_MARK}</{tag[1]}>")
     if not members:
-        return json.loads(json_value(raw, set()))
+        return json.loads(json_value(raw, types_of(schema)))
     if all(name == "item" for name, _ in members):
         return [value for _, value in members]
     return dict(members)

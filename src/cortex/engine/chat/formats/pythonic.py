@@ -1,9 +1,14 @@
-"""Families that call as Python does: `[f(a="x", b=[1, 2]), g()]` (Llama 4, Olmo 3, LFM2)."""
+"""Families that call as Python does: `[f(a="x", b=[1, 2]), g()]` (Llama 4, Olmo 3, LFM2).
+
+Some templates put quotes around a text and escape nothing in it, and their models do likewise: a quote ends a string
+only where the call goes on behind it, and a backslash that begins no escape stands for itself.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +23,9 @@ from cortex.wire.inference import Tool
 __all__ = ["Pythonic", "arguments_expression", "call_expression"]
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
+_NEXT_ARGUMENT = re.compile(r"""\)|,\s*(?:\)|["']?[\w.-]+["']?\s*=)""")
+_MAYBE_NEXT = re.compile(r"""(?:,\s*(?:["']?[\w.-]*["']?\s*)?)?""")
+_ESCAPE = re.compile(r"""\\(?:[\\'"abfnrtv\n0-7]|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\})|\\""")
 _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -130,30 +138,38 @@ def _expression(reader: Reader) -> Reading[tuple[str, str]]:
             return "".join(parts).strip(), stop
         parts.append(stop)
         if stop in "\"'":
-            yield from _string(reader, stop, parts)
+            yield from _string(reader, stop, parts, nested=bool(depth))
         elif stop in _OPENERS:
             depth.append(_OPENERS[stop])
         elif stop != "," and (not depth or depth.pop() != stop):
             raise Malformed
 
 
-def _string(reader: Reader, quote: str, parts: list[str]) -> Steps:
-    """The rest of a string literal behind its opening quote."""
+def _string(reader: Reader, quote: str, parts: list[str], *, nested: bool) -> Steps:
+    """The rest of a string literal behind its opening quote, as Python would have it written."""
     while True:
         text, stop = yield from reader.until(quote, "\\")
-        parts.append(text + stop)
-        if stop == quote:
+        parts.append(text.replace("\n", "\\n").replace("\r", "\\r"))
+        if stop == "\\":
+            parts.append(stop + (yield from reader.peek()))
+            yield from reader.expect(parts[-1][1])
+        elif (yield from _closes(reader, nested=nested)):
+            parts.append(quote)
             return
-        parts.append((yield from reader.peek()))
-        yield from reader.expect(parts[-1])
+        else:
+            parts.append("\\" + quote)
+
+
+def _closes(reader: Reader, *, nested: bool) -> Reading[bool]:
+    """Whether what comes behind a quote is no part of the string."""
+    if nested:
+        return (yield from reader.follows(",", ":", *_OPENERS.values()))
+    return (yield from reader.follows_pattern(_NEXT_ARGUMENT, _MAYBE_NEXT))
 
 
 def _value(text: str) -> Any:
-    """A literal's value, in Python's words or JSON's; Malformed if it is neither.
-
-    Line breaks inside quotes are how models write longer strings; Python wants them escaped.
-    """
-    for read in (json.loads, _python_value, lambda text: _python_value(text.replace("\n", "\\n"))):
+    """A literal's value, in Python's words or JSON's; Malformed if it is neither."""
+    for read in (json.loads, _python_value):
         try:
             value = read(text)
             json.dumps(value, allow_nan=False)
@@ -164,7 +180,8 @@ def _value(text: str) -> Any:
 
 
 def _python_value(text: str) -> Any:
-    return ast.literal_eval(_JsonNames().visit(ast.parse(text, mode="eval")))
+    escaped = _ESCAPE.sub(lambda found: found[0] if len(found[0]) > 1 else "\\\\", text)
+    return ast.literal_eval(_JsonNames().visit(ast.parse(escaped, mode="eval")))
 
 
 class _JsonNames(ast.NodeTransformer):

@@ -105,7 +105,8 @@ class TaggedCalls:
 
     def _argument(self, reader: Reader, sink: CallSink, tool: Tool, *, first: bool) -> Steps:
         key, _ = yield from reader.name(self.key_end)
-        types = types_of(property_schema(tool.parameters, key))
+        schema = property_schema(tool.parameters, key)
+        types = types_of(schema)
         if self.attributes_end:
             attributes, _ = yield from reader.until(self.attributes_end, limit=256)
             types = _told_types(attributes) or types
@@ -121,7 +122,7 @@ class TaggedCalls:
             return
         parts: list[str] = []
         yield from self._value(reader, close, parts.append)
-        sink.arguments(self.converted(self._inside(reader.markers.decode("".join(parts))), types))
+        sink.arguments(self.converted(self._inside(reader.markers.decode("".join(parts))), types, schema))
 
     def _inside(self, raw: str) -> str:
         """A value without what the markup puts around it."""
@@ -131,8 +132,9 @@ class TaggedCalls:
             return raw[len("<![CDATA[") : -len("]]>")]
         return raw
 
-    def converted(self, raw: str, types: set[str]) -> str:
-        """JSON text for a raw value."""
+    def converted(self, raw: str, types: set[str], schema: JsonSchema) -> str:
+        """JSON text for a raw value of one of `types`; `schema` says what may be inside it."""
+        del schema
         return json_value(raw, types)
 
     def _value(self, reader: Reader, close: str, add: Callable[[str], None]) -> Steps:
