@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cortex.engine.sampling import DEFAULTS, from_metadata, resolve, seed_for
+from cortex.engine.sampling import DEFAULTS, from_metadata, is_repeatable, resolve, seed_for
 from cortex.errors import BadRequest
 from cortex.wire.inference import Sampling
 
@@ -38,3 +38,20 @@ def test_choices_have_their_own_seeds_and_no_seed_is_a_random_one() -> None:
     assert [seed_for(fixed, choice) for choice in range(3)] == [7, 8, 9]
     assert 0 <= seed_for(Sampling(seed=-1), 0) < 0xFFFFFFFF
     assert seed_for(Sampling(seed=-1), 0) != seed_for(Sampling(seed=-1), 0)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "repeatable"),
+    [
+        (Sampling(temperature=0.0), True),
+        (Sampling(seed=3), True),
+        (Sampling(), False),
+        (Sampling(top_k=1), True),
+        (Sampling(seed=3, mirostat=1), False),
+        (Sampling(top_k=1, mirostat=1), False),
+        (Sampling(temperature=0.0, mirostat=1), True),
+        (Sampling(seed=3, xtc_probability=0.1), False),
+    ],
+)
+def test_what_another_worker_can_go_on_with(sampling: Sampling, repeatable: bool) -> None:
+    assert is_repeatable(resolve(sampling, Sampling(), Sampling())) is repeatable

@@ -39,12 +39,24 @@ class Branch:
         branch.sampler.accept_prompt(branch.sequence.tokens.view())
         if job.scored_from is not None:
             branch.scores = PromptScores(job.tokens, job.scored_from, job.request.logprobs or 0, vocab)
-        for token in job.request.replay:
-            branch.sampler.accept(token)
-            branch.choice.replay(token)
-            branch.sequence.tokens.append(token)
+        branch._replay(job.request.replay)
         return branch
 
+
+    def _replay(self, tokens: list[int]) -> None:
+        """Text, grammar, penalties and random numbers are then where they were. The tokens that close a spent reasoning
+        budget were not drawn, here as there."""
+        forced: list[int] = []
+        for token in tokens:
+            if forced and token == forced[0]:
+                forced.pop(0)
+                self.sampler.accept(token)
+                self.choice.force(token)
+            else:
+                self.sampler.replay(token)
+                self.choice.replay(token)
+                forced = self.choice.forced()
+            self.sequence.tokens.append(token)
 
 def _sequence(job: Job, number: int, arrival: int) -> Sequence:
     return Sequence(

@@ -23,6 +23,7 @@ from cortex.engine.logprobs import LogprobRow
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.recovery import Recovery
+from cortex.engine.sampling import is_repeatable
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence
 from cortex.engine.tally import Tally
@@ -205,7 +206,8 @@ class Engine:
                 break
             token, logprob = self._sample(active, branch, row + right)
             self._accept(active, branch, token, logprob)
-            if right == len(guesses) or branch.choice.finished or token != guesses[right]:
+            halted = branch.choice.finished or branch.choice.overspent
+            if right == len(guesses) or halted or token != guesses[right]:
                 break
             right += 1
         if guesses:
@@ -282,7 +284,13 @@ class Engine:
         self._tally.cached_tokens += active.cached_tokens
         plain = job.echo and job.scored_from is None
         echo = [TextDelta(job.echo, number) for number in range(job.request.n)] if plain else []
-        self._say(active, [Started(len(job.tokens), active.cached_tokens), *echo])
+        movable = is_repeatable(job.sampling)
+        self._say(active, [Started(len(job.tokens), active.cached_tokens, movable=movable), *echo])
+
+    def _encode_images(self) -> None:
+        for sequence, error in self._vision.encode_next(self.scheduler.running) if self._vision else ():
+            if active := self._active.get(sequence.request_id):
+                self._fail(active, error)
 
     def _report_progress(self, active: Active, sequence: Sequence) -> None:
         if active.job.request.report_progress and active.first_token_s is None:

@@ -90,10 +90,7 @@ class Choice:
 
     def forced(self) -> list[int]:
         """Tokens that must come next because the reasoning budget is spent; once."""
-        budget = self._job.reasoning_budget
-        if budget is None or self._splitter is None or self._budget_spent or not self._splitter.in_reasoning:
-            return []
-        if self.reasoning_tokens < budget:
+        if self._splitter is None or not self.overspent:
             return []
         self._budget_spent = True
         return self._splitter.end_reasoning()
@@ -102,6 +99,14 @@ class Choice:
 
     def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
         """One more token of this answer. Sets `finished` when it was the last."""
+    @property
+    def overspent(self) -> bool:
+        """Whether the reasoning budget is spent and the reasoning still open: no further token may be drawn."""
+        budget = self._job.reasoning_budget
+        if budget is None or self._splitter is None or self._budget_spent or self.reasoning_tokens < budget:
+            return False
+        return self._splitter.in_reasoning
+
         self.completion_tokens += 1
         if token in self._vocab.ends and (self._constrained or not self._job.sampling.ignore_eos):
             return self._end("stop", cut=False)

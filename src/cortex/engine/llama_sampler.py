@@ -28,6 +28,7 @@ class Sampler:
         params.no_perf = True
         self._vocab = vocab
         self._chain = c.llama_sampler_chain_init(params)
+        self._draw: int | None = None
         self.greedy = (sampling.temperature or 0.0) <= 0.0
         self.history = _history_length(sampling)
         self._add_bias(sampling)
@@ -38,15 +39,25 @@ class Sampler:
             self._add_mirostat(sampling, seed)
         else:
             self._add_filters(sampling, seed)
-            self._add(c.llama_sampler_init_dist(seed))
+            self._draw = c.llama_sampler_init_dist(seed)
+            self._add(self._draw)
 
     def sample(self, context: int, row: int) -> int:
         """Draw from logits row `row` of `context`'s last decode, and remember what was drawn."""
         return int(c.llama_sampler_sample(self._chain, context, row))
 
     def accept(self, token: int) -> None:
-        """Remember a token that was not drawn here (replayed or forced)."""
+        """Remember a token that nobody drew."""
         c.llama_sampler_accept(self._chain, token)
+
+    def replay(self, token: int) -> None:
+        """Remember a token that was drawn elsewhere, and use up the random number that it took there: what is drawn
+        next is what would have been drawn next there. Choosing among one candidate takes one number, too."""
+        c.llama_sampler_accept(self._chain, token)
+        if self._draw is not None:
+            only = c.llama_token_data(token, 0.0, 0.0)
+            candidates = c.llama_token_data_array(ctypes.pointer(only), 1, -1, False)
+            c.llama_sampler_apply(self._draw, ctypes.byref(candidates))
 
     def accept_prompt(self, tokens: Int32Array) -> None:
         """Penalties look back into the prompt."""

@@ -59,7 +59,7 @@ class Preparer:
         self._check(request)
         job = self._raw(request) if request.prompt is not None else self._chatted(request)
         prompt = len(job.tokens)
-        self._check_length(prompt + len(request.replay))
+        self._check_length(prompt)
         return replace(job, room=self._room(request, prompt), hashes=prefix_hashes(request))
 
     def _check(self, request: InferenceRequest) -> None:

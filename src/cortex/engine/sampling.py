@@ -11,7 +11,7 @@ import msgspec
 from cortex.errors import BadRequest
 from cortex.wire.inference import Sampling
 
-__all__ = ["DEFAULTS", "from_metadata", "resolve", "seed_for"]
+__all__ = ["DEFAULTS", "from_metadata", "is_repeatable", "resolve", "seed_for"]
 
 DEFAULTS = Sampling(
     temperature=0.8,
@@ -89,6 +89,20 @@ def seed_for(sampling: Sampling, choice: int) -> int:
     if sampling.seed is None or sampling.seed < 0:
         return secrets.randbelow(_RANDOM_SEED)
     return (sampling.seed + choice) % _RANDOM_SEED
+
+
+def is_repeatable(sampling: Sampling) -> bool:
+    """Whether the prompt, the seed and the tokens so far determine what comes next (`sampling` as resolved).
+
+    Mirostat keeps a running surprise, XTC draws a number only where there are two candidates: neither can be rebuilt
+    from tokens. The draw itself takes exactly one number per token.
+    """
+    if sampling.temperature is not None and sampling.temperature <= 0:
+        return True
+    if sampling.mirostat:
+        return False
+    seeded = sampling.seed is not None and sampling.seed >= 0
+    return sampling.top_k == 1 or (seeded and not sampling.xtc_probability)
 
 
 def _number(text: str) -> float | None:

@@ -1,8 +1,8 @@
 """One request across the neurons it runs on: what has been sent to its client, and how it could go on elsewhere.
 
 Pure. While nothing but waiting has been shown, a broken request starts anew. Later it can move only if its sampling
-can be repeated (greedy or seeded, one choice): the next neuron gets the token ids sent so far as `replay`, evaluates
-them without emitting them, and the client sees no seam.
+can be repeated (greedy or seeded, one choice, and the neuron says so): the next neuron gets the token ids sent so far
+as `replay`, evaluates them without emitting them, and the client sees no seam. Ids mean the same in the same file only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ __all__ = ["Attempt", "is_repeatable"]
 
 
 def is_repeatable(request: Request) -> bool:
-    """Whether the same prompt and the tokens so far continue the same way on another neuron."""
+    """Whether the same prompt and the tokens so far may continue the same way on another neuron, by what the client
+    asked for; what the model's profile adds to it, only the neuron knows (`Started.movable`)."""
     if not isinstance(request, InferenceRequest) or request.n > 1:
         return False
     sampling = request.sampling
@@ -77,6 +78,7 @@ class Attempt:
                 return event if self.wants_progress and not self._told_start else None
             case Started():
                 self._started = event
+                self._repeatable = self._repeatable and event.movable
                 if self._told_start:
                     return None
                 self._told_start = True

@@ -83,11 +83,13 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
-    """The request was accepted. `neuron` is filled by the gateway, for its records."""
+    """The request was accepted. `neuron` is filled by the gateway, for its records. `movable` off: its sampler keeps
+    more than seed and tokens tell, so another neuron can't go on with the answer by `replay`."""
 
     prompt_tokens: int
     cached_tokens: int = 0
     neuron: str = ""
+    movable: bool = True
 
 
 class Progress(Struct, frozen=True, tag="progress", omit_defaults=True):
