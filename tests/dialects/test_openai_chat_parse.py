@@ -67,7 +67,7 @@ def refusal(**fields: Any) -> CortexError:
 
 def test_the_plainest_request_says_nothing_else() -> None:
     assert parse() == InferenceRequest(
-        id="req_1", model="demo", messages=[Message("user", [Text("hi")])], principal="alice"
+        id="req_1", model="demo", messages=[Message("user", [Text("hi")])], principal="alice", dialect="openai_chat"
     )
 
 

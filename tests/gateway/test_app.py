@@ -157,6 +157,7 @@ async def test_a_running_request_can_be_cancelled_by_its_id() -> None:
         asking = asyncio.create_task(it.chat())
         await until(lambda: fake.seen)
         (request,) = (await it.fleet()).requests
+        assert request.dialect == "openai_chat"
         assert (await it.http.delete(f"/fleet/requests/{request.id}")).status_code == 200
         assert (await asking).status_code == 403
         await until(lambda: fake.models["a"].running == 0)

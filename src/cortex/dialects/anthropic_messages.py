@@ -87,6 +87,7 @@ def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> In
         reasoning=_reasoning(body),
         cache_key=_user_id(body.metadata),
         principal=context.principal,
+        dialect="anthropic_messages",
     )
 
 

@@ -108,6 +108,7 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         cache_key=chat.prompt_cache_key,
         cache_prompt=chat.cache_prompt is not False,
         principal=context.principal,
+        dialect="openai_chat",
         report_progress=chat.return_progress is True and chat.stream is True,
     )
 

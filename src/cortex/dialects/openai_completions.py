@@ -115,6 +115,7 @@ def _request(
         cache_key=asked.prompt_cache_key,
         cache_prompt=asked.cache_prompt is not False,
         principal=context.principal,
+        dialect="openai_completions",
         report_progress=view.progress and asked.stream is True,
     )
 

@@ -58,6 +58,7 @@ def parse(body: bytes, context: CallContext) -> Call:
         model=context.resolve(asked.model),
         inputs=_inputs(asked.input),
         principal=context.principal,
+        dialect="openai_embeddings",
     )
     model = asked.model or request.model
     as_base64 = asked.encoding_format == "base64"

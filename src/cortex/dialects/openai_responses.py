@@ -145,6 +145,7 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
         template_kwargs=template_kwargs,
         cache_key=body.prompt_cache_key,
         principal=context.principal,
+        dialect="openai_responses",
     )
 
 

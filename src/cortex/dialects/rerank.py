@@ -64,6 +64,7 @@ def parse(body: bytes, context: CallContext) -> Call:
         query=asked.query,
         documents=[each if isinstance(each, str) else each.text for each in asked.documents],
         principal=context.principal,
+        dialect="rerank",
     )
     return Call(
         requests=[request],

@@ -98,6 +98,7 @@ def _request(state: State, ticket: Ticket, now: float) -> FleetRequest:
         state="running" if ticket.neuron else loading,
         principal=job.principal,
         neuron=ticket.neuron,
+        dialect=job.request.dialect if job.request else "",
         prompt_tokens=running[0],
         cached_tokens=running[1],
         completion_tokens=running[2],

@@ -173,7 +173,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
 
     `count_only` stops after tokenising: the events are Started (with the number) and Finished.
     `logprobs` is the number of alternatives to report per token (0 = the chosen one only; None = off).
-    `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous).
+    `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous), `dialect` the API it came by.
     `deadline_s` bounds the whole request, from its arrival at the process that reads it.
     `streamed` False: the client sees no sign of life while it waits, so a long load sends it away to come back.
     `replay` are token ids already sent to the client: they are evaluated after the prompt and never emitted again
@@ -201,6 +201,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
     cache_key: str | None = None
     cache_prompt: bool = True
     principal: str | None = None
+    dialect: str = ""
     priority: int = 0
     deadline_s: float | None = None
     report_progress: bool = False
@@ -217,6 +218,7 @@ class EmbeddingRequest(Struct, frozen=True, tag="embed", omit_defaults=True):
     model: str
     inputs: list[str | list[int]]
     principal: str | None = None
+    dialect: str = ""
     priority: int = 0
     deadline_s: float | None = None
 
@@ -229,6 +231,7 @@ class RerankRequest(Struct, frozen=True, tag="rerank", omit_defaults=True):
     query: str
     documents: list[str]
     principal: str | None = None
+    dialect: str = ""
     priority: int = 0
     deadline_s: float | None = None
 
