@@ -156,7 +156,7 @@ class NeuronConfig(Section, frozen=True):
     kv_to_disk: int | str = "8GiB"
     host_cache: int | str = "1GiB"
     rpc_listen: str | None = None
-    defrag_after_cycles: int = 50
+    dry_run_from: int | str = "2GiB"
     insecure: bool = False
 
     @property

@@ -47,7 +47,8 @@ async def test_a_worker_over_its_memory_limit_is_replaced(bench) -> None:
 
 async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
     """The models that live there come back in the fresh process."""
-    async with bench("a", "b", defrag_after_cycles=3) as neuron:
+    eviction = EvictionConfig(min_residency_s=0.0, defrag_after_cycles=3)
+    async with bench("a", "b", eviction=eviction) as neuron:
         await neuron.admin.load(LoadOrder("a"))
         (worker,) = neuron.holdings.pool.all()
         pid = worker.pid

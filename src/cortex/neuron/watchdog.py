@@ -64,7 +64,7 @@ class Watchdog:
 
     def _check_cycles(self, worker: Worker) -> None:
         """Loading and unloading fragments a device's memory; after so many cycles an idle worker starts afresh."""
-        cycles = self._residency.holdings.config.neuron.defrag_after_cycles
+        cycles = self._residency.holdings.config.eviction.defrag_after_cycles
         if cycles and worker.load_cycles >= cycles:
             self._residency.recycle(worker)
 
