@@ -36,12 +36,12 @@ class Branch:
             Sampler(job.sampling, seed_for(job.sampling, number), vocab),
             Choice(job, number, vocab),
         )
-        branch.sampler.accept_prompt(branch.sequence.tokens.view())
+        prompt = branch.sequence.tokens.view()
+        branch.sampler.accept_prompt(prompt[prompt >= 0] if job.images else prompt)
         if job.scored_from is not None:
             branch.scores = PromptScores(job.tokens, job.scored_from, job.request.logprobs or 0, vocab)
         branch._replay(job.request.replay)
         return branch
-
 
     def _replay(self, tokens: list[int]) -> None:
         """Text, grammar, penalties and random numbers are then where they were. The tokens that close a spent reasoning
@@ -58,11 +58,12 @@ class Branch:
                 forced = self.choice.forced()
             self.sequence.tokens.append(token)
 
+
 def _sequence(job: Job, number: int, arrival: int) -> Sequence:
     return Sequence(
         request_id=job.request.id,
         choice=number,
-        tokens=TokenBuffer(job.tokens),
+        tokens=TokenBuffer(job.tokens, job.images),
         prompt_length=len(job.tokens),
         arrival=arrival,
         priority=job.request.priority,

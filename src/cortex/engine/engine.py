@@ -27,6 +27,7 @@ from cortex.engine.sampling import is_repeatable
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence
 from cortex.engine.tally import Tally
+from cortex.engine.vision import Vision
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
 from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, TokenLogprob, Tokens, Usage, failed
 from cortex.wire.worker import Emission, EngineModelStats
@@ -53,6 +54,7 @@ class Engine:
         parallel: int,
         pace: Pace,
         lookup: Lookup,
+        vision: Vision | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
@@ -64,6 +66,7 @@ class Engine:
         self._context = context
         self._pace = pace
         self._lookup = lookup
+        self._vision = vision
         self._clock = clock
         self._active: dict[str, Active] = {}
         self._spoken: dict[str, list[Event]] = {}
@@ -113,6 +116,7 @@ class Engine:
     def step(self) -> list[Emission]:
         """Compute one batch; everything that all requests have to say since the last step."""
         self._expire()
+        self._encode_images()
         entries = self.scheduler.schedule(self._pace.budget(self.scheduler.decoding), self._guess)
         if not self._apply_effects():
             self._recovery.restore_failed(entries)
@@ -121,6 +125,8 @@ class Engine:
             rows = self._decode(entries)
             for entry, row in zip(entries, rows, strict=False):
                 self._commit(entry, row)
+        elif self._vision:
+            self._vision.nap()
         self._apply_effects()
         return self._take_spoken()
 
@@ -129,7 +135,7 @@ class Engine:
         began = self._clock()
         self._prefilling = frozenset([entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK])
         try:
-            rows = self._context.decode(entries)
+            rows = self._compute(entries)
         except NoCells:
             if not self._recovery.no_cells(entries):
                 self._refuse_batch(DecodeFailed(1))
@@ -147,6 +153,12 @@ class Engine:
             self._prefilling = frozenset()
         self._measure(entries, self._clock() - began)
         return rows
+
+    def _compute(self, entries: list[Entry]) -> list[int]:
+        if self._vision and entries[0].image:
+            self._vision.decode(self._context, entries[0])
+            return [-1]
+        return self._context.decode(entries)
 
     def _measure(self, entries: list[Entry], seconds: float) -> None:
         prefill = total = 0
@@ -310,6 +322,8 @@ class Engine:
     def _release(self, active: Active) -> None:
         """Take every unfinished branch off the scheduler; what it has computed may still serve others."""
         del self._active[active.id]
+        for picture in active.job.pictures:
+            picture.forget()
         for branch in active.branches:
             if branch.choice.finished is None:
                 self.scheduler.finish(branch.sequence, keep=active.job.request.cache_prompt)
@@ -373,5 +387,7 @@ class Engine:
         for active in list(self._active.values()):
             self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
         self.kv.take_effects()  # moot: the memory they speak of goes as a whole
+        if self._vision:
+            self._vision.close()
         self._context.close()
         return self._take_spoken()

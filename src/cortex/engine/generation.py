@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cortex.engine.chat.types import Constraint, Delta, Splitter
+from cortex.engine.images import ImageSpan, Picture
 from cortex.engine.llama import Vocab
 from cortex.engine.text import StopMatcher, Utf8Assembler
 from cortex.wire.events import (
@@ -28,7 +29,8 @@ class Job:
 
     `room` is how many tokens may be generated at most. `format_stops` are stop strings of the chat format: ends of
     turn, not the client's. `constraints` has one per choice, or none. `echo` is said before the answer; `scored_from`:
-    with the log-probabilities of its tokens, the first of which is the prompt's token of that number.
+    with the log-probabilities of its tokens, the first of which is the prompt's token of that number. `images` are the
+    spans of `tokens` that hold `pictures`.
     """
 
     request: InferenceRequest
@@ -42,6 +44,8 @@ class Job:
     echo: str = ""
     scored_from: int | None = None
     hashes: list[int] = field(default_factory=list)
+    images: tuple[ImageSpan, ...] = ()
+    pictures: list[Picture] = field(default_factory=list)
 
 
 class Choice:
@@ -95,10 +99,6 @@ class Choice:
         self._budget_spent = True
         return self._splitter.end_reasoning()
 
-    # ---- tokens in, events out
-
-    def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
-        """One more token of this answer. Sets `finished` when it was the last."""
     @property
     def overspent(self) -> bool:
         """Whether the reasoning budget is spent and the reasoning still open: no further token may be drawn."""
@@ -107,6 +107,10 @@ class Choice:
             return False
         return self._splitter.in_reasoning
 
+    # ---- tokens in, events out
+
+    def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
+        """One more token of this answer. Sets `finished` when it was the last."""
         self.completion_tokens += 1
         if token in self._vocab.ends and (self._constrained or not self._job.sampling.ignore_eos):
             return self._end("stop", cut=False)

@@ -84,7 +84,7 @@ class HostCache:
         for stored in self._stored:
             if self._isolate and stored.principal != sequence.principal:
                 continue
-            common = stored.tokens.common_prefix(tokens, len(tokens) - 1)
+            common = sequence.tokens.boundary(stored.tokens.common_prefix(tokens, len(tokens) - 1))
             if whole and common < stored.length:
                 continue
             if common >= _LEAST_TOKENS and common > (best[1] if best else 0):

@@ -34,6 +34,8 @@ class Reuse(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CopyPrefix:
+    """`length` in positions, as the model counts: behind images there may be more tokens than that."""
+
     source: int
     target: int
     length: int
@@ -41,6 +43,8 @@ class CopyPrefix:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
+    """`length` in positions."""
+
     slot: int
     length: int
 
@@ -140,7 +144,8 @@ class KvCache:
         tokens = sequence.tokens.view()
         best: Match | None = None
         for slot in self._visible_to(sequence.principal):
-            length = self._usable(slot, slot.tokens.common_prefix(tokens, min(slot.length, len(tokens) - 1)))
+            common = slot.tokens.common_prefix(tokens, min(slot.length, len(tokens) - 1))
+            length = self._usable(slot, sequence.tokens.boundary(common))
             if length > (best.length if best else 0):
                 best = Match(slot, length)
         return best
@@ -189,7 +194,7 @@ class KvCache:
         self._holders[cells] += 1
         self._pin(cells)
         match.slot.last_used = self._clock
-        self.effects.append(CopyPrefix(match.slot.id, slot.id, match.length))
+        self.effects.append(CopyPrefix(match.slot.id, slot.id, slot.tokens.position(match.length)))
 
     def checkpoint(self, slot: Slot) -> None:
         """Keep what a running slot holds now as a cached one, before it runs on. A free id must be there."""
@@ -207,7 +212,7 @@ class KvCache:
         )
         self._holders[cells] += 1
         self.slots[kept.id] = kept
-        self.effects.append(CopyPrefix(slot.id, kept.id, slot.length))
+        self.effects.append(CopyPrefix(slot.id, kept.id, slot.tokens.position(slot.length)))
 
     def extend(self, slot: Slot, count: int) -> None:
         """Cells for the next `count` tokens of `slot`, which the coming decode writes. They must be free."""
@@ -231,7 +236,7 @@ class KvCache:
             return
         assert self.reuse is not Reuse.EXACT or length == 0, "this model's memory can't be rolled back"
         self._let_go(slot, length)
-        self.effects.append(Truncate(slot.id, length))
+        self.effects.append(Truncate(slot.id, slot.tokens.position(length)))
 
     def rewind(self, slot: Slot, length: int) -> None:
         """Take back `extend`: llama.cpp refused the batch and left its memory as it was."""

@@ -6,19 +6,20 @@ import ctypes
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import llama_cpp
 from llama_cpp import llama_cpp as c
 
-from cortex.errors import ModelLoadFailed
+from cortex.errors import CortexError, ModelLoadFailed, NoRoom
 
 __all__ = [
     "LogTap",
     "add_rpc_servers",
     "device_list",
     "device_names",
+    "load_error",
     "loaded_library",
     "start_backend",
     "system_info",
@@ -29,7 +30,10 @@ _LEVEL_WARN = 3
 _LEVEL_ERROR = 4
 _LEVEL_CONTINUE = 5
 _KEPT_LINES = 50
-_BUFFER_LINE = re.compile(r"(?P<device>[\w:.]+)\s+(?:\w+ )?buffer size\s*=\s*(?P<mib>[\d.]+) MiB")
+_BUFFER_LINE = re.compile(r"(?P<device>[\w:.()\[\]]+)\s+(?:\w+ )?buffer size\s*=\s*(?P<mib>[\d.]+) MiB")
+_BUFFER_KIND = re.compile(r"_(Mapped|REPACK|Private)$")
+"""More than one kind of buffer may lie on a device."""
+_OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|(failed|unable) to allocate")
 _LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _held_by_c: list[object] = []
 """Callbacks that llama.cpp may call until the process ends: freeing one would make its next log line a segfault."""
@@ -39,19 +43,20 @@ class LogTap:
     """llama.cpp's log: warnings and errors go to stderr, and a thread may listen to the errors it causes itself.
 
     llama.cpp reports why a load failed in its log only. Its callback runs in the thread that made the call, so a
-    thread's id tells whose error a line is. Once installed it lives as long as the process.
+    thread's id tells whose error a line is. Once installed it lives as long as the process. `on_line` hears every line.
     """
 
-    def __init__(self, *, verbose: bool = False) -> None:
+    def __init__(self, *, verbose: bool = False, on_line: Callable[[str], None] = lambda _: None) -> None:
+        self._on_line = on_line
         self._threshold = 0 if verbose else _LEVEL_WARN
         self._level = 0
         self._heard: dict[int, list[str]] = {}
         self._buffers: dict[int, dict[str, int]] = {}
-        self._callback = _LOG_CALLBACK(self._on_log)
+        self.callback = _LOG_CALLBACK(self._on_log)
 
     def install(self) -> None:
-        _held_by_c.append(self._callback)
-        llama_cpp.llama_log_set(self._callback, None)
+        _held_by_c.append(self.callback)
+        llama_cpp.llama_log_set(self.callback, None)
 
     @contextmanager
     def errors(self) -> Iterator[list[str]]:
@@ -81,8 +86,9 @@ class LogTap:
         if level != _LEVEL_CONTINUE:
             self._level = level
         line = text.decode("utf-8", "replace")
+        self._on_line(line)
         if found := _BUFFER_LINE.search(line):
-            self._count_buffer(found["device"], float(found["mib"]))
+            self.count(found["device"], int(float(found["mib"]) * 1024 * 1024))
         if self._level < self._threshold:
             return
         sys.stderr.write(line)
@@ -90,10 +96,20 @@ class LogTap:
         if heard is not None and self._level >= _LEVEL_ERROR and len(heard) < _KEPT_LINES:
             heard.append(line.strip())
 
-    def _count_buffer(self, device: str, mebibytes: float) -> None:
-        device = device.removesuffix("_Mapped").removesuffix("_REPACK")
+    def count(self, device: str, size: int) -> None:
+        """Note `size` bytes taken on `device` by this thread."""
+        device = _BUFFER_KIND.sub("", device)
         buffers = self._buffers.setdefault(threading.get_ident(), {})
-        buffers[device] = buffers.get(device, 0) + int(mebibytes * 1024 * 1024)
+        buffers[device] = buffers.get(device, 0) + size
+
+
+def load_error(what: str, errors: Sequence[str]) -> CortexError:
+    """The error for what llama.cpp logged while it failed: NoRoom where memory was lacking, else ModelLoadFailed.
+
+    The first complaint is the reason: what follows it is the same news passing through outer layers.
+    """
+    error = NoRoom if any(_OUT_OF_MEMORY.search(line) for line in errors) else ModelLoadFailed
+    return error(f"{what}: {errors[0] if errors else 'it gave no reason (see the log of its worker)'}")
 
 
 def start_backend() -> None:

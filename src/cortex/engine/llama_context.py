@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from cortex.engine.kv_cache import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap, loaded_library
+from cortex.engine.llama_backend import LogTap, load_error, loaded_library
 from cortex.engine.scheduler import Entry
-from cortex.errors import ModelLoadFailed
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
@@ -67,8 +66,7 @@ class Context:
         with tap.errors() as errors:
             self.handle = c.llama_init_from_model(model.handle, self._params(spec, shape))
         if not self.handle:
-            reason = errors[0] if errors else "it gave no reason; is there memory for the context?"
-            raise ModelLoadFailed(f"llama.cpp can't make a context of {shape.cells} tokens: {reason}")
+            raise load_error(f"llama.cpp can't make a context of {shape.cells} tokens", errors)
         self.cells = int(c.llama_n_ctx(self.handle))
         self.memory = c.llama_get_memory(self.handle)
         self.pooling = int(c.llama_pooling_type(self.handle))
@@ -132,6 +130,24 @@ class Context:
         second = logits.max()
         logits[best] = score
         return bool(score - second < _NEAR_TIE)
+
+    def decode_embeddings(
+        self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32], *, causal: bool
+    ) -> None:
+        """Compute cells of `slot` from rows of `embeddings`, without logits. `positions` has a column for each; rows
+        that are not `causal` see each other in both directions and must fit a physical batch. Raises as `decode`."""
+        self.abort.clear()
+        assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would abort the process"
+        if not causal:
+            c.llama_set_causal_attn(self.handle, False)
+        try:
+            for begin in range(0, len(embeddings), self.shape.batch):
+                rows = slice(begin, begin + self.shape.batch)
+                batch = _EmbeddingBatch(slot, embeddings[rows], positions[:, rows])
+                self._check(int(c.llama_decode(self.handle, batch.struct)))
+        finally:
+            if not causal:
+                c.llama_set_causal_attn(self.handle, True)
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
         """Compute whole inputs, one sequence each, for pooled embeddings."""
@@ -251,16 +267,17 @@ class _Batch:
         for entry in entries:
             sequence, start, count = entry.sequence, entry.start, entry.count
             assert sequence.slot is not None
+            first = sequence.tokens.position(start)
             end = at + count
             wanted = entry.rows
             if count == 1:
                 self._token_at[at] = sequence.tokens[start]
-                self._position_at[at] = start
+                self._position_at[at] = first
                 self._slot_at[at] = sequence.slot.id
                 self._wanted_at[at] = wanted
             else:
                 self._token[at:end] = sequence.tokens.view(start, start + count)
-                self._position[at:end] = self._positions[start : start + count]
+                self._position[at:end] = self._positions[first : first + count]
                 self._slot[at:end] = sequence.slot.id
                 self._wanted[at:end] = 0
                 self._wanted[end - wanted : end] = 1
@@ -283,6 +300,24 @@ class _Batch:
             self._wanted[at:end] = 1
             at = end
         self.struct.n_tokens = at
+
+
+class _EmbeddingBatch:
+    """llama_batch whose entries are embeddings; it must live while C computes it."""
+
+    def __init__(self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
+        count = len(embeddings)
+        self._slot = np.full(1, slot, dtype=np.int32)
+        self._arrays: dict[str, NDArray[np.generic]] = {
+            "embd": np.ascontiguousarray(embeddings),
+            "pos": np.ascontiguousarray(positions),
+            "n_seq_id": np.ones(count, dtype=np.int32),
+            "seq_id": np.full(count, self._slot.ctypes.data, dtype=np.uint64),
+            "logits": np.zeros(count, dtype=np.int8),
+        }
+        self.struct = c.llama_batch(n_tokens=count)
+        for name, array in self._arrays.items():
+            setattr(self.struct, name, ctypes.cast(array.ctypes.data, type(getattr(self.struct, name))))
 
 
 class _ThreadPool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -21,16 +22,18 @@ from cortex.engine.kv_cache import KvCache, Reuse
 from cortex.engine.llama import Model
 from cortex.engine.llama_backend import LogTap
 from cortex.engine.llama_context import Context, ContextShape
+from cortex.engine.llama_mtmd import Projector
 from cortex.engine.llama_parity import load_checked
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.prepare import Limits, Preparer
 from cortex.engine.sampling import from_metadata
+from cortex.engine.vision import Vision
 from cortex.errors import BadRequest, ModelLoadFailed, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.worker import Emission, EngineModelStats, Loaded, LoadSpec, ProbeReport
 
-__all__ = ["Hosted", "Stepped", "load"]
+__all__ = ["Hosted", "Stepped", "context_shape", "load"]
 
 _CACHED_SLOTS = 96
 """Sequence ids beyond the running ones, for prefixes of finished requests. In a unified pool an id costs nothing."""
@@ -68,6 +71,13 @@ class Hosted:
     loaded: Loaded
     prepare: Callable[[Request], Callable[[float], None]]
     probe: ProbeReport
+    vision: Vision | None = None
+
+    def free(self) -> None:
+        """Give the weights back, after `engine.close()`. May wait for an image that is being encoded."""
+        if self.vision:
+            self.vision.free()
+        self.model.close()
 
 
 def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], default_threads: int | None) -> Hosted:
@@ -99,29 +109,26 @@ def _template_file(path: str | None) -> str | None:
 def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
     if not model.has_decoder:
         raise ModelLoadFailed(f"{spec.model} is an encoder: it makes embeddings, not text; set embedding = true for it")
-    chat = ChatModel.from_gguf(
-        model.template,
-        model.named_templates,
-        model.vocab,
-        override=_template_file(spec.chat_template),
-        template_kwargs=spec.template_kwargs,
-        reasoning_format=spec.reasoning_format,
-        tool_format=spec.tool_format,
-    )
+    chat = _chat(spec, model)
     compiler = ConstraintCompiler(model.vocab)
-    cells = spec.kv_cells or spec.context * spec.parallel
-    slots = min(_MOST_SLOTS, spec.parallel + _extra_slots(spec, model))
-    context = Context(model, spec, _shape(spec, cells, slots, threads), tap)
+    shape = context_shape(spec, model, threads)
+    vision = _vision(spec, model, tap, shape)
+    with ExitStack() as undo:
+        if vision:
+            undo.callback(vision.free)
+        context = Context(model, spec, shape, tap)
+        undo.pop_all()
     reuse = context.reuse
     engine = Engine(
         spec.model,
         model.vocab,
         context,
-        KvCache(context.cells, slots, reuse, isolate=spec.isolate_keys),
+        KvCache(context.cells, shape.slots, reuse, isolate=spec.isolate_keys),
         HostCache(spec.host_cache_bytes, isolate=spec.isolate_keys),
         parallel=spec.parallel,
         pace=Pace(ubatch=context.shape.ubatch, stall_s=_STALL_S),
         lookup=Lookup(enabled=spec.prompt_lookup and reuse is Reuse.PARTIAL),
+        vision=vision,
     )
     limits = Limits(min(spec.context, context.cells), spec.limit_input, spec.limit_output)
     preparer = Preparer(
@@ -132,6 +139,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         compile_constraint=compiler.compile,
         profile=spec.sampling,
         metadata=from_metadata(model.metadata),
+        see=vision.projector.layout if vision else None,
     )
 
     def prepare(request: Request) -> Callable[[float], None]:
@@ -150,20 +158,41 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         bytes_by_device=tap.buffers(),
         tools=chat.supports_tools,
         reasoning=chat.supports_reasoning,
+        vision=vision is not None,
         infill=model.vocab.fim is not None,
     )
-    return Hosted(spec, engine, model, loaded, prepare, chat.report(spec.model))
+    return Hosted(spec, engine, model, loaded, prepare, _probe(spec, chat, vision), vision)
+
+
+def _chat(spec: LoadSpec, model: Model) -> ChatModel:
+    return ChatModel.from_gguf(
+        model.template,
+        model.named_templates,
+        model.vocab,
+        override=_template_file(spec.chat_template),
+        template_kwargs=spec.template_kwargs,
+        reasoning_format=spec.reasoning_format,
+        tool_format=spec.tool_format,
+        vision=spec.mmproj is not None,
+    )
+
+
+def _probe(spec: LoadSpec, chat: ChatModel, vision: Vision | None) -> ProbeReport:
+    report = chat.report(spec.model)
+    if vision:
+        report.evidence.append(vision.projector.description)
+    return report
+
+
+def _vision(spec: LoadSpec, model: Model, tap: LogTap, shape: ContextShape) -> Vision | None:
+    if spec.mmproj is None:
+        return None
+    return Vision(Projector.load(spec, model, tap, threads=shape.threads_batch, ubatch=shape.ubatch))
 
 
 def _embedding(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads: int | None) -> Hosted:
-    """An input is attended to as a whole, so it must fit one physical batch."""
-    length = min(spec.context, model.context_train or spec.context)
-    # llama.cpp reserves for a batch rounded up to a multiple of its sequence ids, counts the outputs before rounding,
-    # and asserts that both agree: so the ids (ours and the canary's) are a power of two that divides the batch.
-    ids = min(_MOST_INPUTS, 1 << max(1, spec.parallel).bit_length())
-    batch = -(-max(length, spec.ubatch) // _MOST_INPUTS) * _MOST_INPUTS
-    shape = ContextShape(max(spec.kv_cells or 0, batch), ids - 1, batch, batch, *_threads(spec, threads))
-    context = Context(model, spec, shape, tap)
+    length = _input_length(spec, model)
+    context = Context(model, spec, context_shape(spec, model, threads), tap)
     engine = EmbeddingEngine(spec.model, model, context)
     preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks)
 
@@ -190,9 +219,29 @@ def _extra_slots(spec: LoadSpec, model: Model) -> int:
     return min(spec.parallel, 4) if model.recurrent or model.hybrid else _CACHED_SLOTS
 
 
-def _shape(spec: LoadSpec, cells: int, slots: int, threads: int | None) -> ContextShape:
+def context_shape(spec: LoadSpec, model: Model, threads: int | None) -> ContextShape:
+    """The context that `load` makes for `spec`, which a dry run plans, too. `threads`: where the profile says none."""
+    if spec.embedding:
+        return _vector_shape(spec, model, threads)
+    cells = spec.kv_cells or spec.context * spec.parallel
+    slots = min(_MOST_SLOTS, spec.parallel + _extra_slots(spec, model))
     batch = max(spec.batch, spec.ubatch, 16 * spec.parallel)
     return ContextShape(cells, slots, batch, min(spec.ubatch, batch), *_threads(spec, threads))
+
+
+def _vector_shape(spec: LoadSpec, model: Model, threads: int | None) -> ContextShape:
+    """An input is attended to as a whole, so it must fit one physical batch.
+
+    llama.cpp reserves for a batch rounded up to a multiple of its sequence ids, counts the outputs before rounding,
+    and asserts that both agree: so the ids (ours and the canary's) are a power of two that divides the batch.
+    """
+    ids = min(_MOST_INPUTS, 1 << max(1, spec.parallel).bit_length())
+    batch = -(-max(_input_length(spec, model), spec.ubatch) // _MOST_INPUTS) * _MOST_INPUTS
+    return ContextShape(max(spec.kv_cells or 0, batch), ids - 1, batch, batch, *_threads(spec, threads))
+
+
+def _input_length(spec: LoadSpec, model: Model) -> int:
+    return min(spec.context, model.context_train or spec.context)
 
 
 def _threads(spec: LoadSpec, default: int | None) -> tuple[int, int]:

@@ -7,6 +7,8 @@ and on the text, so both are measured: seconds per batch size, and the share of 
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import numpy as np
 
 from cortex.engine.active import Branch
@@ -79,7 +81,7 @@ class Lookup:
 
 
 def find_continuation(tokens: Int32Array, most: int) -> list[int]:
-    """Up to `most` tokens that followed the latest earlier place where the last three tokens stood."""
+    """Up to `most` tokens that followed the latest earlier place where the last three tokens stood; no image's."""
     tokens = tokens[-_WINDOW:]
     if len(tokens) <= _NGRAM:
         return []
@@ -89,4 +91,4 @@ def find_continuation(tokens: Int32Array, most: int) -> list[int]:
         return []
     start = int(places[-1]) + _NGRAM
     result: list[int] = tokens[start : start + most].tolist()
-    return result
+    return list(takewhile(lambda token: token >= 0, result))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cortex.engine.chat.types import Constraint, ConstraintSpec, Prepared
 from cortex.engine.generation import Job
+from cortex.engine.images import PreparedPrompt
 from cortex.engine.llama import Vocab
 from cortex.engine.sampling import resolve
 from cortex.errors import BadRequest, ContextLengthExceeded, UnsupportedValue
@@ -33,7 +34,8 @@ class Limits:
 
 
 class Preparer:
-    """Makes Jobs. `spec_for_format` and `compile` come from `engine.constraints`."""
+    """Makes Jobs. `spec_for_format` and `compile` come from `engine.constraints`; `see` lays out prompts with images,
+    where the model has a projector."""
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Preparer:
         compile_constraint: Callable[[ConstraintSpec], Constraint],
         profile: Sampling,
         metadata: Sampling,
+        see: Callable[[list[str | bytes]], PreparedPrompt] | None = None,
     ) -> None:
         self._vocab = vocab
         self._limits = limits
@@ -53,6 +56,7 @@ class Preparer:
         self._compile = compile_constraint
         self._profile = profile
         self._metadata = metadata
+        self._see = see
 
     def prepare(self, request: InferenceRequest) -> Job:
         """Raises BadRequest and its kin, naming what is wrong; the prompt is never cut."""
@@ -141,18 +145,26 @@ class Preparer:
         if self._chat is None:
             raise UnsupportedValue("this model has no chat template: use /v1/completions, or set chat_template for it")
         prepared = self._chat.prepare(request)
-        if prepared.images:
-            raise UnsupportedValue("this model can't see images: send text only", param="messages")
+        prompt = self._seen(prepared)
         return Job(
             request=request,
-            tokens=self._vocab.prompt_tokens(prepared.prompt),
+            tokens=prompt.tokens,
             room=0,
             sampling=resolve(request.sampling, self._profile, self._metadata),
             make_splitter=prepared.make_splitter,
             constraints=self._constraints(prepared.constraint, request.n),
             format_stops=prepared.stop,
             reasoning_budget=prepared.reasoning_budget,
+            images=prompt.spans,
+            pictures=prompt.pictures,
         )
+
+    def _seen(self, prepared: Prepared) -> PreparedPrompt:
+        if not prepared.parts:
+            return PreparedPrompt(self._vocab.prompt_tokens(prepared.prompt))
+        if self._see is None:
+            raise UnsupportedValue("this model can't see images: send text only", param="messages")
+        return self._see(prepared.parts)
 
     def _constraints(self, spec: ConstraintSpec | None, count: int) -> list[Constraint]:
         return [self._compile(spec) for _ in range(count)] if spec is not None else []

@@ -49,7 +49,7 @@ class Recovery:
             if self._kv.reuse is Reuse.EXACT:
                 self._scheduler.preempt(entry.sequence)
             elif entry.sequence.slot is not None:
-                self._context.forget_beyond(entry.sequence.slot.id, entry.start)
+                self._context.forget_beyond(entry.sequence.slot.id, entry.sequence.tokens.position(entry.start))
 
     def restore_failed(self, entries: list[Entry]) -> None:
         """A prefix didn't come back from host RAM, and others may have been copied from it: start everyone anew."""

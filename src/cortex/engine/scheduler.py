@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cortex.engine.host_cache import HostCache, Stored
+from cortex.engine.images import ImageSpan
 from cortex.engine.kv_cache import KvCache, Match, Reuse, Slot
 from cortex.engine.sequence import Sequence
 
@@ -35,13 +36,15 @@ _HEADROOM = 16
 @dataclass(frozen=True, slots=True)
 class Entry:
     """Tokens `start` to `start + count` of `sequence` in this step's batch. `outputs`: how many logits rows are sampled
-    from, counted from the end. `scored`: the rows of all `count` positions are wanted besides."""
+    from, counted from the end. `scored`: the rows of all `count` positions are wanted besides. `image`: what they are,
+    unless they are text; such an entry is a batch of its own."""
 
     sequence: Sequence
     start: int
     count: int
     outputs: int
     scored: bool = False
+    image: ImageSpan | None = None
 
     @property
     def rows(self) -> int:
@@ -67,10 +70,11 @@ class Scheduler:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self._after_image = False
 
     def submit(self, sequence: Sequence) -> None:
         if self.kv.reuse is Reuse.EXACT and sequence.share and sequence.prompt_length >= _CHECKPOINT_FROM:
-            sequence.checkpoint_at = sequence.prompt_length - _CHECKPOINT_BEFORE_END
+            sequence.checkpoint_at = sequence.tokens.boundary(sequence.prompt_length - _CHECKPOINT_BEFORE_END)
         bisect.insort(self.waiting, sequence, key=_order)
 
     def finish(self, sequence: Sequence, *, keep: bool) -> None:
@@ -91,15 +95,24 @@ class Scheduler:
         return sum(1 for sequence in self.running if sequence.pending - sequence.drafts <= 1)
 
     def schedule(self, budget: int, draft: Callable[[Sequence], list[int]] | None = None) -> list[Entry]:
-        """The next batch; `budget` bounds its prefill tokens. `draft` guesses a decoding sequence's next tokens."""
+        """The next batch; `budget` bounds its prefill tokens. `draft` guesses a decoding sequence's next tokens.
+
+        Empty while the only thing to do is to wait for an image's embeddings.
+        """
         self._keep_checkpoints()
         self._admit()
+        if image := self._image_entry(budget):
+            return [image]
         entries = self._decode_entries(draft)
         entries += self._prefill_entries(budget)
-        if not entries and self.running:
-            self.preempt_youngest()
-            return self.schedule(budget, draft)
-        return entries
+        if entries or not self.running:
+            return entries
+        if image := self._image_entry(budget):
+            return [image]
+        if any(sequence.image and not sequence.image.picture.ready for sequence in self.running):
+            return []
+        self.preempt_youngest()
+        return self.schedule(budget, draft)
 
     # ---- 1. admission
 
@@ -142,7 +155,7 @@ class Scheduler:
             if self.kv.isolate and other.principal != sequence.principal:
                 continue
             limit = min(other.prompt_length, len(sequence.tokens) - 1)
-            common = other.tokens.common_prefix(sequence.tokens.view(), limit)
+            common = sequence.tokens.boundary(other.tokens.common_prefix(sequence.tokens.view(), limit))
             worth = 1 if other.request_id == sequence.request_id else _WORTH_WAITING
             if common - cached >= worth:
                 self._ask_to_stop_at(other, common)
@@ -214,10 +227,26 @@ class Scheduler:
 
     # ---- 3. prefill
 
+    def _image_entry(self, budget: int) -> Entry | None:
+        """An image whose embeddings are there, at every other step at most: texts get on between two of them."""
+        self._after_image = not self._after_image
+        for sequence in self.running if self._after_image else ():
+            image = sequence.image
+            if image is None or not image.picture.ready:
+                continue
+            count = image.end - sequence.computed
+            count = count if image.whole else min(count, budget)
+            while self.kv.free < count and self.kv.drop_oldest():
+                pass
+            if self.kv.free >= count:
+                return self._take(sequence, count, outputs=0, image=image)
+        self._after_image = False
+        return None
+
     def _prefill_entries(self, budget: int) -> list[Entry]:
         entries: list[Entry] = []
         for sequence in self.running:
-            if sequence.pending == 0:
+            if sequence.pending == 0 or sequence.image:
                 continue
             count = min(self._chunk(sequence), budget)
             while self.kv.free < count and self.kv.drop_oldest():
@@ -234,6 +263,8 @@ class Scheduler:
         stops = [len(sequence.tokens), sequence.stop_at, sequence.checkpoint_at]
         if sequence.scoring:
             stops.append(sequence.computed + _SCORED_CHUNK)
+        if image := sequence.tokens.next_image(sequence.computed):
+            stops.append(image.start)
         return min(stop for stop in stops if stop is not None and stop > sequence.computed) - sequence.computed
 
     def _keep_checkpoints(self) -> None:
@@ -249,11 +280,11 @@ class Scheduler:
                 sequence.checkpoint_at = None
                 self.kv.checkpoint(sequence.slot)
 
-    def _take(self, sequence: Sequence, count: int, *, outputs: int) -> Entry:
+    def _take(self, sequence: Sequence, count: int, *, outputs: int, image: ImageSpan | None = None) -> Entry:
         assert sequence.slot is not None
         start = sequence.computed
         self.kv.extend(sequence.slot, count)
-        return Entry(sequence, start, count, outputs, sequence.scoring)
+        return Entry(sequence, start, count, outputs, sequence.scoring, image)
 
 
 def _order(sequence: Sequence) -> tuple[int, int, int]:

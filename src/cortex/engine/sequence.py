@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from cortex.engine.images import ImageSpan
     from cortex.engine.kv_cache import Slot
 
 __all__ = ["Int32Array", "Sequence", "TokenBuffer"]
@@ -20,11 +21,17 @@ class TokenBuffer:
     """A growing int32 array: prompts are compared and copied into batches as arrays, never token by token.
 
     Single tokens go through a memoryview: after a decode has flushed the caches, numpy's way to one number takes 50 µs.
+    `images` are the spans that hold one, in order; their entries stand for it (see `engine.images`).
     """
 
-    __slots__ = ("_cells", "_data", "_length")
+    __slots__ = ("_cells", "_data", "_length", "images")
 
-    def __init__(self, tokens: list[int] | Int32Array = []) -> None:  # noqa: B006 - copied at once
+    def __init__(
+        self,
+        tokens: list[int] | Int32Array = [],  # noqa: B006 - copied at once
+        images: tuple[ImageSpan, ...] = (),
+    ) -> None:
+        self.images = images
         self._data: Int32Array = np.array(tokens, dtype=np.int32)
         self._cells = self._data.data
         self._length = len(self._data)
@@ -55,6 +62,27 @@ class TokenBuffer:
 
     def truncate(self, length: int) -> None:
         self._length = length
+
+    # ---- images among the tokens
+
+    def position(self, index: int) -> int:
+        """Where the model counts token `index` to be; behind an image that may be less than `index`."""
+        if not self.images:
+            return index
+        return index - sum(span.count - span.advance for span in self.images if span.end <= index)
+
+    def image_at(self, index: int) -> ImageSpan | None:
+        """The image that token `index` belongs to."""
+        return next((span for span in self.images if span.start <= index < span.end), None)
+
+    def next_image(self, index: int) -> ImageSpan | None:
+        """The first image that begins behind token `index`."""
+        return next((span for span in self.images if span.start > index), None)
+
+    def boundary(self, length: int) -> int:
+        """The most of the first `length` tokens that doesn't end inside an image: there nothing can be cut."""
+        span = self.image_at(length) if self.images else None
+        return span.start if span else length
 
     def _grow(self, needed: int) -> None:
         data = np.empty(max(needed, 2 * len(self._data), 256), dtype=np.int32)
@@ -112,6 +140,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens known but not yet in the KV pool; one for a sequence that decodes."""
         return len(self.tokens) - self.computed
+
+    @property
+    def image(self) -> ImageSpan | None:
+        """The image that is to be computed next."""
+        return self.tokens.image_at(self.computed) if self.tokens.images else None
 
     @property
     def order(self) -> tuple[int, int, int]:

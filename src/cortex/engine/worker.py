@@ -99,7 +99,7 @@ class Worker:
         self._preparer.shutdown(cancel_futures=True)
         for hosted in self._hosted.values():
             hosted.engine.close()
-            hosted.model.close()
+            hosted.free()
 
     # ---- the loop's three parts
 
@@ -213,7 +213,7 @@ class Worker:
         self._preparer.submit(self._free, hosted)
 
     def _free(self, hosted: Hosted) -> None:
-        hosted.model.close()
+        hosted.free()
         self._inbox.put(partial(self._send, Unloaded(hosted.spec.model)))
 
     # ---- requests

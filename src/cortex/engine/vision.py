@@ -1,0 +1,82 @@
+"""The images of running sequences: encoded one after the other beside the loop, computed in it when they are ready.
+
+An encoder takes from milliseconds on a GPU to many seconds on a CPU. Streams go on meanwhile, so do heartbeats, and a
+request that is cancelled is gone at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cortex.engine.llama_context import Context
+from cortex.engine.llama_mtmd import Projector
+from cortex.engine.scheduler import Entry
+from cortex.engine.sequence import Sequence
+from cortex.errors import CortexError, InternalError
+
+__all__ = ["Vision"]
+
+logger = logging.getLogger(__name__)
+
+_NAP_S = 0.005
+"""How long a step with nothing else to do waits for an encoding: another model of this worker may be streaming."""
+
+
+class Vision:
+    """For one engine. `projector` belongs to it from here on."""
+
+    def __init__(self, projector: Projector) -> None:
+        self.projector = projector
+        self._thread = ThreadPoolExecutor(1, "vision")
+        self._awaited: list[Future[list[NDArray[np.float32]]]] = []
+
+    def encode_next(self, running: Iterable[Sequence]) -> list[tuple[Sequence, CortexError]]:
+        """Have each sequence's next image encoded; the sequences whose image can't be."""
+        failures: list[tuple[Sequence, CortexError]] = []
+        self._awaited = []
+        for sequence in running:
+            image = sequence.image or sequence.tokens.next_image(sequence.computed)
+            if image is None:
+                continue
+            picture = image.picture
+            if picture.encoding is None:
+                picture.encoding = self._thread.submit(self.projector.encode, picture)
+            if not picture.encoding.done():
+                self._awaited.append(picture.encoding)
+            elif error := picture.encoding.exception():
+                failures.append((sequence, _as_ours(error)))
+        return failures
+
+    def nap(self) -> None:
+        """There is nothing to compute before an image is ready."""
+        if self._awaited:
+            wait(self._awaited, _NAP_S)
+
+    def decode(self, context: Context, entry: Entry) -> None:
+        """Compute the entry's image. Raises as `Context.decode` does."""
+        self.projector.decode(context, entry)
+        image = entry.image
+        assert image is not None
+        if image is image.picture.spans[-1] and entry.start + entry.count == image.end:
+            image.picture.forget()
+
+    def close(self) -> None:
+        """Encode nothing more; what runs goes on until `free`."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def free(self) -> None:
+        """Give the projector's memory back; waits for an encoding that runs."""
+        self._thread.shutdown()
+        self.projector.close()
+
+
+def _as_ours(error: BaseException) -> CortexError:
+    if isinstance(error, CortexError):
+        return error
+    logger.error("an image could not be encoded error=%r", error)
+    return InternalError(f"an image could not be encoded: {type(error).__name__}: {error}")
