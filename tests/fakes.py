@@ -7,7 +7,7 @@ checks on its side that a gateway never asks for what must not happen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -309,12 +309,26 @@ class FakeNeurons:
         self.loading: asyncio.Event | None = None
         self.drains = False
         self.polls = 0
+        self.pushes = False
 
     async def status(self, neuron: Neuron) -> NeuronStatus:
         self.polls += 1
         return (await self._alive(neuron)).status()
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
+    async def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
+        """Pushes where `pushes` is set, at every change."""
+        fake = await self._alive(neuron)
+        if not self.pushes:
+            raise Lost("it pushes nothing")
+        told = -1
+        while fake.alive:
+            if fake.revision != told:
+                told = fake.revision
+                yield fake.status()
+            await asyncio.sleep(0)
+        raise Lost("connection reset", refused=True)
+
         fake = await self._alive(neuron)
         while self.drains and any(fake.models[victim].running for victim in order.evict):  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -362,6 +376,7 @@ class FakeNeuronServer:
                 web.get("/status", self._status),
                 web.post("/models/load", self._load),
                 web.post("/models/unload", self._unload),
+                web.get("/events", self._events),
                 web.post("/infer", self._infer),
             ]
         )
@@ -379,6 +394,17 @@ class FakeNeuronServer:
 
     async def _load(self, request: web.Request) -> web.Response:
         order = msgspec.json.decode(await request.read(), type=LoadOrder)
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
+        await response.prepare(request)
+        told = -1
+        while self.neuron.alive:
+            if self.neuron.revision != told:
+                told = self.neuron.revision
+                await response.write(encode_frame(self.neuron.status()))
+            await asyncio.sleep(0.002)
+        return response
+
         try:
             self.neuron.start_load(order)
             self.neuron.finish_load(order.model)

@@ -27,6 +27,15 @@ __all__ = ["Fleet", "fleet_of", "text_of"]
 
 
 @dataclass
+class Polling:
+    poll_busy_s: float = 0.001
+    poll_idle_s: float = 0.005
+
+    def config(self) -> GatewayConfig:
+        return GatewayConfig(poll_busy_s=self.poll_busy_s, poll_idle_s=self.poll_idle_s)
+
+
+@dataclass
 class Fleet:
     clock: ManualClock
     neurons: FakeNeurons
@@ -36,6 +45,7 @@ class Fleet:
     backend: FleetBackend
     metrics: GatewayMetrics
     catalogue: Catalogue
+    polling: Polling
 
     async def ask(self, request: Request) -> list[Event]:
         """Every event of one request."""
@@ -45,6 +55,10 @@ class Fleet:
     def tick(self, seconds: float = 0.5) -> None:
         self.clock.advance(seconds)
         self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
+
+    def rest(self) -> None:
+        """No more polls but those that something asks for."""
+        self.polling.poll_busy_s = self.polling.poll_idle_s = 3600.0
 
     async def settled(self) -> None:
         """Let every task that can run do so."""
@@ -61,7 +75,8 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     errands = Errands(neurons, desk, metrics.observe, metrics.ordered)
     entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
     loop = Loop(Scheduler(rules or policy(), entries), errands.perform, clock)
-    poller = Poller(neurons, loop, lambda: GatewayConfig(poll_busy_s=0.001, poll_idle_s=0.005))
+    polling = Polling()
+    poller = Poller(neurons, loop, polling.config)
     errands.start(loop, poller)
     metrics.attach(loop)
     catalogue = Catalogue(lambda: loop.scheduler.state.fleet, Profiles(), None)
@@ -69,7 +84,7 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     await poller.first_round()
     poller.follow_fleet()
     try:
-        yield Fleet(clock, neurons, desk, loop, poller, backend, metrics, catalogue)
+        yield Fleet(clock, neurons, desk, loop, poller, backend, metrics, catalogue, polling)
     finally:
         await poller.aclose()
         await errands.aclose()

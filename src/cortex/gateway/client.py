@@ -6,6 +6,7 @@ so several events in one read leave in one write.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol, TypeVar
 
 import aiohttp
@@ -23,13 +24,8 @@ __all__ = ["EventStream", "HttpNeurons", "Lost", "Neurons"]
 
 T = TypeVar("T")
 
-
-class Lost(Exception):
-    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
-
-    def __init__(self, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.unreachable = Unreachable(why, refused)
+_SILENCE_S = 25.0
+"""A neuron that is there says something every ten seconds."""
 
 
 class EventStream(Protocol):
@@ -47,6 +43,11 @@ class Neurons(Protocol):
     neuron's own CortexError where it answered with one."""
 
     async def status(self, neuron: Neuron) -> NeuronStatus: ...
+
+    def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
+        """What it says of itself whenever something changes there; ends when the neuron ends it."""
+        ...
+
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob: ...
     async def unload(self, neuron: Neuron, order: UnloadOrder) -> None: ...
     async def infer(self, neuron: Neuron, request: Request) -> EventStream: ...
@@ -63,6 +64,7 @@ class _Envelope(msgspec.Struct):
 
 
 _encode_request = msgspec.msgpack.Encoder().encode
+_pushed = msgspec.msgpack.Decoder(NeuronStatus)
 _events = msgspec.msgpack.Decoder(list[Event])
 _status = msgspec.json.Decoder(NeuronStatus)
 _job = msgspec.json.Decoder(LoadJob)
@@ -77,6 +79,7 @@ class HttpNeurons:
     """
 
     def __init__(self, connect_s: float, answer_s: float) -> None:
+        self._listening = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=_SILENCE_S)
         self._patient = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
         self._session: aiohttp.ClientSession | None = None
@@ -102,6 +105,22 @@ class HttpNeurons:
         return self._session
 
     async def status(self, neuron: Neuron) -> NeuronStatus:
+    async def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
+        frames = FrameDecoder(_pushed)
+        try:
+            async with self._http.get(
+                neuron.endpoint + "/events", headers=_auth(neuron), timeout=self._listening
+            ) as response:
+                if response.status != 200:
+                    raise _error_of(response.status, await response.read())
+                async for chunk in response.content.iter_any():
+                    for status in frames.feed(chunk):
+                        yield status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _lost(error) from error
+        except (FrameTooLarge, msgspec.DecodeError) as error:
+            raise Lost(f"it pushed something that is no status: {error}") from error
+
         return _decode(await self._call(neuron, "GET", "/status", None, self._prompt), _status)
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:

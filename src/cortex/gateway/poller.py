@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cortex.config import GatewayConfig
 from cortex.errors import CortexError
 from cortex.gateway.client import Lost, Neurons
+from cortex.gateway.feed import Feed
 from cortex.gateway.fleet import Unreachable
 from cortex.gateway.loop import Loop
 from cortex.wire.status import NeuronStatus
@@ -22,8 +23,8 @@ _BACK_OFF = 1.5
 
 
 def next_interval(last_s: float, busy_s: float, idle_s: float, busy: bool, swapping: bool) -> float:
-    """Seconds until the next poll: a load or a waiting queue wants to see each change, a busy neuron a fresh count; an
-    idle one is left alone for longer each time."""
+    """Seconds until the next poll: a load or a waiting queue wants to see each change (where the neuron doesn't push
+    it), a busy neuron a fresh count; an idle one is left alone for longer each time."""
     if swapping:
         return min(_SWAPPING_S, busy_s)
     if busy:
@@ -32,24 +33,35 @@ def next_interval(last_s: float, busy_s: float, idle_s: float, busy: bool, swapp
 
 
 class Poller:
-    """One task per neuron. What it learns goes to the loop; it keeps nothing itself."""
+    """Two tasks per neuron, one that asks and one that listens. What they learn goes to the loop; they keep nothing."""
 
     def __init__(self, neurons: Neurons, loop: Loop, config: Callable[[], GatewayConfig]) -> None:
         self._neurons = neurons
         self._loop = loop
         self._config = config
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
+        self._feeds: dict[str, Feed] = {}
 
     def follow_fleet(self) -> None:
-        """Start a task for each new neuron, end those of removed ones."""
+        """Begin to follow each new neuron, let removed ones go."""
         names = set(self._loop.scheduler.state.fleet.neurons)
         for name in names - self._tasks.keys():
             self._wakes[name] = asyncio.Event()
-            self._tasks[name] = asyncio.create_task(self._follow(name), name=f"poll {name}")
+            feed = self._feeds[name] = Feed(name, self._neurons, self._loop, self.wake)
+            self._tasks[name] = [
+                asyncio.create_task(self._follow(name), name=f"poll {name}"),
+                asyncio.create_task(feed.follow(), name=f"listen to {name}"),
+            ]
         for name in self._tasks.keys() - names:
-            self._tasks.pop(name).cancel()
-            del self._wakes[name]
+            for task in self._tasks.pop(name):
+                task.cancel()
+            del self._wakes[name], self._feeds[name]
+
+    def hears(self, name: str) -> bool:
+        """Whether the neuron pushes its status to us."""
+        feed = self._feeds.get(name)
+        return feed is not None and feed.live
 
     def wake(self, name: str) -> None:
         """Poll soon: what is known is doubtful."""
@@ -75,7 +87,7 @@ class Poller:
         await asyncio.gather(*(self.poll(name) for name in self._loop.scheduler.state.fleet.neurons))
 
     async def aclose(self) -> None:
-        tasks, self._tasks = list(self._tasks.values()), {}
+        tasks, self._tasks = [task for pair in self._tasks.values() for task in pair], {}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -99,7 +111,8 @@ class Poller:
         waiting = any(line.waiting for line in state.lines.values())
         ordered = any(order.command.neuron == name for order in state.orders.all())
         busy = bool(neuron and neuron.status and _is_busy(neuron.status)) or state.in_flight_on(name) > 0
-        return next_interval(last_s, config.poll_busy_s, config.poll_idle_s, busy, waiting or ordered)
+        swapping = (waiting or ordered) and not self.hears(name)
+        return next_interval(last_s, config.poll_busy_s, config.poll_idle_s, busy or waiting or ordered, swapping)
 
     def _tell_missed(self, name: str, error: Unreachable) -> None:
         known = self._loop.scheduler.state.fleet.get(name)

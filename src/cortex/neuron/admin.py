@@ -20,7 +20,8 @@ from litestar.types import ASGIApp
 import cortex
 from cortex.errors import BadRequest, Conflict, DeadlineExceeded
 from cortex.neuron.devices import cpu_name
-from cortex.neuron.infer import InferExchange, decode_request
+from cortex.neuron.feed import status_frames
+from cortex.neuron.infer import InferExchange, Service, decode_request
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.report import model_status, running_requests
@@ -173,6 +174,11 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
         return _json(admin.status())
 
     @get("/models", sync_to_thread=False)
+    @get("/events", sync_to_thread=False)
+    def events() -> Stream:
+        frames = status_frames(admin.residency, admin.lifecycle, admin.status)
+        return Stream(frames, media_type="application/x-msgpack")
+
     def list_models() -> Response[bytes]:
         return _json(admin.status().models)
 
@@ -187,7 +193,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
             return Stream(admin.events(name), media_type="text/event-stream")
         return _json(admin.model(path.strip("/")))
 
-    return [discovery, status, list_models, one_model]
+    return [discovery, status, events, list_models, one_model]
 
 
 def _orders(admin: Admin) -> list[HTTPRouteHandler]:

@@ -1,0 +1,67 @@
+"""One neuron's own word: it pushes its status whenever something changes there, and the loop hears of it at once.
+
+Polling goes on beside it and is all there is while the feed is broken. Both bring the same document to the same place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+
+from cortex.errors import CortexError
+from cortex.gateway.client import Lost, Neurons
+from cortex.gateway.loop import Loop
+
+__all__ = ["Feed", "retry_s"]
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_RETRY_S = 5.0
+"""Short, since a neuron that comes back is then known before the next idle poll."""
+
+
+def retry_s(failures: int) -> float:
+    """Seconds until the next try after so many in a row that brought nothing."""
+    return min(_LONGEST_RETRY_S, 0.25 * 2.0 ** min(failures, 10))
+
+
+class Feed:
+    """`live` while the neuron is heard. `on_silence` is called when it isn't any more: its end shows here first."""
+
+    def __init__(self, name: str, neurons: Neurons, loop: Loop, on_silence: Callable[[str], None]) -> None:
+        self.live = False
+        self._name = name
+        self._neurons = neurons
+        self._loop = loop
+        self._on_silence = on_silence
+
+    async def follow(self) -> None:
+        """Listen, and listen again after every break. Until cancelled."""
+        failures = 0
+        while True:
+            failures = 0 if await self._listen() else failures + 1
+            await asyncio.sleep(retry_s(failures))
+
+    async def _listen(self) -> bool:
+        """One connection, to its end; whether anything came."""
+        heard = False
+        neuron = self._loop.scheduler.state.fleet.get(self._name)
+        if neuron is None:
+            return False
+        try:
+            async with aclosing(self._neurons.statuses(neuron)) as statuses:
+                async for status in statuses:
+                    known = self._loop.scheduler.state.fleet.get(self._name)
+                    if known is None or known.endpoint != neuron.endpoint:
+                        break  # another neuron has this name by now
+                    heard = self.live = True
+                    self._loop.post(lambda scheduler, now, status=status: scheduler.on_status(self._name, status, now))
+        except (Lost, CortexError) as error:
+            logger.debug("feed broke", extra={"neuron": self._name, "why": str(error)})
+        finally:
+            self.live = False
+        if heard:
+            self._on_silence(self._name)
+        return heard
