@@ -118,7 +118,13 @@ class GatewayConfig(Section, frozen=True):
     poll_idle_s: float = 15.0
     connect_s: float = 2.0
     tries: int = 3
+    state_dir: str | None = None
     insecure: bool = False
+
+    @property
+    def state_path(self) -> Path:
+        """Where operators' pins and drains are kept."""
+        return Path(self.state_dir).expanduser() if self.state_dir else platformdirs.user_state_path("cortex")
 
 
 class NeuronEntry(Section, frozen=True):

@@ -72,7 +72,7 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     for fake in fakes:
         fake.clock = clock
     neurons, desk, metrics = FakeNeurons(*fakes), Desk(), GatewayMetrics()
-    errands = Errands(neurons, desk, metrics.observe, metrics.ordered)
+    errands = Errands(neurons, desk, metrics.observe, metrics.ordered, keep=lambda _: None)
     entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
     loop = Loop(Scheduler(rules or policy(), entries), errands.perform, clock)
     polling = Polling()

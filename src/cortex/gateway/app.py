@@ -32,6 +32,7 @@ from cortex.gateway.policy import Policy
 from cortex.gateway.poller import Poller
 from cortex.gateway.reload import Read, Reloader
 from cortex.gateway.scheduler import Scheduler
+from cortex.gateway.standing import StandingOrders, file_for
 from cortex.profiles import Profiles
 from cortex.serving.app import build_app
 from cortex.serving.auth import Keyring
@@ -92,10 +93,13 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self.desk = Desk()
         self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
-        self.errands = Errands(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered)
+        standing = StandingOrders(file_for(config.gateway))
+        self.errands = Errands(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered, standing.keep)
         self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.errands.perform)
         self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
         self.errands.start(self.loop, self.poller)
+        before = standing.load()
+        self.loop.post(lambda scheduler, now: scheduler.on_standing(before, now))
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)

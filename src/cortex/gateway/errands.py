@@ -14,7 +14,7 @@ from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
 from cortex.gateway.client import Lost, Neurons
 from cortex.gateway.desk import Desk
 from cortex.gateway.loop import Loop
-from cortex.gateway.messages import Break, Effect, Grant, Load, Refresh, Refuse, Resident, Tell, Unload
+from cortex.gateway.messages import Break, Effect, Grant, Keep, Load, Refresh, Refuse, Resident, Standing, Tell, Unload
 from cortex.gateway.poller import Poller
 from cortex.wire.status import LoadOrder, UnloadOrder
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Errands:
-    """`observe` hears of every effect, `ordered` of every order's end; metrics live on them."""
+    """`observe` hears of every effect, `ordered` of every order's end, `keep` of standing orders."""
 
     def __init__(
         self,
@@ -32,11 +32,13 @@ class Errands:
         desk: Desk,
         observe: Callable[[Effect], None],
         ordered: Callable[[Load | Unload, float, CortexError | None], None],
+        keep: Callable[[Standing], None],
     ) -> None:
         self._neurons = neurons
         self._desk = desk
         self._observe = observe
         self._ordered = ordered
+        self._keep = keep
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def start(self, loop: Loop, poller: Poller) -> None:
@@ -55,6 +57,8 @@ class Errands:
             case Unload():
                 logger.info("unload ordered", extra=_fields(effect))
                 self._spawn(effect, self._unload(effect))
+            case Keep(standing):
+                self._keep(standing)
             case Refresh(neuron=name):
                 self._poller.wake(name)
             case Break(neuron=name):

@@ -17,11 +17,13 @@ __all__ = [
     "Effect",
     "Grant",
     "Job",
+    "Keep",
     "Load",
     "Outcome",
     "Refresh",
     "Refuse",
     "Resident",
+    "Standing",
     "Tell",
     "Unload",
     "Verdict",
@@ -58,6 +60,13 @@ class Outcome(Struct, frozen=True):
 
     verdict: Verdict
     why: str = ""
+
+
+class Standing(Struct, frozen=True, omit_defaults=True):
+    """What operators ordered until further notice: pins (or their lifting) by model, and the drained neurons."""
+
+    pins: dict[str, bool] = {}
+    drained: list[str] = []
 
 
 # ---- effects
@@ -120,4 +129,10 @@ class Break(Struct, frozen=True):
     neuron: str
 
 
-Effect = Grant | Resident | Refuse | Tell | Load | Unload | Refresh | Break
+class Keep(Struct, frozen=True):
+    """The operators' standing orders changed: remember them over a restart."""
+
+    standing: Standing
+
+
+Effect = Grant | Resident | Refuse | Tell | Load | Unload | Refresh | Break | Keep

@@ -19,10 +19,12 @@ from cortex.gateway.messages import (
     Break,
     Effect,
     Job,
+    Keep,
     Load,
     Outcome,
     Refresh,
     Refuse,
+    Standing,
     Tell,
     Verdict,
 )
@@ -149,10 +151,18 @@ class Scheduler:
         """A drained neuron keeps what runs on it and gets nothing new."""
         if (neuron := self.state.fleet.get(name)) is not None:
             self._replace(structs.replace(neuron, drained=drained), now)
-        return self.dispatcher.settle(now)
+        return [Keep(self.state.standing()), *self.dispatcher.settle(now)]
 
     def on_pin(self, model: str, pinned: bool, now: float) -> list[Effect]:
         self.state.pins[model] = pinned
+        return [Keep(self.state.standing()), *self.dispatcher.settle(now)]
+
+    def on_standing(self, standing: Standing, now: float) -> list[Effect]:
+        """What operators ordered before a restart holds again."""
+        self.state.pins.update(standing.pins)
+        for name in standing.drained:
+            if (neuron := self.state.fleet.get(name)) is not None:
+                self._replace(structs.replace(neuron, drained=True), now)
         return self.dispatcher.settle(now)
 
     def on_unload(self, model: str, force: bool, now: float) -> list[Effect]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cortex.gateway.admission import Line, Ticket
 from cortex.gateway.evictor import Candidate, Claim
 from cortex.gateway.fleet import Fleet, Neuron
+from cortex.gateway.messages import Standing
 from cortex.gateway.orders import Orders
 from cortex.gateway.placement import Room, Site, free_bytes
 from cortex.gateway.policy import Policy
@@ -62,6 +63,9 @@ class State:
 
     def pinned(self, status: ModelStatus) -> bool:
         return self.pins.get(status.card.id, status.card.pinned or status.pinned)
+
+    def standing(self) -> Standing:
+        return Standing(dict(self.pins), [neuron.name for neuron in self.fleet if neuron.drained])
 
     def card(self, model: str) -> ModelCard | None:
         return next((status.card for _, status in self.fleet.holding(model)), None)
