@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from cortex.config import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
+from cortex.neuron import nvml as nvml_module
 from cortex.neuron.app import Neuron
 from cortex.neuron.catalog import Entry
 from cortex.neuron.gguf_file import read_header
@@ -21,6 +22,7 @@ from cortex.neuron.plan import shape_of
 from cortex.profiles import Profile, Profiles
 from cortex.wire.events import Event
 from cortex.wire.inference import InferenceRequest
+from tests.neuron.fake_nvml import FakeNvml
 from tests.neuron.gguf_files import write_gguf
 
 FAKE = Path(__file__).with_name("fake_worker.py")
@@ -68,6 +70,13 @@ class Bench:
 
     def state(self, model: str) -> str:
         return self.holdings.residents[model].state
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    fake = FakeNvml()
+    monkeypatch.setattr(nvml_module, "pynvml", fake)
+    return fake
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """A worker process without llama.cpp: the real wire, and a behaviour for each word in a model's id or a prompt.
 
-Model ids: `slow` loads in steps, `stall` never gets on, `bad` fails, `die` exits while loading, `stubborn` makes the
-process ignore SIGTERM and Shutdown. Prompts: `wait` answers only after a file appears, `crash` exits at once,
-`crash-once:FILE` exits unless FILE exists, `half` crashes after the first delta, `mute` stops all heartbeats.
+Model ids: `slow` loads in steps, `stall` never gets on, `bad` fails, `oom` finds no memory, `die` exits while loading,
+`gpu` tells of buffers on one, `stubborn` makes the process ignore SIGTERM and Shutdown. Prompts: `wait` answers only
+after a file appears, `crash` exits at once, `crash-once:FILE` exits unless FILE exists, `half` crashes after the first
+delta, `mute` stops all heartbeats.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from cortex.wire.worker import (
     Unloaded,
 )
 
+MIB = 1024 * 1024
+
 
 class FakeWorker:
     def __init__(self, sock: socket.socket) -> None:
@@ -52,6 +55,7 @@ class FakeWorker:
         self.decoder = FrameDecoder(msgspec.msgpack.Decoder(Command))
         self.models: dict[str, int] = {}
         self.loading: dict[str, float] = {}
+        self.buffers: dict[str, dict[str, int]] = {}
         self.waiting: dict[str, Path] = {}
         self.mute = self.stubborn = False
         self.beat_at = 0.0
@@ -115,11 +119,14 @@ class FakeWorker:
 
     def load(self, spec: LoadSpec) -> None:
         print(f"loading {spec.model} context {spec.context}", file=sys.stderr, flush=True)
+        self.buffers[spec.model] = buffers(spec)
         if "die" in spec.model:
             print("GGML_ASSERT: no mercy", file=sys.stderr, flush=True)
             os._exit(7)
         if "bad" in spec.model:
             self.say(LoadFailed(spec.model, "model_load_failed", "tensor 'x' is nonsense"))
+        elif "oom" in spec.model:
+            self.say(LoadFailed(spec.model, "no_room", "failed to allocate buffer for kv cache"))
         elif "slow" in spec.model or "stall" in spec.model:
             self.loading[spec.model] = 0.0
         else:
@@ -131,7 +138,8 @@ class FakeWorker:
     def loaded(self, model: str) -> None:
         self.loading.pop(model, None)
         self.models[model] = 0
-        self.say(Loaded(model, context=64, kv_cells=128, parallel=2, seconds=0.01))
+        told = self.buffers[model]
+        self.say(Loaded(model, context=64, kv_cells=128, parallel=2, seconds=0.01, bytes_by_device=told))
 
     def submit(self, request_id: str, prompt: str) -> None:
         word, _, rest = prompt.partition(":")
@@ -153,6 +161,13 @@ class FakeWorker:
 
     def emit(self, request_id: str, *events: Event) -> None:
         self.say(Emissions([Emission(request_id, list(events))]))
+
+
+def buffers(spec: LoadSpec) -> dict[str, int]:
+    """As llama.cpp would report them; a model on virtual CPU devices tells of none."""
+    if spec.rpc:
+        return {"CPU": 10 * MIB} | {f"RPC0[{endpoint}]": 50 * MIB for endpoint in spec.rpc}
+    return {"CUDA0": 100 * MIB, "CUDA_Host": MIB} if "gpu" in spec.model else {}
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ import random
 from pathlib import Path
 
 import psutil
+import pytest
+from msgspec.structs import replace
 
 from cortex.config import EvictionConfig
-from cortex.wire.events import Finished, Started
+from cortex.neuron.watchdog import Watchdog
+from cortex.wire.events import Failed, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
-from tests.neuron.conftest import until
+from tests.neuron.conftest import Bench, until
 
 
 async def test_a_loaded_model_proves_itself_by_a_canary_before_it_counts_as_servable(bench) -> None:
@@ -106,3 +109,53 @@ async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_ti
         path.write_bytes(whole)
         neuron.residency.adopt(neuron.neuron.scan())
         assert isinstance((await neuron.ask("m"))[-1], Finished)
+
+
+def break_device(neuron: Bench, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on `broken` is reported as a GPU with a fatal error, and the watchdog has looked often enough."""
+    whole = neuron.holdings.devices.read
+
+    def read() -> object:
+        sick = {"healthy": False, "health": "XID 79: fallen off the bus"}
+        return [replace(status, **sick) if status.id == broken else status for status in whole()]
+
+    monkeypatch.setattr(neuron.holdings.devices, "read", read)
+    watchdog = Watchdog(neuron.residency)
+    for _ in range(3):
+        watchdog.tick()
+
+
+async def test_models_of_a_broken_device_go_elsewhere_and_are_not_blamed(bench, monkeypatch) -> None:
+    async with bench("m", devices=2) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        (home,) = worker.devices
+        break_device(neuron, home, monkeypatch)
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        assert home not in neuron.holdings.residents["m"].bytes_by_device
+        assert neuron.holdings.residents["m"].deaths == 0
+        assert worker.state == "dead"
+
+
+async def test_with_no_other_device_the_broken_one_is_named(bench, monkeypatch) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        break_device(neuron, "cpu0", monkeypatch)
+        await until(lambda: neuron.state("m") == "unloaded")
+        (*_, end) = await neuron.ask("m")
+        assert isinstance(end, Failed)
+        assert end.code == "no_room"
+        assert "cpu0 is unhealthy (XID 79: fallen off the bus)" in end.message
+
+
+async def test_a_device_that_does_not_answer_once_keeps_its_models(bench, monkeypatch) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        watchdog, whole = Watchdog(neuron.residency), neuron.holdings.devices.read
+        for healthy in (False, False, True, False, False):
+            monkeypatch.setattr(
+                neuron.holdings.devices, "read", lambda h=healthy: [replace(status, healthy=h) for status in whole()]
+            )
+            watchdog.tick()
+        assert neuron.holdings.pool.all()[0].restarts == 0
+        assert neuron.state("m") == "ready"

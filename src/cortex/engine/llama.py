@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import llama_cpp
+import msgspec
 import numpy as np
 from llama_cpp import llama_cpp as c
 
-from cortex.engine.llama_backend import LogTap, add_rpc_servers, device_list
-from cortex.errors import ModelLoadFailed
+from cortex.engine.llama_backend import LogTap, add_rpc_servers, device_list, load_error
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["FimTokens", "Model", "Vocab"]
@@ -123,14 +123,30 @@ class Model:
 
     @classmethod
     def load(cls, spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None]) -> Model:
-        """Read the file of `spec`. Raises ModelLoadFailed with llama.cpp's own reason."""
+        """Read the file of `spec`. Raises ModelLoadFailed with llama.cpp's own reason, or NoRoom."""
         params = c.llama_model_default_params()
         keep = _model_params(params, spec, on_progress)
         with tap.errors() as errors:
             handle = c.llama_model_load_from_file(spec.path.encode(), params)
         del keep  # what C had pointers into until here
         if not handle:
-            raise ModelLoadFailed(f"llama.cpp can't load {spec.path}: {_reason(errors)}")
+            raise load_error(f"llama.cpp can't load {spec.path}", errors)
+        return cls(handle)
+
+    @classmethod
+    def plan(cls, spec: LoadSpec, tap: LogTap) -> Model:
+        """The model of `spec` with its tensors laid out and nothing allocated, for a context to be planned on.
+
+        llama.cpp asserts that it isn't mapped. Raises as `load`.
+        """
+        params = c.llama_model_default_params()
+        keep = _model_params(params, msgspec.structs.replace(spec, mmap=False, mlock=False), lambda _: None)
+        params.no_alloc = True
+        with tap.errors() as errors:
+            handle = c.llama_model_load_from_file(spec.path.encode(), params)
+        del keep
+        if not handle:
+            raise load_error(f"llama.cpp can't plan {spec.path}", errors)
         return cls(handle)
 
     @classmethod
@@ -142,7 +158,7 @@ class Model:
         with tap.errors() as errors:
             handle = c.llama_model_load_from_file(path.encode(), params)
         if not handle:
-            raise ModelLoadFailed(f"llama.cpp can't read {path}: {_reason(errors)}")
+            raise load_error(f"llama.cpp can't read {path}", errors)
         return cls(handle)
 
     @property
@@ -176,8 +192,8 @@ def _model_params(params: c.llama_model_params, spec: LoadSpec, on_progress: Cal
     params.load_mode = _LOAD_MODES[spec.mmap, spec.mlock]
     keep: list[object] = [callback]
     names = [*spec.devices, *(name for name in _rpc_names(spec) if name not in spec.devices)]
-    if names and names != ["CPU"]:
-        devices = device_list(names)
+    if names:  # the CPU is no member of llama.cpp's list: alone, it means an empty one, and no GPU
+        devices = device_list([name for name in names if name != "CPU"])
         params.devices = ctypes.addressof(devices)  # type: ignore[assignment]  # the field is a void pointer
         keep.append(devices)
     if spec.tensor_split:
@@ -190,11 +206,6 @@ def _model_params(params: c.llama_model_params, spec: LoadSpec, on_progress: Cal
 
 def _rpc_names(spec: LoadSpec) -> list[str]:
     return add_rpc_servers(spec.rpc) if spec.rpc else []
-
-
-def _reason(errors: list[str]) -> str:
-    """llama.cpp's first complaint: what follows it is the same news passing through outer layers."""
-    return errors[0] if errors else "it gave no reason (see the worker's log)"
 
 
 def _known(token: int) -> int | None:

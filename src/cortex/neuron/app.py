@@ -20,7 +20,7 @@ from cortex.config import Config, check_exposure, parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed
 from cortex.neuron.admin import Admin, admin_routes
 from cortex.neuron.catalog import Catalog, Entry, HeaderCache, scan
-from cortex.neuron.devices import find_devices
+from cortex.neuron.discovery import find_devices
 from cortex.neuron.downloads import Downloader, OnProgress
 from cortex.neuron.holdings import Holdings
 from cortex.neuron.ledger import Measurements
@@ -77,7 +77,7 @@ class Neuron:
         self.headers = HeaderCache()
         self.downloader = make_downloader(config)
         extra_bytes = config.faults.extra_used_bytes if config.faults else 0
-        self.devices = find_devices(config.neuron, self._rss_of, extra_bytes)
+        self.devices = find_devices(config.neuron, self._rss_of, self._held_on, extra_bytes)
         measurements = Measurements(config.neuron.state_path / "measured.json")
         build = f"llama-cpp-python {version('llama-cpp-python')}"
         self.holdings = Holdings(config, self.devices, clock, measurements, build, fetch=self._fetch)
@@ -101,6 +101,9 @@ class Neuron:
 
     def _rss_of(self, device: str) -> int:
         return self.holdings.pool.rss_of(device)
+
+    def _held_on(self, device: str) -> int:
+        return self.holdings.ledger.held(device)
 
     async def serve(self) -> None:
         await run_server(self.app, self.config.neuron.listen, self.lifecycle, role="neuron")

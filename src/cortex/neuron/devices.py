@@ -1,7 +1,7 @@
-"""The places on this host where a model can live: GPUs through NVML, or virtual CPU devices with a budget each.
+"""The places on this host where a model can live, as everything else sees them; and the CPU as such places.
 
-NVML is asked in the parent and makes no CUDA context; only workers open CUDA. Reading is cheap enough for every
-status request. One object, `Devices`, owns the NVML session.
+GPUs are `nvml`'s (NVIDIA) and `ggml_devices`' (what llama.cpp reports); `discovery` chooses. Reading is cheap enough
+for every status request.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
-import pynvml
-from msgspec import structs
 
 from cortex.config import NeuronConfig, parse_bytes
-from cortex.errors import ConfigError
-from cortex.wire.status import DeviceStatus
+from cortex.wire.status import DeviceKind, DeviceStatus
 
-__all__ = ["Device", "DeviceSource", "cpu_name", "find_devices"]
+__all__ = ["CpuDevices", "Device", "DeviceSource", "cpu_name"]
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`id` is this neuron's name for it; `uuid` is what CUDA_VISIBLE_DEVICES takes."""
+    """`id` is this neuron's name for it. A worker's process is shown only its own devices where the driver can be told
+    so: `uuid` is what CUDA_VISIBLE_DEVICES takes, `hip` what HIP_VISIBLE_DEVICES takes. Where it can't, the worker sees
+    them all and `ggml` is the name that llama.cpp's device list takes; elsewhere "", and names count from 0."""
 
     id: str
-    kind: str
+    kind: DeviceKind
     uuid: str
     budget_bytes: int
+    ggml: str = ""
+    hip: str = ""
 
 
 class DeviceSource(Protocol):
@@ -47,24 +48,6 @@ class DeviceSource(Protocol):
     def read(self) -> list[DeviceStatus]: ...
     def process_bytes(self, device: str) -> dict[int, int]: ...
     def foreign_bytes(self, device: str, held: int) -> int: ...
-
-
-def find_devices(config: NeuronConfig, rss_by_device: Callable[[str], int], extra_bytes: int = 0) -> DeviceSource:
-    """The devices `config` asks for. Raises ConfigError when a GPU named there isn't found.
-
-    `rss_by_device` gives the resident bytes of a CPU device's workers; `extra_bytes` is a fault switch: so much more
-    of each CPU device is claimed to be in use by others.
-    """
-    if config.cpu_devices or config.gpus == "none":
-        return CpuDevices(config, rss_by_device, extra_bytes)
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        if config.gpus != "all":
-            raise ConfigError(f"neuron.gpus = {config.gpus!r}, but NVML finds no NVIDIA driver: {error}") from error
-        return CpuDevices(config, rss_by_device, extra_bytes)
-    found = NvmlDevices(config)
-    return found if found.devices else CpuDevices(config, rss_by_device, extra_bytes)
 
 
 class CpuDevices:
@@ -101,115 +84,6 @@ class CpuDevices:
             budget_bytes=device.budget_bytes,
             used_bytes=used,
         )
-
-
-class NvmlDevices:
-    """NVIDIA GPUs (MIG instances as devices of their own). Handles are kept; a GPU that stops answering is unhealthy
-    until NVML finds it again."""
-
-    def __init__(self, config: NeuronConfig) -> None:
-        self._margin = config.memory_margin
-        self._driver = str(pynvml.nvmlSystemGetDriverVersion())
-        handles = _chosen(_all_handles(), config.gpus)
-        self._handles = {f"cuda{index}": handle for index, handle in handles}
-        self._last = {name: self._first(name, handle) for name, handle in self._handles.items()}
-        self.devices = [Device(status.id, "cuda", status.uuid, status.budget_bytes) for status in self._last.values()]
-
-    def read(self) -> list[DeviceStatus]:
-        return [self._read(name) for name in self._handles]
-
-    def process_bytes(self, device: str) -> dict[int, int]:
-        try:
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handles[device])
-        except pynvml.NVMLError:
-            return {}  # containers and MIG often hide processes; the device's total still counts
-        return {process.pid: process.usedGpuMemory or 0 for process in processes}
-
-    def foreign_bytes(self, device: str, held: int) -> int:
-        """Everything that the ledger doesn't know: other programs and our workers' CUDA contexts."""
-        return max(self._last[device].used_bytes - held, 0)
-
-    def _first(self, name: str, handle: Any) -> DeviceStatus:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        major, minor = _optional(pynvml.nvmlDeviceGetCudaComputeCapability, handle) or (0, 0)
-        return DeviceStatus(
-            id=name,
-            kind="cuda",
-            name=str(pynvml.nvmlDeviceGetName(handle)),
-            uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-            total_bytes=int(memory.total),
-            free_bytes=int(memory.free),
-            budget_bytes=int(memory.total * (1 - self._margin)),
-            compute_capability=f"{major}.{minor}" if major else None,
-            driver=self._driver,
-        )
-
-    def _read(self, name: str) -> DeviceStatus:
-        handle = self._handles[name]
-        try:
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        except pynvml.NVMLError as error:
-            return structs.replace(self._last[name], healthy=False, health=f"lost: {error}", free_bytes=0)
-        rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, handle)
-        power = _optional(pynvml.nvmlDeviceGetPowerUsage, handle)
-        health = _ecc_health(handle)
-        self._last[name] = structs.replace(
-            self._last[name],
-            free_bytes=int(memory.free),
-            used_bytes=int(memory.used),
-            utilisation=rates.gpu / 100 if rates else None,
-            temperature_c=_optional(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-            power_w=power / 1000 if power is not None else None,
-            healthy=not health,
-            health=health,
-        )
-        return self._last[name]
-
-
-def _all_handles() -> list[tuple[str, Any]]:
-    """("0", handle) for each GPU, ("1.0", handle) for the instances of GPU 1 in MIG mode (the GPU itself can't be used
-    then)."""
-    found: list[tuple[str, Any]] = []
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-        mode = _optional(pynvml.nvmlDeviceGetMigMode, gpu)
-        if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-            found.append((str(index), gpu))
-            continue
-        for instance in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-            with suppress(pynvml.NVMLError):  # slots without an instance answer NOT_FOUND
-                found.append((f"{index}.{instance}", pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, instance)))
-    return found
-
-
-def _chosen(handles: list[tuple[str, Any]], wanted: str | list[int | str]) -> list[tuple[str, Any]]:
-    if isinstance(wanted, str):
-        return handles
-    by_name = {name: (name, handle) for name, handle in handles}
-    by_name |= {str(pynvml.nvmlDeviceGetUUID(handle)): (name, handle) for name, handle in handles}
-    missing = [item for item in wanted if str(item) not in by_name]
-    if missing:
-        raise ConfigError(f"neuron.gpus: {missing[0]!r} is not here; this host has {', '.join(by_name) or 'no GPU'}")
-    return [by_name[str(item)] for item in wanted]
-
-
-def _optional(ask: Callable[..., Any], *arguments: Any) -> Any:
-    """NVML's answer, or None where this GPU doesn't tell (MIG instances, old boards)."""
-    try:
-        return ask(*arguments)
-    except pynvml.NVMLError:
-        return None
-
-
-def _ecc_health(handle: Any) -> str:
-    """Uncorrected memory errors since boot make a GPU unfit; "" is healthy or doesn't say."""
-    errors = _optional(
-        pynvml.nvmlDeviceGetTotalEccErrors,
-        handle,
-        pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
-        pynvml.NVML_VOLATILE_ECC,
-    )
-    return f"{errors} uncorrected ECC errors since boot" if errors else ""
 
 
 def cpu_name() -> str:

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from cortex.config import Config
+from cortex.config import Config, parse_bytes
 from cortex.errors import ModelNotFound
 from cortex.neuron.catalog import Entry
 from cortex.neuron.devices import DeviceSource
 from cortex.neuron.downloads import OnProgress
 from cortex.neuron.ledger import Ledger, Measurements, measure_key
 from cortex.neuron.placement import Occupant, Room, Scene
-from cortex.neuron.plan import card_of, contexts, device_sets, estimated_sizes, spec_of
+from cortex.neuron.plan import card_of, contexts, device_sets, estimated_sizes, refined_sizes, spec_of
+from cortex.neuron.probes import ProbeFailed, probe_size
 from cortex.neuron.resident import Resident
 from cortex.neuron.streams import Streams
 from cortex.neuron.supervisor import Worker
-from cortex.neuron.workers import WorkerPool, ggml_names
+from cortex.neuron.workers import WorkerPool, ggml_names, visibility
+from cortex.wire.probes import SizeReport
 from cortex.wire.status import ModelState
 from cortex.wire.worker import LoadSpec
 
@@ -55,7 +58,8 @@ class Evicted:
 @dataclass
 class Holdings:
     """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `tell` hears of moves;
-    `build` names the installed llama.cpp, for which measured sizes hold; `fetch` brings an entry's missing file here.
+    `build` names the installed llama.cpp, for which measured sizes hold; `fetch` brings an entry's missing file here;
+    `dry_runs` are sizes by measure key, empty where a dry run gave none.
     """
 
     config: Config
@@ -70,6 +74,8 @@ class Holdings:
     closed: bool = False
     pool: WorkerPool = field(init=False)  # set by Residency, to which its workers report
     freed_at: dict[str, float] = field(default_factory=dict)
+    dry_runs: dict[str, list[int]] = field(default_factory=dict)
+    probe_size: Callable[[LoadSpec, Mapping[str, str]], Awaitable[SizeReport]] = probe_size
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     fetch: Callable[[Entry, OnProgress], Awaitable[Entry]] | None = None
     tell: Callable[[LoadEnded | Evicted], None] = lambda _: None
@@ -126,15 +132,28 @@ class Holdings:
                 budget_bytes=status.budget_bytes,
                 foreign_bytes=self.devices.foreign_bytes(status.id, self.ledger.held(status.id)),
                 healthy=status.healthy,
+                health=status.health,
                 freed_at=self.freed_at.get(status.id),
             )
             for status in self.devices.read()
         ]
 
     def sizes(self, entry: Entry, context: int, group: Sequence[str]) -> list[int]:
-        """Bytes on each device of `group`: as measured when this very configuration was loaded last, else estimated."""
-        measured = self.measurements.get(self.measure_key(entry, context, group))
-        return measured or estimated_sizes(entry, context, group)
+        """Bytes on each device of `group`, and no less than what has turned out to be too little."""
+        found = self._sizes(entry, context, group)[: len(group)]
+        resident = self.residents.get(entry.id)
+        lacking = resident.too_little.get(context, {}) if resident is not None else {}
+        return [max(size, lacking.get(device, 0)) for device, size in zip(group, found, strict=True)]
+
+    def rpc_sizes(self, entry: Entry, context: int, group: Sequence[str]) -> dict[str, int]:
+        """Bytes on the devices of other hosts, by the ledger's name for each endpoint."""
+        found = self._sizes(entry, context, group)[len(group) :]
+        return {f"rpc:{endpoint}": size for endpoint, size in zip(entry.profile.rpc, found, strict=False)}
+
+    def _sizes(self, entry: Entry, context: int, group: Sequence[str]) -> list[int]:
+        """As measured when this very configuration was loaded last, else by a dry run, else by the GGUF's header."""
+        key = self.measure_key(entry, context, group)
+        return self.measurements.get(key) or self.dry_runs.get(key) or estimated_sizes(entry, context, group)
 
     def measure_key(self, entry: Entry, context: int, group: Sequence[str]) -> str:
         assert entry.header is not None
@@ -143,11 +162,56 @@ class Holdings:
 
     def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:
         """The order to load `entry` on `group`. One whose split within layers was fatal is not split so again."""
-        spec = spec_of(entry, context, ggml_names(group, entry.profile.rpc), self.config)
+        spec = spec_of(entry, context, self._named_to_worker(group, entry.profile.rpc), self.config)
         resident = self.residents.get(entry.id)
         if spec.split_mode == "tensor" and resident is not None and resident.tensor_split_kills:
             return replace(spec, split_mode="layer")
         return spec
+
+    def wants_dry_run(self, entry: Entry, context: int, group: Sequence[str]) -> bool:
+        """Whether a dry run is worth its second: for a large model that nobody has measured, on this host alone. For a
+        split within layers llama.cpp plans nothing, and CPU devices in a group are one device to it."""
+        if entry.header is None or entry.header.size_bytes < self._dry_run_from or entry.profile.rpc:
+            return False
+        names = self.ggml_names(group)
+        if len(names) > 1 and (names[0] == "CPU" or entry.profile.split_mode == "tensor"):
+            return False
+        key = self.measure_key(entry, context, group)
+        return key not in self.dry_runs and self.measurements.get(key) is None
+
+    async def dry_run(self, entry: Entry, context: int, group: Sequence[str]) -> None:
+        """Refine the estimate of this configuration, or note that it can't be."""
+        key = self.measure_key(entry, context, group)
+        by_id = {device.id: device for device in self.devices.devices}
+        environment = visibility([by_id[name] for name in group])
+        try:
+            report = await self.probe_size(self.spec(entry, context, group), environment)
+        except ProbeFailed as error:
+            self.dry_runs[key] = []
+            logger.warning("dry run failed, the estimate stands", extra={"model": entry.id, "reason": str(error)})
+            return
+        refined = refined_sizes(entry, context, group, self.ggml_names(group), report)
+        logger.info("dry run", extra={"model": entry.id, "devices": list(group), "bytes": refined})
+        self.dry_runs[key] = refined
+
+    @cached_property
+    def _dry_run_from(self) -> float:
+        wanted = self.config.neuron.dry_run_from
+        return math.inf if wanted == "never" else parse_bytes(wanted)
+
+    def ggml_names(self, group: Sequence[str]) -> list[str]:
+        """What llama.cpp calls the devices of `group` in a worker of theirs."""
+        by_id = {device.id: device for device in self.devices.devices}
+        return ggml_names([by_id[name] for name in group if name in by_id])
+
+    def _named_to_worker(self, group: Sequence[str], rpc: Sequence[str]) -> list[str]:
+        """Which devices llama.cpp is told to use. Nothing where it sees only one; the CPU alone is told, so that no GPU
+        that it sees is touched, but not beside RPC devices: the layers go to these then."""
+        names = self.ggml_names(group)
+        if names[:1] == ["CPU"]:
+            return [] if rpc else ["CPU"]
+        chosen = any(device.ggml for device in self.devices.devices)
+        return names if chosen or len(names) > 1 or rpc else []
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run `work` beside everything else; an exception in it is a bug and is logged."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from cortex.wire.status import Reservation
 
-__all__ = ["Ledger", "Measurements", "measure_key", "measured_bytes"]
+__all__ = ["Ledger", "Measurements", "grown_bytes", "measure_key", "measured_bytes"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +77,30 @@ class Ledger:
         return sum(line.bytes for line in self.lines() if line.device == device)
 
 
-def measured_bytes(by_ggml_name: Mapping[str, int], devices: Sequence[str]) -> list[int] | None:
-    """What llama.cpp reported ("CPU", "CUDA0", "CUDA1") for each of the worker's `devices`, in order.
+def measured_bytes(by_buffer: Mapping[str, int], devices: Sequence[str], rpc: Sequence[str] = ()) -> list[int] | None:
+    """What llama.cpp reported of its buffers for each of the worker's devices (ggml's names "CPU", "CUDA0") and then
+    for each of the `rpc` endpoints, whose buffers it calls "RPC0[host:port]".
 
-    None when it named none of them. Host buffers of a GPU worker count for no device.
+    None when it named none for one of them. Host buffers of a GPU worker count for no device. A split within layers
+    has one buffer on all devices alike ("Meta()"), whose size is that of the largest part.
     """
-    if len(devices) == 1 and devices[0].startswith("cpu"):
-        return [sum(by_ggml_name.values())] if by_ggml_name else None
-    prefixes = [f"{name.rstrip('0123456789.').upper()}{index}" for index, name in enumerate(devices)]
-    found = [by_ggml_name.get(prefix, 0) for prefix in prefixes]
-    return found if all(found) else None
+    everywhere = sum(size for name, size in by_buffer.items() if name.startswith("Meta("))
+    local = [by_buffer.get(name, 0) + (everywhere if name != "CPU" else 0) for name in devices]
+    remote = [everywhere + sum(size for name, size in by_buffer.items() if f"[{endpoint}]" in name) for endpoint in rpc]
+    told = all(local) and all(remote) and len(set(devices)) == len(devices)  # CPU devices are one to llama.cpp
+    return [*local, *remote] if told else None
+
+
+def grown_bytes(before: Sequence[int], after: Sequence[int], reported: Sequence[int] | None) -> list[int] | None:
+    """By how much a process has grown on each device; None where the driver doesn't tell of this process.
+
+    In a container the driver's process ids may be another world's: what grew by less than llama.cpp says it allocated
+    is somebody else.
+    """
+    grown = [later - sooner for sooner, later in zip(before, after, strict=True)]
+    least = reported or [1] * len(grown)
+    told = all(after) and all(size >= floor for size, floor in zip(grown, least, strict=False))
+    return grown if told and grown else None
 
 
 def _read(path: Path) -> dict[str, dict[str, int]]:

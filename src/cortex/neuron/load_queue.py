@@ -79,6 +79,9 @@ class LoadQueue:
             self.abandon(loading, error)
             return
         match decision:
+            case Place(bytes_by_device) if self._holdings.wants_dry_run(resident.entry, context, list(bytes_by_device)):
+                self._leave(loading)
+                self._moves.start_dry_run(loading, list(bytes_by_device), context, self._return)
             case Place(bytes_by_device):
                 self._leave(loading)
                 self._moves.start_load(loading, bytes_by_device, context)
@@ -91,7 +94,7 @@ class LoadQueue:
                 self.abandon(loading, NoRoom(reason))
 
     def _return(self, loading: Loading) -> None:
-        """Its file is here now."""
+        """Its file is here now, or its size is known better: decide anew."""
         self._waiting.append(loading)
         self.pump()
 

@@ -18,13 +18,15 @@ _VISIBLE_S, _LOOK_AGAIN_S = 5.0, 0.1
 class Room:
     """A device: what cortex may use there, what others (desktops, foreign processes) hold of it, and its health.
 
-    `freed_at`: when cortex last gave memory back there. A driver may show it as used for a while after.
+    `health` says what ails it. `freed_at`: when cortex last gave memory back there; a driver may show it as used for a
+    while after.
     """
 
     device: str
     budget_bytes: int
     foreign_bytes: int = 0
     healthy: bool = True
+    health: str = ""
     freed_at: float | None = None
 
 
@@ -193,7 +195,7 @@ def _explain(need: Need, rooms: Mapping[str, Room], staying: Sequence[Occupant])
 
 def _lack(device: str, size: int, room: Room, staying: Sequence[Occupant]) -> str:
     if not room.healthy:
-        return f"{device} is unhealthy"
+        return f"{device} is unhealthy{f' ({room.health})' if room.health else ''}"
     missing = size - _free(room, staying)
     if missing <= 0:
         return ""

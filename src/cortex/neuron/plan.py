@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from cortex.config import Config, parse_bytes
 from cortex.neuron.catalog import Entry
 from cortex.neuron.memory import Shape, estimate
+from cortex.wire.probes import SizeReport
 from cortex.wire.status import Capabilities, Limits, ModelCard
 from cortex.wire.worker import Loaded, LoadSpec
 
@@ -20,6 +22,7 @@ __all__ = [
     "contexts",
     "device_sets",
     "estimated_sizes",
+    "refined_sizes",
     "shape_of",
     "spec_of",
 ]
@@ -169,16 +172,40 @@ def _device_count(entry: Entry) -> int:
 
 
 def estimated_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
-    """By the GGUF alone, for each device of `group`."""
+    """By the GGUF alone, for each device of `group`, then for each RPC endpoint of the profile."""
     assert entry.header is not None
     sizes, on_cpu = estimate(entry.header, shape_of(entry, context)), group[0].startswith("cpu")
-    if entry.profile.rpc and on_cpu:  # the layers are elsewhere
-        return [sizes.input_bytes + sizes.logits_bytes + sizes.compute_bytes]
-    parts = len(group) + len(entry.profile.rpc)
-    if parts > 1:
-        shares = entry.profile.tensor_split or [1.0] * parts
-        return sizes.split(shares)[: len(group)]
+    rpc = entry.profile.rpc
+    if rpc and on_cpu:  # the layers are elsewhere
+        here = sizes.input_bytes + sizes.logits_bytes + sizes.compute_bytes
+        return [here, *[0] * (len(group) - 1), *sizes.split(_shares(entry, len(rpc)))]
+    if len(group) + len(rpc) > 1:
+        return sizes.split(_shares(entry, len(group) + len(rpc)))
     return [sizes.total if on_cpu else sizes.offloaded]
+
+
+def refined_sizes(
+    entry: Entry, context: int, group: Sequence[str], names: Sequence[str], report: SizeReport
+) -> list[int]:
+    """As `estimated_sizes`, with the caches and compute buffers of a dry run. `names` are ggml's, for `group`.
+
+    A dry run tells a cache's whole size: it is shared out as the header has it.
+    """
+    assert entry.header is not None
+    guess = estimate(entry.header, shape_of(entry, context))
+    whole = sum(guess.layer_cache) or 1
+    cache = [size * report.cache // whole for size in guess.layer_cache]
+    sizes = replace(guess, layer_cache=cache, compute_bytes=0, logits_bytes=report.output)
+    if names[:1] == ["CPU"]:
+        return [sizes.total + sum(report.compute.values())]
+    held = sizes.split(_shares(entry, len(group))) if len(group) > 1 else [sizes.offloaded]
+    return [size + report.compute.get(name, guess.compute_bytes) for size, name in zip(held, names, strict=True)]
+
+
+def _shares(entry: Entry, parts: int) -> list[float]:
+    """`tensor_split`, one number a device; a list that is too short or too long is llama.cpp's to read."""
+    given = entry.profile.tensor_split[:parts]
+    return given + [0.0] * (parts - len(given)) if any(given) else [1.0] * parts
 
 
 def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) -> LoadSpec:

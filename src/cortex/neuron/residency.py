@@ -57,6 +57,7 @@ class Residency:
             elif resident.state in ("unloaded", "failed") and resident.entry != entry:
                 resident.entry, resident.state, resident.error = entry, "unloaded", None
                 resident.failures = resident.deaths = 0
+                resident.too_little.clear()
             else:
                 continue
             self.holdings.describe(resident)
@@ -125,6 +126,7 @@ class Residency:
             return None
         self._check_revision(order.revision)
         resident.deaths = resident.failures = 0
+        resident.too_little.clear()
         for victim in order.evict:
             self._moves.start_unload(self.holdings.get(victim), force=False)
         by_gateway = order.revision is not None
@@ -220,9 +222,11 @@ class Residency:
     # ---- workers' deaths
 
     def on_death(self, worker: Worker, reason: str) -> None:
-        """Blame, fail or reload what lived there; requests hear of it through their streams."""
+        """Blame, fail or reload what lived there; requests hear of it through their streams. No model is to blame
+        where a device is: they are loaded again, elsewhere."""
         models = self.holdings.models_in(worker)
-        for resident in _guilty(models):
+        sick = {room.device for room in self.holdings.rooms() if not room.healthy}
+        for resident in [] if sick.intersection(worker.devices) else _guilty(models):
             resident.deaths += 1
         for resident in models:
             self._lost(resident, _last_words(resident, worker, reason))

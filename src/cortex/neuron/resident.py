@@ -13,7 +13,7 @@ from cortex.neuron.supervisor import Worker
 from cortex.wire.status import LoadJob, ModelCard, ModelState
 from cortex.wire.worker import EngineModelStats, Loaded, ProbeReport
 
-__all__ = ["Loading", "Resident"]
+__all__ = ["Footprint", "Loading", "Resident"]
 
 
 class Loading:
@@ -31,6 +31,7 @@ class Loading:
         self.progress = 0.0
         self.started_at: float | None = None
         self.error: CortexError | None = None
+        self.before: Footprint | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -93,6 +94,14 @@ class Loading:
         self._changed = asyncio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a worker's process held on each of its devices before a load, and with which models."""
+
+    models: frozenset[str]
+    sizes: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class Resident:
     """`waiting` requests wait for a load, `running` are with the worker; both keep the model from being evicted.
@@ -101,7 +110,8 @@ class Resident:
     the worker's deaths in a row that this model is blamed for; a request that ends well clears it. `failed_until` is
     when a remembered failure is forgotten (None = only by an explicit load). `proven_at`: the last time the engine
     is known to have decoded for it. `context` is what its load was planned with. `card` and `needs_bytes`
-    (per device, by the ledger) are kept, not computed, for status requests.
+    (per device, by the ledger) are kept, not computed, for status requests. `too_little`: with a context of so many
+    tokens, so many bytes of a device were not enough.
     """
 
     entry: Entry
@@ -125,6 +135,7 @@ class Resident:
     running: int = 0
     last_used_at: float = 0.0
     loaded_at: float = 0.0
+    too_little: dict[int, dict[str, int]] = field(default_factory=dict)
     load_seconds: float | None = None
     servable: bool = False
     tensor_split_kills: bool = False

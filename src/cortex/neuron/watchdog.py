@@ -1,4 +1,7 @@
-"""Once a second: who is silent, stuck, too big or idle too long. Everything with a deadline but no timer of its own."""
+"""Once a second: who is silent, stuck, too big, idle too long or on a broken device.
+
+Everything with a deadline but no timer of its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ __all__ = ["Watchdog"]
 logger = logging.getLogger(__name__)
 
 _PERIOD_S = 1.0
+_SICK_LOOKS = 3
+"""A driver that is busy may not answer once; a device that is gone stays gone."""
 
 
 class Watchdog:
@@ -25,6 +30,7 @@ class Watchdog:
     def __init__(self, residency: Residency, *, memory_limit_bytes: int | None = None) -> None:
         self._residency = residency
         self._memory_limit = memory_limit_bytes
+        self._sick_looks: dict[str, int] = {}
 
     async def run(self) -> None:
         """Until cancelled. A check that fails is a bug; it is logged and the others go on."""
@@ -40,7 +46,11 @@ class Watchdog:
         loading = {
             r.worker: r for r in residency.holdings.residents.values() if r.state == "loading" and r.worker is not None
         }
+        sick = self._sick()
         for worker in residency.holdings.pool.all():
+            broken = sick.keys() & set(worker.devices)
+            if broken and worker.pid is not None:
+                worker.kill("; ".join(f"lost its device {device} ({sick[device]})" for device in sorted(broken)))
             self._check(worker, loading.get(worker))
             if worker.state == "ready" and worker not in loading:
                 self._check_cycles(worker)
@@ -48,6 +58,12 @@ class Watchdog:
             if resident.state == "ready":
                 self._check_canary(resident)
         self._expire()
+
+    def _sick(self) -> dict[str, str]:
+        """Devices that have been unhealthy for several looks, with what ails them."""
+        now = {status.id: status.health for status in self._residency.holdings.devices.read() if not status.healthy}
+        self._sick_looks = {device: self._sick_looks.get(device, 0) + 1 for device in now}
+        return {device: health for device, health in now.items() if self._sick_looks[device] >= _SICK_LOOKS}
 
     def _check(self, worker: Worker, loading: Resident | None) -> None:
         neuron = self._residency.holdings.config.neuron

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cortex.neuron.devices import Device
 from cortex.neuron.supervisor import Worker, WorkerOwner, WorkerSettings
 
-__all__ = ["WorkerPool", "ggml_names", "shipped_worker"]
+__all__ = ["WorkerPool", "ggml_names", "shipped_worker", "visibility"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,27 @@ def shipped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]
     return lambda fd: [sys.executable, "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
 
 
-def ggml_names(devices: Sequence[str], rpc: Sequence[str] = ()) -> list[str]:
-    """What a worker that sees exactly `devices`, in this order, calls them; empty where it has just one.
+def ggml_names(devices: Sequence[Device]) -> list[str]:
+    """What a worker for `devices`, in this order, calls them: ggml's own names, which count from 0 among the GPUs that
+    the process is shown."""
+    return [_ggml_name(device, index) for index, device in enumerate(devices)]
 
-    Beside RPC devices a GPU must be named; a CPU must not: the layers go to the RPC devices alone then.
-    """
-    if (len(devices) < 2 and not rpc) or devices[0].startswith("cpu"):
-        return []
-    return [f"{name.rstrip('0123456789.').upper()}{index}" for index, name in enumerate(devices)]
+
+def _ggml_name(device: Device, index: int) -> str:
+    if device.kind == "cpu":
+        return "CPU"
+    return device.ggml or f"{'ROCm' if device.kind == 'rocm' else 'CUDA'}{index}"
+
+
+def visibility(devices: Sequence[Device]) -> dict[str, str]:
+    """The environment that shows a process only `devices`: NVIDIA's by uuid, since indices change with what else is
+    installed, AMD's by index. Nothing for drivers that can't be told; llama.cpp is told the names then."""
+    if any(device.ggml for device in devices):
+        return {}
+    if hip := [device.hip for device in devices if device.hip]:
+        return {"HIP_VISIBLE_DEVICES": ",".join(hip)}
+    gpus = [device.uuid for device in devices if device.kind == "cuda"]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 @dataclass
@@ -87,7 +100,5 @@ class WorkerPool:
         return max((os.cpu_count() or 1) // len(cpus), 1)
 
     def _environment(self, key: tuple[str, ...]) -> Mapping[str, str]:
-        """Only the GPUs of its set are visible to a worker, by uuid: indices change with what else is installed."""
         by_id = {device.id: device for device in self.devices}
-        gpus = [by_id[name].uuid for name in key if name in by_id and by_id[name].kind == "cuda"]
-        return {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        return visibility([by_id[name] for name in key if name in by_id])

@@ -14,6 +14,8 @@ from msgspec import Struct
 __all__ = [
     "Capabilities",
     "Cost",
+    "DeviceKind",
+    "DeviceProcess",
     "DeviceStatus",
     "Discovery",
     "Limits",
@@ -32,14 +34,26 @@ __all__ = [
 
 ModelState = Literal["unloaded", "loading", "ready", "unloading", "failed"]
 WorkerState = Literal["stopped", "starting", "ready", "draining", "dead"]
+DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "gpu", "cpu", "rpc"]
+
+
+class DeviceProcess(Struct, frozen=True, omit_defaults=True):
+    """Who holds memory of a device; `worker` is its id where it is one of ours."""
+
+    pid: int
+    bytes: int
+    name: str = ""
+    worker: str = ""
 
 
 class DeviceStatus(Struct, frozen=True, omit_defaults=True):
     """One place where a model can live. `id` is this neuron's name for it (`cuda0`, `cpu1`), `budget_bytes` what cortex
-    may use of it, `used_bytes` what is in use by anyone, `reserved_bytes` what the ledger promised to models."""
+    may use of it, `used_bytes` what is in use by anyone, `reserved_bytes` what the ledger promised to models.
+    `backend` is ggml's word for its kind. `ecc_errors` counts uncorrected ones since boot, `xids` are the driver's
+    latest error reports. `processes` is told in `Discovery` only."""
 
     id: str
-    kind: Literal["cuda", "rocm", "vulkan", "metal", "cpu", "rpc"]
+    kind: DeviceKind
     name: str
     uuid: str
     total_bytes: int
@@ -54,6 +68,10 @@ class DeviceStatus(Struct, frozen=True, omit_defaults=True):
     driver: str | None = None
     healthy: bool = True
     health: str = ""
+    backend: str = ""
+    ecc_errors: int | None = None
+    xids: list[int] = []
+    processes: list[DeviceProcess] = []
 
 
 class Discovery(Struct, frozen=True, omit_defaults=True):

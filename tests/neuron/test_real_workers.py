@@ -1,0 +1,83 @@
+"""The shipped worker under a neuron in this process: what only real llama.cpp and a real process can show."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cortex.config import Config, EvictionConfig, NeuronConfig
+from cortex.errors import NoRoom
+from cortex.neuron.app import Neuron
+from cortex.profiles import Profile, Profiles
+from cortex.wire.events import Finished
+from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.neuron.conftest import Bench, until
+from tests.scripted import build_scripted
+
+pytestmark = pytest.mark.e2e
+
+MIB = 1024 * 1024
+VAST_CELLS = 4_000_000_000
+"""At 256 bytes a cell more than any machine that runs these tests has."""
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[Bench]:
+    path = build_scripted(tmp_path / "m.gguf", {"<|go|>": ["Hello", " world"]}, template="{{ messages }}<|go|>")
+    profiles = [
+        Profile("m", file=str(path), context=512, parallel=1),
+        Profile("vast", file=str(path), context=512, parallel=1, kv_cells=VAST_CELLS),
+    ]
+    settings = NeuronConfig(
+        cpu_devices=1,
+        cpu_memory="8TiB",
+        threads=1,
+        model_dirs=[],
+        huggingface_cache=False,
+        state_dir=str(tmp_path),
+        empty_worker_s=60.0,
+        kv_to_disk=0,
+    )
+    neuron = Neuron(Config(neuron=settings, eviction=EvictionConfig(defrag_after_cycles=0)), Profiles(models=profiles))
+    async with neuron.running():
+        yield Bench(neuron)
+
+
+def holds(process: psutil.Process) -> tuple[int, int, int, int]:
+    """Descriptors, threads, children and resident bytes."""
+    return process.num_fds(), process.num_threads(), len(process.children()), process.memory_info().rss
+
+
+async def test_fifty_load_cycles_leave_nothing_behind_in_parent_and_worker(real: Bench) -> None:
+    """No descriptors, threads or processes; and no more memory than allocators keep in hand."""
+
+    async def cycle() -> None:
+        assert (await real.admin.load(LoadOrder("m"))).state == "ready"
+        await real.admin.unload(UnloadOrder("m"))
+
+    for _ in range(10):
+        await cycle()
+    (worker,) = real.holdings.pool.all()
+    processes = psutil.Process(), psutil.Process(worker.pid)
+    gc.collect()
+    before = [holds(process) for process in processes]
+    for _ in range(50):
+        await cycle()
+    gc.collect()
+    for process, (descriptors, threads, children, resident) in zip(processes, before, strict=True):
+        await until(lambda process=process, most=(descriptors, threads, children): holds(process)[:3] <= most)
+        assert holds(process)[3] - resident < 8 * MIB
+    assert worker.load_cycles == 60
+
+
+async def test_a_load_that_llama_cpp_finds_no_memory_for_is_refused_and_its_neighbour_lives(real: Bench) -> None:
+    await real.admin.load(LoadOrder("m"))
+    with pytest.raises(NoRoom, match="allocate"):
+        await real.admin.load(LoadOrder("vast"))
+    assert real.admin.model("vast").estimate_bytes > 7 * 1024 * 1024 * MIB
+    assert isinstance((await real.ask("m", max_output=4))[-1], Finished)
+    assert real.holdings.pool.all()[0].restarts == 0
