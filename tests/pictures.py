@@ -80,9 +80,18 @@ def embeddings(model: Path, token: str) -> NDArray[np.float32]:
 
 
 def build_projector(
-    path: Path, red: NDArray[np.float32], blue: NDArray[np.float32], kind: Kind = "mlp", *, side: int = SIDE
+    path: Path,
+    red: NDArray[np.float32],
+    blue: NDArray[np.float32],
+    kind: Kind = "mlp",
+    *,
+    side: int = SIDE,
+    merge: int = 1,
 ) -> Path:
-    """Channel 0 of a patch is its red less its blue (2 to -2), channel 1 the reverse, channel 2 always one."""
+    """An encoder for pictures of `side` pixels; `merge` (for `gemma3`) by `merge` patches are averaged into one token.
+
+    Channel 0 of a patch is its red less its blue (2 to -2), channel 1 the reverse, channel 2 always one.
+    """
     width = 8
     writer = GGUFWriter(path, "clip")
     writer.add_clip_has_vision_encoder(True)
@@ -99,7 +108,7 @@ def build_projector(
     writer.add_vision_image_std([0.5, 0.5, 0.5])
     writer.add_vision_use_gelu(True)
     if kind == "gemma3":
-        writer.add_vision_projector_scale_factor(1)
+        writer.add_vision_projector_scale_factor(merge)
     _add_patches(writer, width, kind, (side // PATCH) ** 2)
     _add_idle_layer(writer, width)
     _add_head(writer, width, red, blue, kind)

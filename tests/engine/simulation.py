@@ -30,11 +30,12 @@ class Simulation:
         self.output_left: dict[int, int] = {}
         self._arrivals = 0
 
-    def submit(self, prompt: list[int], output: int, *, principal: str | None = None, priority: int = 0) -> Sequence:
+    def submit(
+        self, prompt: list[int] | TokenBuffer, output: int, *, principal: str | None = None, priority: int = 0
+    ) -> Sequence:
         self._arrivals += 1
-        sequence = Sequence(
-            f"r{self._arrivals}", 0, TokenBuffer(prompt), len(prompt), self._arrivals, priority, principal
-        )
+        tokens = prompt if isinstance(prompt, TokenBuffer) else TokenBuffer(prompt)
+        sequence = Sequence(f"r{self._arrivals}", 0, tokens, len(tokens), self._arrivals, priority, principal)
         self.output_left[self._arrivals] = output
         self.scheduler.submit(sequence)
         return sequence
@@ -117,6 +118,6 @@ class Simulation:
             assert held == slot.tokens.view(0, slot.length).tolist(), f"slot {slot.id} is not what memory holds"
 
     def _check_batch(self, entries: list[Entry], budget: int) -> None:
-        prefill = sum(entry.count for entry in entries if entry.count > 1 + entry.sequence.drafts)
+        prefill = sum(entry.count for entry in entries if entry.count > 1 + entry.sequence.drafts and not entry.image)
         assert prefill <= budget, "the prefill budget is exceeded"
         assert len({id(entry.sequence) for entry in entries}) == len(entries), "a sequence twice in one batch"

@@ -98,7 +98,7 @@ class Projector:
         order = "causal" if all(span.causal for span in sample.spans) else "in both directions"
         width, height = _SAMPLE
         return (
-            f"vision: an image of {width}x{height} takes {len(sample.tokens)} tokens, "
+            f"vision: an image of {width}x{height} takes {sum(span.count for span in sample.spans)} tokens, "
             f"positions count {counting}, attention within it is {order}"
         )
 
