@@ -308,14 +308,13 @@ class FakeNeurons:
         self.by_name = {neuron.name: neuron for neuron in neurons}
         self.loading: asyncio.Event | None = None
         self.drains = False
-        self.polls = 0
         self.pushes = False
+        self.polls = 0
 
     async def status(self, neuron: Neuron) -> NeuronStatus:
         self.polls += 1
         return (await self._alive(neuron)).status()
 
-    async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
     async def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
         """Pushes where `pushes` is set, at every change."""
         fake = await self._alive(neuron)
@@ -329,6 +328,7 @@ class FakeNeurons:
             await asyncio.sleep(0)
         raise Lost("connection reset", refused=True)
 
+    async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
         fake = await self._alive(neuron)
         while self.drains and any(fake.models[victim].running for victim in order.evict):  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -374,9 +374,9 @@ class FakeNeuronServer:
         app.add_routes(
             [
                 web.get("/status", self._status),
+                web.get("/events", self._events),
                 web.post("/models/load", self._load),
                 web.post("/models/unload", self._unload),
-                web.get("/events", self._events),
                 web.post("/infer", self._infer),
             ]
         )
@@ -392,8 +392,6 @@ class FakeNeuronServer:
     async def _status(self, request: web.Request) -> web.Response:
         return self._refused(request) or web.Response(body=msgspec.json.encode(self.neuron.status()))
 
-    async def _load(self, request: web.Request) -> web.Response:
-        order = msgspec.json.decode(await request.read(), type=LoadOrder)
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
         await response.prepare(request)
@@ -405,6 +403,8 @@ class FakeNeuronServer:
             await asyncio.sleep(0.002)
         return response
 
+    async def _load(self, request: web.Request) -> web.Response:
+        order = msgspec.json.decode(await request.read(), type=LoadOrder)
         try:
             self.neuron.start_load(order)
             self.neuron.finish_load(order.model)

@@ -28,6 +28,14 @@ _SILENCE_S = 25.0
 """A neuron that is there says something every ten seconds."""
 
 
+class Lost(Exception):
+    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.unreachable = Unreachable(why, refused)
+
+
 class EventStream(Protocol):
     """The answer to one `/infer`. `close` before its end cancels the request at the neuron; it may be called twice."""
 
@@ -64,9 +72,9 @@ class _Envelope(msgspec.Struct):
 
 
 _encode_request = msgspec.msgpack.Encoder().encode
-_pushed = msgspec.msgpack.Decoder(NeuronStatus)
 _events = msgspec.msgpack.Decoder(list[Event])
 _status = msgspec.json.Decoder(NeuronStatus)
+_pushed = msgspec.msgpack.Decoder(NeuronStatus)
 _job = msgspec.json.Decoder(LoadJob)
 _envelope = msgspec.json.Decoder(_Envelope)
 
@@ -79,9 +87,9 @@ class HttpNeurons:
     """
 
     def __init__(self, connect_s: float, answer_s: float) -> None:
-        self._listening = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=_SILENCE_S)
         self._patient = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
+        self._listening = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=_SILENCE_S)
         self._session: aiohttp.ClientSession | None = None
         self._streams = Connections(connect_s)
 
@@ -105,6 +113,8 @@ class HttpNeurons:
         return self._session
 
     async def status(self, neuron: Neuron) -> NeuronStatus:
+        return _decode(await self._call(neuron, "GET", "/status", None, self._prompt), _status)
+
     async def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
         frames = FrameDecoder(_pushed)
         try:
@@ -120,8 +130,6 @@ class HttpNeurons:
             raise _lost(error) from error
         except (FrameTooLarge, msgspec.DecodeError) as error:
             raise Lost(f"it pushed something that is no status: {error}") from error
-
-        return _decode(await self._call(neuron, "GET", "/status", None, self._prompt), _status)
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
         return _decode(await self._call(neuron, "POST", "/models/load", order, self._patient), _job)

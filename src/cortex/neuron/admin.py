@@ -21,7 +21,7 @@ import cortex
 from cortex.errors import BadRequest, Conflict, DeadlineExceeded
 from cortex.neuron.devices import cpu_name
 from cortex.neuron.feed import status_frames
-from cortex.neuron.infer import InferExchange, Service, decode_request
+from cortex.neuron.infer import InferExchange, decode_request
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.report import model_status, running_requests
@@ -173,12 +173,12 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
     def status() -> Response[bytes]:
         return _json(admin.status())
 
-    @get("/models", sync_to_thread=False)
     @get("/events", sync_to_thread=False)
     def events() -> Stream:
         frames = status_frames(admin.residency, admin.lifecycle, admin.status)
         return Stream(frames, media_type="application/x-msgpack")
 
+    @get("/models", sync_to_thread=False)
     def list_models() -> Response[bytes]:
         return _json(admin.status().models)
 
