@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cortex.engine.chat.formats import FAMILIES, by_name
+from cortex.engine.chat.formats import by_name
 from cortex.engine.chat.formats.base import ReasoningFormat
 from cortex.engine.chat.formats.hermes import HERMES
 from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
 from cortex.wire.events import TextDelta, ToolCallArguments, ToolCallStart
 from cortex.wire.inference import Tool
-from tests.engine.chat.examples import EXAMPLES, TOOLS
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
 from tests.engine.chat.splitting import ANYTHING, THINK, make_plan, merged, split
 
@@ -323,68 +319,3 @@ def test_a_marker_in_open_reasoning_is_not_forced_to_become_a_call() -> None:
     [marker] = AS_TOKENS.tokenize("<tool_call>")
     splitter.feed(marker, "<tool_call>")
     assert not splitter.constrained
-
-
-# ---- nothing gets lost
-
-PIECES = st.sampled_from(
-    [
-        *MARKS,
-        CALL,
-        '{"name": "f", "arguments": {',
-        '"a": "b"',
-        "}}",
-        "{",
-        "[",
-        "]",
-        "f(a=1)",
-        "Hello ",
-        "\n",
-        '"',
-        "\\",
-        "é",
-    ]
-)
-
-
-@given(pieces=st.lists(PIECES, max_size=12), tokens=st.booleans(), starts=st.booleans())
-def test_no_character_is_lost_and_arguments_are_valid(pieces: list[str], tokens: bool, starts: bool) -> None:
-    text = "".join(pieces)
-    plan = make_plan(HERMES, reasoning=THINK, vocabulary=AS_TOKENS if tokens else AS_TEXT, starts_in_reasoning=starts)
-    outcome = split(plan, text)
-    assert outcome.segments == split(plan, text, sizes=[len(text) + 1]).segments
-    for _, arguments in outcome.calls:
-        json.loads(arguments)
-    if not outcome.calls:
-        kept = "".join(segment[1] for segment in outcome.segments)
-        assert _letters(kept) == _letters(text) or _without_thinking(kept) == _without_thinking(text)
-
-
-def _letters(text: str) -> str:
-    return re.sub(r"\s", "", text)
-
-
-def _without_thinking(text: str) -> str:
-    return _letters(text).replace("<think>", "").replace("</think>", "")
-
-
-_FRAGMENTS = sorted({piece for _, text, _ in EXAMPLES for piece in re.findall(r"<[^<>]*>|\[[A-Z_]+\]|\W|\w+", text)})
-
-
-@given(
-    form=st.sampled_from(FAMILIES),
-    pieces=st.lists(st.sampled_from(_FRAGMENTS), max_size=30),
-    tokens=st.booleans(),
-    sizes=st.lists(st.integers(1, 9), min_size=1),
-)
-def test_no_family_chokes_on_anything(form: object, pieces: list[str], tokens: bool, sizes: list[int]) -> None:
-    assert form in FAMILIES
-    family = by_name(form.name)  # type: ignore[attr-defined]
-    assert family is not None
-    text = "".join(pieces)
-    vocabulary = FakeVocabulary(control=list(dict.fromkeys([*family.atoms, *MARKS[:2]])) if tokens else ())
-    plan = make_plan(family, tools=TOOLS, reasoning=THINK, vocabulary=vocabulary)
-    outcome = split(plan, text)
-    assert outcome.segments == split(plan, text, sizes=sizes).segments
-    for _, arguments in outcome.calls:
-        assert isinstance(json.loads(arguments), dict)
