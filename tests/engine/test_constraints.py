@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,23 @@ def test_only_the_latest_grammars_are_kept(compiler: ConstraintCompiler) -> None
     for number in range(80):
         compiler.compile(ConstraintSpec(f'start: "{number}"\n'))
     assert len(compiler._kept) == 64
+
+
+def test_a_mask_prepared_in_another_thread_is_the_one_that_is_applied(compiler: ConstraintCompiler, vocab: Any) -> None:
+    """Preparing twice, or not at all, makes no difference; accepting a token or starting anew makes a mask stale."""
+    spec = spec_for_format(JsonSchemaFormat(PERSON))
+    assert spec is not None
+    plain, ahead = compiler.compile(spec), compiler.compile(spec)
+    with ThreadPoolExecutor(1) as pool:
+        for text in ('{"name": "Zoë", "age": 7}', '{"na'):
+            for token in vocab.tokenize(text, special=False):
+                pool.submit(ahead.prepare).result(timeout=10)
+                ahead.prepare()
+                expected, found = np.zeros((2, vocab.size), dtype=np.float32)
+                plain.apply(expected)
+                ahead.apply(found)
+                assert np.array_equal(expected, found)
+                plain.accept(token)
+                ahead.accept(token)
+            plain.reset()
+            ahead.reset()

@@ -62,22 +62,30 @@ def _from_gbnf(text: str) -> str:
 
 
 class MaskedConstraint:
-    """Implements `engine.chat.types.Constraint`."""
+    """Implements `engine.chat.types.Constraint`. llguidance lets go of the GIL while it computes a mask."""
 
     def __init__(self, matcher: LLMatcher, vocabulary_size: int) -> None:
         self._matcher = matcher
         self._size = vocabulary_size
         self._mask = np.empty((vocabulary_size + 31) // 32 * 4, dtype=np.uint8)
+        self._prepared = False
+
+    def prepare(self) -> None:
+        if self._prepared:
+            return
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._check("computing a mask")
+        self._prepared = True
 
     def apply(self, logits: object) -> None:
         assert isinstance(logits, np.ndarray)
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        self._check("computing a mask")
+        self.prepare()
         allowed = np.unpackbits(self._mask, count=self._size, bitorder="little").view(np.bool_)
         logits[: self._size][~allowed] = -np.inf
         logits[self._size :] = -np.inf
 
     def accept(self, token: int) -> None:
+        self._prepared = False
         self._matcher.consume_token(token)
         self._check(f"taking token {token}")
 
@@ -85,6 +93,7 @@ class MaskedConstraint:
         return bool(self._matcher.is_stopped())
 
     def reset(self) -> None:
+        self._prepared = False
         self._matcher.reset()
 
     def _check(self, doing: str) -> None:

@@ -28,6 +28,13 @@ class ConstraintSpec:
 class Constraint(Protocol):
     """A compiled grammar at one sequence's position."""
 
+    def prepare(self) -> None:
+        """Compute what may come next, if that isn't known yet: `apply` then only lays it over the logits.
+
+        May run in another thread while the batch decodes; nothing else here may be called meanwhile.
+        """
+        ...
+
     def apply(self, logits: object) -> None:
         """Set what the grammar forbids next to -inf, in place; `logits` is float32 of vocabulary size (numpy view)."""
         ...
