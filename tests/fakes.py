@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from itertools import count
 
 import msgspec
@@ -31,6 +32,8 @@ from cortex.wire.status import (
     ModelState,
     ModelStatus,
     NeuronStatus,
+    ProfilesMark,
+    ProfilesOrder,
     Reservation,
     UnloadOrder,
 )
@@ -133,6 +136,8 @@ class FakeNeuron:
         self.die_after: int | None = None
         self.gate: asyncio.Event | None = None
         self.seen: list[Request] = []
+        self.profiles: ProfilesMark | None = None
+        self.pushes: list[ProfilesOrder] = []
 
     # ---- life
 
@@ -142,6 +147,7 @@ class FakeNeuron:
 
     def restart(self) -> None:
         self.alive = True
+        self.profiles = None
         self.boot = f"{self.name}-{next(self.boots)}"
         self.revision = 1
         for model in self.models.values():
@@ -182,6 +188,12 @@ class FakeNeuron:
         if order.revision is not None and order.revision != self.revision:
             raise Conflict(f"decided on revision {order.revision}, this is {self.revision}")
         self._vacate(self._model(order.model))
+
+    def take_profiles(self, order: ProfilesOrder) -> None:
+        if order.replaces != (self.profiles.hash if self.profiles else ""):
+            raise Conflict("others meanwhile")
+        self.profiles = ProfilesMark(blake2b(order.document, digest_size=8).hexdigest(), order.source)
+        self.pushes.append(order)
 
     def _evict(self, name: str) -> None:
         model = self._model(name)
@@ -229,6 +241,7 @@ class FakeNeuron:
                 for model in self.models.values()
                 for device in model.devices
             ],
+            profiles=self.profiles,
         )
 
     def _device(self, device: str) -> DeviceStatus:
@@ -343,6 +356,9 @@ class FakeNeurons:
 
     async def unload(self, neuron: Neuron, order: UnloadOrder) -> None:
         (await self._alive(neuron)).unload(order)
+
+    async def put_profiles(self, neuron: Neuron, order: ProfilesOrder) -> None:
+        (await self._alive(neuron)).take_profiles(order)
 
     async def infer(self, neuron: Neuron, request: Request) -> EventStream:
         fake = await self._alive(neuron)

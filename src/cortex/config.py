@@ -118,6 +118,7 @@ class GatewayConfig(Section, frozen=True):
     poll_idle_s: float = 15.0
     connect_s: float = 2.0
     tries: int = 3
+    push_profiles: bool = False
     state_dir: str | None = None
     insecure: bool = False
 
@@ -128,11 +129,13 @@ class GatewayConfig(Section, frozen=True):
 
 
 class NeuronEntry(Section, frozen=True):
-    """A neuron the gateway knows; `token` is what the gateway presents to it."""
+    """A neuron the gateway knows; `token` is what the gateway presents to it. `push_profiles` None = as
+    `gateway.push_profiles` says."""
 
     name: str
     endpoint: str
     token: str | None = None
+    push_profiles: bool | None = None
 
 
 class NeuronConfig(Section, frozen=True):

@@ -5,9 +5,11 @@ A profile is laid over what the catalogue reads from the GGUF; models without on
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from msgspec import structs
 
 from cortex.config import Section, convert, read_toml
@@ -15,7 +17,7 @@ from cortex.errors import ConfigError
 from cortex.wire.inference import Sampling
 from cortex.wire.status import Cost
 
-__all__ = ["Limit", "Profile", "Profiles", "Replicas", "load_profiles"]
+__all__ = ["Limit", "Profile", "Profiles", "Replicas", "decode_profiles", "encode_profiles", "load_profiles"]
 
 
 class Limit(Section, frozen=True):
@@ -99,16 +101,32 @@ class Profiles(Section, frozen=True):
 
 def load_profiles(path: Path | None) -> Profiles:
     """Read models.toml (None = no profiles). Raises ConfigError, also when two profiles claim one name."""
-    if path is None:
-        return Profiles()
-    profiles = convert(read_toml(path), Profiles, str(path))
+    return _checked(read_toml(path), str(path)) if path else Profiles()
+
+
+def encode_profiles(profiles: Profiles) -> tuple[bytes, str]:
+    """As JSON, and a hash that is the same wherever they are the same."""
+    document = msgspec.json.encode(profiles)
+    return document, blake2b(document, digest_size=8).hexdigest()
+
+
+def decode_profiles(document: bytes, source: str) -> Profiles:
+    """What `encode_profiles` wrote, somewhere else. Raises ConfigError for what `load_profiles` would refuse."""
+    try:
+        return _checked(msgspec.json.decode(document), source)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _checked(document: object, source: str) -> Profiles:
+    profiles = convert(document, Profiles, source)
     owners: dict[str, str] = {}
     for profile in profiles.models:
         for name in [profile.id, *profile.aliases]:
             if owners.setdefault(name, profile.id) != profile.id:
-                raise ConfigError(f"{path}: {name!r} is claimed by both {owners[name]!r} and {profile.id!r}")
+                raise ConfigError(f"{source}: {name!r} is claimed by both {owners[name]!r} and {profile.id!r}")
     if len({profile.id for profile in profiles.models}) < len(profiles.models):
-        raise ConfigError(f"{path}: an id occurs twice in [[models]]")
+        raise ConfigError(f"{source}: an id occurs twice in [[models]]")
     return Profiles(models=[_expanded(profile) for profile in profiles.models])
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import msgspec
 
+from cortex.neuron.feed import status_frames
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder
-from cortex.wire.status import Discovery, LoadJob, ModelStatus, NeuronStatus
+from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus
 from cortex.wire.worker import ProbeReport
 
 
@@ -88,3 +91,27 @@ async def test_metrics_count_loads_and_show_the_ledger(bench) -> None:
         text = (await http.get("/metrics")).text
         assert 'cortex_load_seconds_count{model="m",outcome="ok"} 1.0' in text
         assert 'cortex_device_memory_bytes{device="cpu0",kind="reserved"}' in text
+
+
+async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(bench) -> None:
+    async with bench("m") as neuron:
+        frames = status_frames(neuron.residency, neuron.neuron.lifecycle, neuron.admin.status)
+        decoder = FrameDecoder(msgspec.msgpack.Decoder(NeuronStatus))
+
+        async def following() -> NeuronStatus:
+            async with asyncio.timeout(5):
+                return decoder.feed(await anext(frames))[0]
+
+        assert (await following()).models[0].state == "unloaded"
+        loading = asyncio.create_task(neuron.admin.load(LoadOrder("m")))
+        while (await following()).models[0].state != "ready":
+            pass
+        await loading
+        (worker,) = neuron.holdings.pool.all()
+        worker.kill("a test")
+        while not (told := await following()).workers[0].restarts:
+            pass
+        neuron.neuron.lifecycle.begin_drain()
+        while told.state != "draining":
+            told = await following()
+        assert not [frame async for frame in frames]

@@ -13,12 +13,12 @@ import aiohttp
 import msgspec
 
 from cortex.errors import CortexError, InternalError, from_code
-from cortex.gateway.connections import Connection, Connections
-from cortex.gateway.fleet import Neuron, Unreachable
-from cortex.wire.events import Event, Failed, Finished
+from cortex.gateway.fleet import Lost, Neuron
+from cortex.gateway.trunk import TrunkRefused, Trunks
+from cortex.wire.events import Event
 from cortex.wire.framing import FrameDecoder, FrameTooLarge
 from cortex.wire.inference import Request
-from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
+from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, ProfilesOrder, UnloadOrder
 
 __all__ = ["EventStream", "HttpNeurons", "Lost", "Neurons"]
 
@@ -58,6 +58,7 @@ class Neurons(Protocol):
 
     async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob: ...
     async def unload(self, neuron: Neuron, order: UnloadOrder) -> None: ...
+    async def put_profiles(self, neuron: Neuron, order: ProfilesOrder) -> None: ...
     async def infer(self, neuron: Neuron, request: Request) -> EventStream: ...
 
 
@@ -137,15 +138,18 @@ class HttpNeurons:
     async def unload(self, neuron: Neuron, order: UnloadOrder) -> None:
         await self._call(neuron, "POST", "/models/unload", order, self._patient)
 
+    async def put_profiles(self, neuron: Neuron, order: ProfilesOrder) -> None:
+        await self._call(neuron, "PUT", "/models/profiles", order, self._prompt)
+
     async def infer(self, neuron: Neuron, request: Request) -> EventStream:
-        headers = {**_auth(neuron), "content-type": "application/x-msgpack", "x-request-id": request.id}
         try:
-            status, connection = await self._streams.post(neuron.endpoint, "/infer", headers, _encode_request(request))
-            if status != 200:
-                raise _error_of(status, await _rest(connection))
+            return await self._trunks.submit(neuron.endpoint, _auth(neuron).get("authorization", ""), request)
+        except TrunkRefused as refusal:
+            if refusal.status == 404:
+                raise Lost("it has no trunks (another version?)") from refusal
+            raise _error_of(refusal.status, refusal.body) from refusal
         except OSError as error:
             raise _lost(error) from error
-        return _HttpStream(connection)
 
     async def _call(self, neuron: Neuron, method: str, path: str, body: object, limits: aiohttp.ClientTimeout) -> bytes:
         data = None if body is None else msgspec.json.encode(body)

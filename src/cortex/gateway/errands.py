@@ -14,7 +14,20 @@ from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
 from cortex.gateway.client import Lost, Neurons
 from cortex.gateway.desk import Desk
 from cortex.gateway.loop import Loop
-from cortex.gateway.messages import Break, Effect, Grant, Keep, Load, Refresh, Refuse, Resident, Standing, Tell, Unload
+from cortex.gateway.messages import (
+    Break,
+    Effect,
+    Grant,
+    Keep,
+    Load,
+    Push,
+    Refresh,
+    Refuse,
+    Resident,
+    Standing,
+    Tell,
+    Unload,
+)
 from cortex.gateway.poller import Poller
 from cortex.wire.status import LoadOrder, UnloadOrder
 
@@ -57,6 +70,8 @@ class Errands:
             case Unload():
                 logger.info("unload ordered", extra=_fields(effect))
                 self._spawn(effect, self._unload(effect))
+            case Push():
+                self._start(effect.neuron, self._push(effect), "push of profiles")
             case Keep(standing):
                 self._keep(standing)
             case Refresh(neuron=name):
@@ -74,8 +89,11 @@ class Errands:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _spawn(self, effect: Load | Unload, order: Coroutine[None, None, CortexError | None]) -> None:
-        task = asyncio.create_task(self._carry_out(effect, order), name=f"order {effect.model}")
-        self._tasks[task] = effect.neuron
+        self._start(effect.neuron, self._carry_out(effect, order), f"order {effect.model}")
+
+    def _start(self, neuron: str, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[task] = neuron
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -92,6 +110,17 @@ class Errands:
             logger.warning("order failed", extra={**_fields(effect), "error": error.message, "code": error.code})
         await self._poller.poll(effect.neuron)
         self._loop.post(lambda scheduler, now: scheduler.on_ordered(effect.neuron, effect.model, error, now))
+
+    async def _push(self, effect: Push) -> None:
+        try:
+            await self._neurons.put_profiles(self._loop.scheduler.state.fleet.neurons[effect.neuron], effect.order)
+        except Lost:
+            self._loop.post(lambda scheduler, now: scheduler.on_pushed(effect.neuron, now))
+        except CortexError as error:
+            logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
+        else:
+            logger.info("profiles sent", extra={"neuron": effect.neuron})
+            await self._poller.poll(effect.neuron)
 
     async def _load(self, effect: Load) -> CortexError | None:
         order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)

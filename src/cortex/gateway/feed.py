@@ -13,6 +13,7 @@ from contextlib import aclosing
 from cortex.errors import CortexError
 from cortex.gateway.client import Lost, Neurons
 from cortex.gateway.loop import Loop
+from cortex.wire.status import NeuronStatus
 
 __all__ = ["Feed", "retry_s"]
 
@@ -57,7 +58,7 @@ class Feed:
                     if known is None or known.endpoint != neuron.endpoint:
                         break  # another neuron has this name by now
                     heard = self.live = True
-                    self._loop.post(lambda scheduler, now, status=status: scheduler.on_status(self._name, status, now))
+                    self._hear(status)
         except (Lost, CortexError) as error:
             logger.debug("feed broke", extra={"neuron": self._name, "why": str(error)})
         finally:
@@ -65,3 +66,6 @@ class Feed:
         if heard:
             self._on_silence(self._name)
         return heard
+
+    def _hear(self, status: NeuronStatus) -> None:
+        self._loop.post(lambda scheduler, now: scheduler.on_status(self._name, status, now))

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from cortex.wire.events import Failed, Progress
 from cortex.wire.inference import Request
+from cortex.wire.status import ProfilesOrder
 
 __all__ = [
     "Break",
@@ -20,6 +21,7 @@ __all__ = [
     "Keep",
     "Load",
     "Outcome",
+    "Push",
     "Refresh",
     "Refuse",
     "Resident",
@@ -135,4 +137,11 @@ class Keep(Struct, frozen=True):
     standing: Standing
 
 
-Effect = Grant | Resident | Refuse | Tell | Load | Unload | Refresh | Break | Keep
+class Push(Struct, frozen=True):
+    """Send a neuron its profiles."""
+
+    neuron: str
+    order: ProfilesOrder
+
+
+Effect = Grant | Resident | Refuse | Tell | Load | Unload | Refresh | Break | Keep | Push

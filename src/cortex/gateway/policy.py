@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from cortex.config import Config, EvictionConfig
 from cortex.gateway.admission import Bounds
+from cortex.gateway.profile_push import ProfilePush
 from cortex.profiles import Profiles
 
 __all__ = ["Policy"]
@@ -22,6 +23,7 @@ class Policy(Struct, frozen=True):
     impatient_s: float = 60.0
     load_stall_s: float = 150.0
     return_s: float = 5.0
+    push: ProfilePush | None = None
 
     @classmethod
     def of(cls, config: Config, profiles: Profiles) -> Policy:
@@ -40,6 +42,7 @@ class Policy(Struct, frozen=True):
             },
             eviction=config.eviction,
             tries=config.gateway.tries,
+            push=ProfilePush.of(config, profiles),
             impatient_s=admission.non_stream_load_s,
             # The neuron's own watch is the first to speak; this one is for a neuron that has forgotten.
             load_stall_s=config.neuron.load_stall_s * 1.25,

@@ -22,6 +22,7 @@ from cortex.gateway.messages import (
     Keep,
     Load,
     Outcome,
+    Push,
     Refresh,
     Refuse,
     Standing,
@@ -104,7 +105,7 @@ class Scheduler:
             self.state.orders.abandon(name)
         self._replace(neuron.seen(status, now), now)
         effects: list[Effect] = [Break(name)] if reborn else []
-        return effects + self.dispatcher.settle(now)
+        return [*effects, *self._push(name, status), *self.dispatcher.settle(now)]
 
     def on_unreachable(self, name: str, error: Unreachable, now: float) -> list[Effect]:
         """A neuron didn't answer a poll. Once it is down, nothing that is under way there can end by itself."""
@@ -133,6 +134,11 @@ class Scheduler:
             self.state.orders.failed(neuron, model, error, now)
         return self.dispatcher.settle(now)
 
+    def on_pushed(self, name: str, now: float) -> list[Effect]:  # noqa: ARG002 - events have a time
+        """The profiles didn't arrive: they are sent again after the neuron's next status."""
+        self.state.pushed.pop(name, None)
+        return []
+
     # ---- operators
 
     def on_neurons(self, entries: list[NeuronEntry], now: float) -> list[Effect]:
@@ -145,7 +151,10 @@ class Scheduler:
         self.state.policy = policy
         for line in self.state.lines.values():
             line.bounds = policy.bounds_of(line.model)
-        return self.dispatcher.settle(now)
+        pushes = [
+            push for neuron in self.state.fleet if neuron.status for push in self._push(neuron.name, neuron.status)
+        ]
+        return [*pushes, *self.dispatcher.settle(now)]
 
     def on_drain(self, name: str, drained: bool, now: float) -> list[Effect]:
         """A drained neuron keeps what runs on it and gets nothing new."""
@@ -214,6 +223,15 @@ class Scheduler:
         return effects
 
     # ---- helpers
+
+    def _push(self, name: str, status: NeuronStatus) -> list[Effect]:
+        """Each version once for each of the neuron's lives; what it refuses, it would refuse again."""
+        push, state = self.state.policy.push, self.state
+        order = push.due(name, status) if push else None
+        if push is None or order is None or state.pushed.get(name) == (status.boot, push.hash):
+            return []
+        state.pushed[name] = (status.boot, push.hash)
+        return [Push(name, order)]
 
     def _replace(self, neuron: Neuron, now: float) -> None:
         """The one place where a neuron's entry in the snapshot changes after a poll."""

@@ -30,7 +30,8 @@ _PROOF_S = 10.0
 @dataclass(slots=True)
 class State:
     """`pins` are operators' overrides of the profiles' `pinned`; `closed` copies get no new requests, since a waiting
-    model is due to take their place; `foreign` counts other clients' requests by (neuron, model)."""
+    model is due to take their place; `foreign` counts other clients' requests by (neuron, model). `pushed` is what each
+    neuron was last sent: (its boot, hash of the profiles)."""
 
     policy: Policy = field(default_factory=Policy)
     fleet: Fleet = field(default_factory=Fleet)
@@ -42,6 +43,7 @@ class State:
     pins: dict[str, bool] = field(default_factory=dict)
     closed: set[tuple[str, str]] = field(default_factory=set)
     foreign: dict[tuple[str, str], int] = field(default_factory=dict)
+    pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def line(self, model: str) -> Line:
         """The model's line, made at first use; the scheduler drops it when it is empty."""

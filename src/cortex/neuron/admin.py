@@ -21,14 +21,16 @@ import cortex
 from cortex.errors import BadRequest, Conflict, DeadlineExceeded
 from cortex.neuron.devices import cpu_name
 from cortex.neuron.feed import status_frames
-from cortex.neuron.infer import InferExchange, decode_request
+from cortex.neuron.infer import InferExchange, Service, decode_request
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
+from cortex.neuron.pushed_profiles import ProfileSource
 from cortex.neuron.report import model_status, running_requests
 from cortex.neuron.residency import Residency
+from cortex.neuron.trunk import TrunkExchange
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.records import Observer
-from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus, UnloadOrder
+from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus, ProfilesOrder, UnloadOrder
 from cortex.wire.worker import Probe, ProbeReport
 
 __all__ = ["Admin", "admin_routes"]
@@ -39,6 +41,7 @@ _EVENT_S = 15.0
 
 _load_orders = msgspec.json.Decoder(LoadOrder)
 _unload_orders = msgspec.json.Decoder(UnloadOrder)
+_profile_orders = msgspec.json.Decoder(ProfilesOrder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ class Admin:
     residency: Residency
     backend: LocalBackend
     lifecycle: Lifecycle
-    observers: Sequence[Observer] = ()
+    observers: Sequence[Observer]
+    profiles: ProfileSource
 
     def discovery(self) -> Discovery:
         workers = self.residency.holdings.pool.all()
@@ -86,6 +90,7 @@ class Admin:
             requests=running_requests(residency.holdings),
             ledger=ledger.lines(),
             uptime_s=residency.holdings.clock() - self.started_at,
+            profiles=self.profiles.mark,
         )
 
     def model(self, name: str) -> ModelStatus:
@@ -206,13 +211,21 @@ def _orders(admin: Admin) -> list[HTTPRouteHandler]:
     async def unload(request: Request[Any, Any, Any]) -> Response[bytes]:
         return _json(await admin.unload(_decoded(await request.body(), _unload_orders)))
 
+    @put("/models/profiles")
+    async def profiles(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _json(admin.profiles.take(_decoded(await request.body(), _profile_orders)))
+
     @post("/infer", status_code=200)
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
         admin.lifecycle.refuse_when_draining()
-        body = decode_request(await request.body())
-        return InferExchange(admin.backend, admin.lifecycle, admin.observers, body)  # type: ignore[return-value]
+        return InferExchange(service, decode_request(await request.body()))  # type: ignore[return-value]
 
-    return [load, unload, infer]
+    @post("/trunk", status_code=200)
+    async def trunk() -> ASGIApp:
+        admin.lifecycle.refuse_when_draining()
+        return TrunkExchange(service)  # type: ignore[return-value]
+
+    return [load, unload, profiles, infer, trunk]
 
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

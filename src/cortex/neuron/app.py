@@ -8,7 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cortex.neuron.holdings import Holdings
 from cortex.neuron.ledger import Measurements
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
+from cortex.neuron.pushed_profiles import ProfileSource
 from cortex.neuron.residency import Residency
 from cortex.neuron.rpc import RpcServer, check_rpc_listen
 from cortex.neuron.watchdog import Watchdog
@@ -71,7 +72,8 @@ class Neuron:
 
     def __init__(self, config: Config, profiles: Profiles, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
-        self.profiles = profiles
+        self.profiles = ProfileSource(profiles, own_file=config.models is not None, on_change=self._wake_rescan)
+        self._rescan_now = asyncio.Event()
         self.name = config.neuron.name or socket.gethostname()
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.headers = HeaderCache()
@@ -87,7 +89,14 @@ class Neuron:
         self.metrics = NeuronMetrics(self.holdings)
         observers = [self.metrics.requests.observe, log_request]
         self.admin = Admin(
-            self.name, uuid.uuid4().hex, clock(), self.residency, self.backend, self.lifecycle, observers
+            self.name,
+            uuid.uuid4().hex,
+            clock(),
+            self.residency,
+            self.backend,
+            self.lifecycle,
+            observers,
+            self.profiles,
         )
         self.app: Litestar = build_app(
             self.backend,
@@ -132,7 +141,10 @@ class Neuron:
 
     def scan(self) -> Catalog:
         """Read what is on disk; slow for many files, so never on the loop."""
-        return scan_models(self.config, self.profiles, self.headers)
+        return scan_models(self.config, self.profiles.current, self.headers)
+
+    def _wake_rescan(self) -> None:
+        self._rescan_now.set()
 
     async def _fetch(self, entry: Entry, on_progress: OnProgress) -> Entry:
         """Raises the download's CortexError, and ModelLoadFailed when what came can't be found again."""
@@ -145,7 +157,10 @@ class Neuron:
     async def _rescan(self) -> None:
         previous = await asyncio.to_thread(self.scan)
         while True:
-            await asyncio.sleep(_RESCAN_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RESCAN_S):
+                    await self._rescan_now.wait()
+            self._rescan_now.clear()
             try:
                 catalog = await asyncio.to_thread(self.scan)
             except OSError:
@@ -153,7 +168,7 @@ class Neuron:
                 continue
             if catalog != previous:
                 logger.info("catalogue changed", extra={"models": len(catalog.entries)})
-                self.residency.adopt(catalog)
+            self.residency.adopt(catalog)
             previous = catalog
 
     def _load_default(self, name: str) -> None:

@@ -113,6 +113,8 @@ class Holdings:
         self.freed_at |= dict.fromkeys(resident.bytes_by_device, self.clock())
         self.ledger.release(resident.entry.id)
         resident.vacate()
+        if resident.successor is not None:
+            resident.entry, resident.successor = resident.successor, None
         self.describe(resident)
 
     def models_in(self, worker: Worker) -> list[Resident]:

@@ -48,8 +48,9 @@ class Residency:
     # ---- the catalogue
 
     def adopt(self, catalog: Catalog) -> None:
-        """Take over a fresh scan. A model in memory stays as it was loaded; a file gone from disk is forgotten."""
-        residents = self.holdings.residents
+        """Take over a fresh scan. A model in memory stays as it was loaded, until it is unloaded; a file gone from disk
+        is forgotten."""
+        residents, changed = self.holdings.residents, False
         for model, entry in catalog.entries.items():
             resident = residents.get(model)
             if resident is None:
@@ -59,12 +60,15 @@ class Residency:
                 resident.failures = resident.deaths = 0
                 resident.too_little.clear()
             else:
+                resident.successor = entry if resident.entry != entry else None
                 continue
+            changed = True
             self.holdings.describe(resident)
         for model in [name for name in residents if name not in catalog.entries]:
             if residents[model].state in ("unloaded", "failed") and not residents[model].busy:
                 del residents[model]
-        self.holdings.revision += 1
+                changed = True
+        self.holdings.revision += changed
 
     # ---- requests
 

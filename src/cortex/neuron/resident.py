@@ -125,6 +125,7 @@ class Resident:
     loaded: Loaded | None = None
     stats: EngineModelStats | None = None
     probe: asyncio.Future[ProbeReport] | None = None
+    successor: Entry | None = None
     error: CortexError | None = None
     failed_until: float | None = None
     deaths: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 __all__ = [
     "Capabilities",
@@ -25,6 +25,8 @@ __all__ = [
     "ModelState",
     "ModelStatus",
     "NeuronStatus",
+    "ProfilesMark",
+    "ProfilesOrder",
     "Reservation",
     "RunningRequest",
     "UnloadOrder",
@@ -218,6 +220,22 @@ class Reservation(Struct, frozen=True, omit_defaults=True):
     measured: bool = False
 
 
+class ProfilesMark(Struct, frozen=True, omit_defaults=True):
+    """Which profiles a neuron works by, and whose they are: a gateway's, by its name, or its own "models.toml"."""
+
+    hash: str
+    source: str
+
+
+class ProfilesOrder(Struct, frozen=True, omit_defaults=True):
+    """PUT /models/profiles: take `document`, models.toml as JSON, in place of those with the hash `replaces` ("" for
+    none). A neuron that works by others meanwhile, or by a file of its own, refuses with 409."""
+
+    source: str
+    replaces: str
+    document: Raw
+
+
 class NeuronStatus(Struct, frozen=True, omit_defaults=True):
     """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one they were
     decided on. `boot` is unique per start of the daemon, so a restart is told from a quiet minute."""
@@ -233,6 +251,7 @@ class NeuronStatus(Struct, frozen=True, omit_defaults=True):
     requests: list[RunningRequest] = []
     ledger: list[Reservation] = []
     uptime_s: float = 0.0
+    profiles: ProfilesMark | None = None
 
 
 class LoadOrder(Struct, frozen=True, omit_defaults=True):

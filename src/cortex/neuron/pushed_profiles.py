@@ -1,0 +1,44 @@
+"""Whose profiles this neuron works by: its own file's, for good, or those of the first gateway that brings some.
+
+Two gateways with different files can't fight: each tells what it believes to replace, and leaves another's alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cortex.errors import BadRequest, ConfigError, Conflict
+from cortex.profiles import Profiles, decode_profiles, encode_profiles
+from cortex.wire.status import ProfilesMark, ProfilesOrder
+
+__all__ = ["OWN_FILE", "ProfileSource"]
+
+logger = logging.getLogger(__name__)
+
+OWN_FILE = "models.toml"
+
+
+class ProfileSource:
+    """`current` is what is in force; `on_change` is called after it was replaced."""
+
+    def __init__(self, current: Profiles, *, own_file: bool, on_change: Callable[[], None]) -> None:
+        self.current = current
+        self.mark = ProfilesMark(encode_profiles(current)[1], OWN_FILE) if own_file else None
+        self._on_change = on_change
+
+    def take(self, order: ProfilesOrder) -> ProfilesMark:
+        """Raises Conflict when they are not the sender's to replace, BadRequest for what models.toml may not say."""
+        held = self.mark
+        if held is not None and held.source == OWN_FILE:
+            raise Conflict("this neuron has a models.toml of its own")
+        if order.replaces != (held.hash if held else ""):
+            raise Conflict(f"this neuron works by profiles of {held.source if held else 'nobody'}; look again")
+        try:
+            fresh = decode_profiles(bytes(order.document), f"profiles of {order.source}")
+        except ConfigError as error:
+            raise BadRequest(error.message) from error
+        self.current, self.mark = fresh, ProfilesMark(encode_profiles(fresh)[1], order.source)
+        logger.info("profiles taken over", extra={"source": order.source, "models": len(fresh.models)})
+        self._on_change()
+        return self.mark
