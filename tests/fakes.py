@@ -20,7 +20,7 @@ from cortex.errors import Conflict, CortexError, ModelLoadFailed, ModelNotFound,
 from cortex.gateway.client import EventStream, Lost
 from cortex.gateway.fleet import Neuron
 from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta, Tokens, Usage
-from cortex.wire.framing import encode_frame
+from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.inference import InferenceRequest, Message, Request, Sampling, Text
 from cortex.wire.status import (
     Capabilities,
@@ -37,6 +37,7 @@ from cortex.wire.status import (
     Reservation,
     UnloadOrder,
 )
+from cortex.wire.worker import Cancel, Emission, Emissions, Submit
 
 __all__ = ["FakeModel", "FakeNeuron", "FakeNeuronServer", "FakeNeurons", "ManualClock", "chat", "words"]
 
@@ -272,7 +273,7 @@ class FakeNeuron:
 
 
 class FakeStream:
-    """The answer to one `/infer`, from the neuron's script; `gate` holds it after the first frame."""
+    """The answer to one request, from the neuron's script; `gate` holds it after the first frame."""
 
     def __init__(self, neuron: FakeNeuron, request: Request) -> None:
         self._neuron = neuron
@@ -382,6 +383,7 @@ class FakeNeuronServer:
         self.neuron = neuron
         self.token = token
         self.cancelled = 0
+        self.trunks = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -393,7 +395,7 @@ class FakeNeuronServer:
                 web.get("/events", self._events),
                 web.post("/models/load", self._load),
                 web.post("/models/unload", self._unload),
-                web.post("/infer", self._infer),
+                web.post("/trunk", self._trunk),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -435,15 +437,32 @@ class FakeNeuronServer:
             return _envelope(error)
         return web.Response(body=b"{}")
 
-    async def _infer(self, request: web.Request) -> web.StreamResponse:
-        asked = msgspec.msgpack.decode(await request.read(), type=Request)
-        self.neuron.seen.append(asked)
-        stream = FakeStream(self.neuron, asked)
+    async def _trunk(self, request: web.Request) -> web.StreamResponse:
+        if refused := self._refused(request):
+            return refused
+        self.trunks += 1
         response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
         await response.prepare(request)
+        commands = FrameDecoder(msgspec.msgpack.Decoder(Submit | Cancel))
+        runs: dict[str, asyncio.Task[None]] = {}
+        try:
+            async for data in request.content.iter_any():
+                for command in commands.feed(data):
+                    if isinstance(command, Submit):
+                        runs[command.request.id] = asyncio.create_task(self._run(request, response, command.request))
+                    else:
+                        runs[command.request_id].cancel()
+        finally:
+            for run in runs.values():
+                run.cancel()
+        return response
+
+    async def _run(self, request: web.Request, response: web.StreamResponse, asked: Request) -> None:
+        self.neuron.seen.append(asked)
+        stream = FakeStream(self.neuron, asked)
         try:
             while stream._frames:
-                await response.write(encode_frame(await stream.read()))
+                await response.write(encode_frame(Emissions([Emission(asked.id, await stream.read())])))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -452,7 +471,6 @@ class FakeNeuronServer:
             request.transport.abort()
         finally:
             stream.close()
-        return response
 
     def _refused(self, request: web.Request) -> web.Response | None:
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":

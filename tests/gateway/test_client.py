@@ -12,7 +12,6 @@ from aiohttp import web
 
 from cortex.errors import Conflict, Unauthorized
 from cortex.gateway.client import HttpNeurons, Lost
-from cortex.gateway.connections import Connection
 from cortex.gateway.fleet import Neuron
 from cortex.wire.events import Event, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
@@ -37,8 +36,8 @@ def ready() -> FakeNeuron:
     return neuron
 
 
-async def everything(client: HttpNeurons, neuron: Neuron) -> list[Event]:
-    stream = await client.infer(neuron, chat())
+async def everything(client: HttpNeurons, neuron: Neuron, request_id: str = "r") -> list[Event]:
+    stream = await client.infer(neuron, chat(job_id=request_id))
     events: list[Event] = []
     try:
         while not events or not isinstance(events[-1], Finished):
@@ -70,23 +69,12 @@ async def test_events_arrive_in_order_and_complete() -> None:
         assert len(events) == 8
 
 
-async def test_a_finished_streams_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = 0
-    connection_made = Connection.connection_made
-
-    def counting(self: Connection, transport: asyncio.BaseTransport) -> None:
-        nonlocal opened
-        opened += 1
-        connection_made(self, transport)
-
-    monkeypatch.setattr(Connection, "connection_made", counting)
-    async with connected(FakeNeuronServer(ready())) as (client, neuron):
-        for _ in range(3):
-            await everything(client, neuron)
-            async with asyncio.timeout(5):  # the end of the message may come behind its last event
-                while not client._streams._free[neuron.endpoint]:  # noqa: ASYNC110 - no event tells
-                    await asyncio.sleep(0.001)
-    assert opened == 1
+async def test_all_requests_to_a_neuron_share_one_trunk() -> None:
+    server = FakeNeuronServer(ready())
+    async with connected(server) as (client, neuron):
+        await asyncio.gather(*(everything(client, neuron, f"r{number}") for number in range(8)))
+        await everything(client, neuron, "later")
+    assert server.trunks == 1
 
 
 async def test_closing_a_stream_early_cancels_the_request_at_the_neuron() -> None:
@@ -142,6 +130,8 @@ async def test_the_token_is_presented() -> None:
     async with connected(server, token=None) as (client, neuron):
         with pytest.raises(Unauthorized):
             await client.status(neuron)
+        with pytest.raises(Unauthorized):
+            await client.infer(neuron, chat())
 
 
 async def test_something_that_is_no_neuron_is_a_loss_with_a_reason() -> None:

@@ -1,7 +1,7 @@
 """A server that answers without a model: a neuron to the cortex gateway, an OpenAI server to other routers.
 
-Every stream sends one small event each `--interval-ms`; the number of events is the request's max_tokens. A request
-that doesn't stream is answered at once.
+It steps each `--interval-ms`, as an engine does, and a step gives every stream one small event; the number of events is
+the request's max_tokens. The first event is sent at once, and so is all of an answer that doesn't stream.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import argparse
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import cache
 
 import msgspec
 import uvloop
 from aiohttp import web
 
-from cortex.wire.events import ChoiceFinished, Finished, Started, TextDelta, Usage
-from cortex.wire.framing import encode_frame
-from cortex.wire.inference import InferenceRequest, Request
+from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta, Usage
+from cortex.wire.framing import FrameDecoder, encode_frame
+from cortex.wire.inference import InferenceRequest
 from cortex.wire.status import DeviceStatus, Limits, ModelCard, ModelStatus, NeuronStatus
+from cortex.wire.worker import Cancel, Emission, Emissions, Submit
 
 MODEL = "fake"
 WORD = "word"
@@ -37,7 +39,7 @@ class Upstream:
         app.add_routes(
             [
                 web.get("/status", self.status),
-                web.post("/infer", self.infer),
+                web.post("/trunk", self.trunk),
                 web.post("/v1/chat/completions", self.chat),
                 web.get("/v1/models", self.models),
                 web.get("/health", self.health),
@@ -52,18 +54,44 @@ class Upstream:
         status = NeuronStatus("fake", "0", "boot", 1, "ready", [device], [], [model])
         return web.Response(body=msgspec.json.encode(status))
 
-    async def infer(self, request: web.Request) -> web.StreamResponse:
-        asked = msgspec.msgpack.decode(await request.read(), type=Request)
-        assert isinstance(asked, InferenceRequest)
-        count = asked.max_output or 16
+    async def trunk(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
         await response.prepare(request)
-        await response.write(encode_frame([Started(8)]))
-        frames = _frames()
-        # A neuron doesn't know whether its client streams: short answers stand for those that don't.
-        await self._paced(response, count, lambda number: frames[number % DIFFERENT], paced=count > 1)
-        await response.write(encode_frame([ChoiceFinished("stop"), Finished(Usage(8, 0, count))]))
+        engine = asyncio.create_task(self._step(response, left := {}))
+        commands = FrameDecoder(msgspec.msgpack.Decoder(Submit | Cancel))
+        try:
+            async for data in request.content.iter_any():
+                for command in commands.feed(data):
+                    if isinstance(command, Submit):
+                        await self._start(response, command.request, left)
+                    else:
+                        left.pop(command.request_id, None)
+        finally:
+            engine.cancel()
         return response
+
+    async def _start(self, response: web.StreamResponse, request: object, left: dict[str, tuple[int, int]]) -> None:
+        assert isinstance(request, InferenceRequest)
+        count = request.max_output or 16
+        events: list[Event] = [Started(8), TextDelta(WORD)]
+        if request.streamed and count > 1:
+            left[request.id] = (count - 1, count)
+        else:
+            events += [*(TextDelta(WORD) for _ in range(count - 1)), *_end(count)]
+        await response.write(encode_frame(Emissions([Emission(request.id, events)])))
+
+    async def _step(self, response: web.StreamResponse, left: dict[str, tuple[int, int]]) -> None:
+        async for _ in self._steps():
+            items = []
+            for request_id, (more, count) in list(left.items()):
+                last = more == 1
+                word = TextDelta(f"{WORD}{more % DIFFERENT} ")
+                items.append(Emission(request_id, [word, *_end(count)] if last else [word]))
+                left[request_id] = (more - 1, count)
+                if last:
+                    del left[request_id]
+            if items:
+                await response.write(encode_frame(Emissions(items)))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -74,7 +102,11 @@ class Upstream:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         chunks = _chunks()
-        await self._paced(response, count, lambda number: chunks[number % DIFFERENT], paced=True)
+        async with aclosing(self._steps()) as steps:
+            for number in range(count):
+                if number:
+                    await anext(steps)
+                await response.write(chunks[number % DIFFERENT])
         await response.write(_sse(_document("chat.completion.chunk", {"delta": {}, "finish_reason": "stop"})))
         await response.write(b"data: [DONE]\n\n")
         return response
@@ -85,19 +117,17 @@ class Upstream:
     async def health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok")
 
-    async def _paced(
-        self, response: web.StreamResponse, count: int, chunk_of: Callable[[int], bytes], *, paced: bool
-    ) -> None:
-        begun = time.monotonic()
-        for number in range(count):
-            if paced:
-                await asyncio.sleep(max(0.0, begun + number * self._interval_s - time.monotonic()))
-            await response.write(chunk_of(number))
+    async def _steps(self) -> AsyncGenerator[None, None]:
+        """The engine's clock: ticks at whole multiples of the interval, so that all streams step together."""
+        tick = int(time.monotonic() / self._interval_s)
+        while True:
+            tick += 1
+            await asyncio.sleep(tick * self._interval_s - time.monotonic())
+            yield
 
 
-@cache
-def _frames() -> list[bytes]:
-    return [encode_frame([TextDelta(f"{WORD}{number} ")]) for number in range(DIFFERENT)]
+def _end(count: int) -> list[Event]:
+    return [ChoiceFinished("stop"), Finished(Usage(8, 0, count))]
 
 
 @cache

@@ -1,6 +1,6 @@
 """Talking to neurons: status, orders, and the event streams of requests. Foreign errors are mapped here and end here.
 
-Streams go over connections of our own, orders and polls over aiohttp. What came in one read is handed on as one batch,
+Streams share a trunk of our own, orders and polls go over aiohttp. What came in one read is handed on as one batch,
 so several events in one read leave in one write.
 """
 
@@ -28,16 +28,8 @@ _SILENCE_S = 25.0
 """A neuron that is there says something every ten seconds."""
 
 
-class Lost(Exception):
-    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
-
-    def __init__(self, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.unreachable = Unreachable(why, refused)
-
-
 class EventStream(Protocol):
-    """The answer to one `/infer`. `close` before its end cancels the request at the neuron; it may be called twice."""
+    """The answer to one request. `close` before its end cancels the request at the neuron; it may be called twice."""
 
     async def read(self) -> list[Event]:
         """What has come since the last read, at least one event. Raises Lost when the stream breaks off."""
@@ -72,8 +64,6 @@ class _Envelope(msgspec.Struct):
     error: _ErrorBody
 
 
-_encode_request = msgspec.msgpack.Encoder().encode
-_events = msgspec.msgpack.Decoder(list[Event])
 _status = msgspec.json.Decoder(NeuronStatus)
 _pushed = msgspec.msgpack.Decoder(NeuronStatus)
 _job = msgspec.json.Decoder(LoadJob)
@@ -92,7 +82,7 @@ class HttpNeurons:
         self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
         self._listening = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=_SILENCE_S)
         self._session: aiohttp.ClientSession | None = None
-        self._streams = Connections(connect_s)
+        self._trunks = Trunks(connect_s)
 
     def open(self) -> None:
         """Call once, in the event loop that will use it."""
@@ -104,7 +94,7 @@ class HttpNeurons:
         )
 
     async def aclose(self) -> None:
-        self._streams.close()
+        self._trunks.close()
         if self._session is not None:
             await self._session.close()
 
@@ -164,50 +154,6 @@ class HttpNeurons:
         if response.status >= 400:
             raise _error_of(response.status, answer)
         return answer
-
-
-class _HttpStream:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._frames = FrameDecoder(_events)
-        self._ended = False
-        self._closed = False
-
-    async def read(self) -> list[Event]:
-        try:
-            while chunk := await self._connection.read():
-                if frames := self._frames.feed(chunk):
-                    events = frames[0] if len(frames) == 1 else [event for frame in frames for event in frame]
-                    self._ended = type(events[-1]) in (Finished, Failed)
-                    return events
-        except OSError as error:
-            raise _lost(error) from error
-        except (FrameTooLarge, msgspec.DecodeError) as error:
-            raise Lost(f"it sent something that is no event: {error}") from error
-        raise Lost("the stream ended before the request did", refused=True)
-
-    def close(self) -> None:
-        """After the last event the connection goes back to the others; before it, closing it is the cancel. Only the
-        first call counts: then the connection may be someone else's."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._ended:
-            self._connection.release()
-        else:
-            self._connection.abort()
-
-
-async def _rest(connection: Connection) -> bytes:
-    try:
-        parts = []
-        while part := await connection.read():
-            parts.append(part)
-    except BaseException:
-        connection.abort()
-        raise
-    connection.release()
-    return b"".join(parts)
 
 
 def _auth(neuron: Neuron) -> dict[str, str]:

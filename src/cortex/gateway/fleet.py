@@ -15,7 +15,7 @@ from cortex.gateway.breaker import Breaker
 from cortex.wire.fleet import Health
 from cortex.wire.status import ModelStatus, NeuronStatus
 
-__all__ = ["DOWN_AFTER_TIMEOUTS", "Fleet", "Neuron", "Unreachable"]
+__all__ = ["DOWN_AFTER_TIMEOUTS", "Fleet", "Lost", "Neuron", "Unreachable"]
 
 DOWN_AFTER_TIMEOUTS = 3
 """A neuron that refuses the connection is down at once; one that is only slow gets this many polls."""
@@ -26,6 +26,14 @@ class Unreachable(Struct, frozen=True):
 
     why: str
     refused: bool = False
+
+
+class Lost(Exception):
+    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.unreachable = Unreachable(why, refused)
 
 
 class Neuron(Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import psutil
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response import Stream
@@ -202,6 +202,8 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
 
 
 def _orders(admin: Admin) -> list[HTTPRouteHandler]:
+    service = Service(admin.backend, admin.lifecycle, admin.observers)
+
     @post("/models/load", status_code=200)
     async def load(request: Request[Any, Any, Any]) -> Response[bytes]:
         admin.lifecycle.refuse_when_draining()

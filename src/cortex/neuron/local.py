@@ -8,10 +8,11 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from cortex.errors import BadRequest, CortexError, DeadlineExceeded, Overloaded, WorkerDied
+from cortex.neuron.outbox import Outbox
 from cortex.neuron.report import model_status
 from cortex.neuron.residency import Residency
 from cortex.neuron.resident import Loading
-from cortex.neuron.streams import LostWorker, Stream
+from cortex.neuron.streams import Emit, LostWorker, Stream
 from cortex.neuron.supervisor import Worker
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
 from cortex.wire.inference import Request
@@ -36,13 +37,26 @@ class LocalBackend:
         self.draining = False
 
     async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
-        run = _Run(request, self._residency, asyncio.get_running_loop().time())
+        outbox: Outbox[Sequence[Event]] = Outbox()
+        serving = asyncio.create_task(self.serve(request, outbox.put))
+        serving.add_done_callback(lambda _: outbox.close())
         try:
-            async with aclosing(run.events()) as events:  # a bare `async for` would leave the cancel to the GC
-                async for batch in events:
-                    yield batch
+            async with aclosing(outbox.batches()) as batches:
+                async for batch in batches:
+                    for events in batch:
+                        yield events
+            await serving
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
+
+    async def serve(self, request: Request, emit: Emit) -> None:
+        """`infer` for a caller that takes each batch at once, on the stack of the reader that decoded it: a token then
+        wakes no task. Returns behind the last event; cancelling it cancels the request."""
+        try:
+            await _Run(request, self._residency, asyncio.get_running_loop().time(), emit).serve()
         except CortexError as error:
-            yield [failed(error)]
+            emit([failed(error)])
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
         statuses = [
@@ -73,25 +87,20 @@ class _Run:
     request: Request
     residency: Residency
     arrived_at: float
+    emit: Emit
     started: bool = False
     emitted: bool = False
 
-    async def events(self) -> AsyncGenerator[Sequence[Event], None]:
+    async def serve(self) -> None:
         """Tries again with a fresh worker while nothing has been emitted, up to _TRIES deaths."""
         for attempt in range(1, _TRIES + 1):
-            lost: LostWorker | None = None
-            async with aclosing(self._attempt()) as items:
-                async for item in items:
-                    if isinstance(item, LostWorker):
-                        lost = item
-                    elif fresh := self._fresh(item):
-                        yield fresh
-            if lost is None:
+            end = await self._attempt()
+            if not isinstance(end, LostWorker):
                 return
             if self.emitted or attempt == _TRIES:
-                raise WorkerDied(f"{lost.reason}; the answer is lost, ask again", retry_after=1)
+                raise WorkerDied(f"{end.reason}; the answer is lost, ask again", retry_after=1)
 
-    async def _attempt(self) -> AsyncGenerator[Sequence[Event] | LostWorker, None]:
+    async def _attempt(self) -> Finished | Failed | LostWorker:
         """Counted as waiting until it is counted as running: the model isn't evicted in between."""
         resident = self.residency.holdings.get(self.request.model)
         if resident.waiting + resident.running >= _MAX_REQUESTS:
@@ -99,54 +108,50 @@ class _Run:
         resident.waiting += 1
         try:
             while loading := self.residency.ensure(self.request.model):
-                async with aclosing(self._watch(loading)) as progress:
-                    async for events in progress:
-                        yield events
+                await self._watch(loading)
                 if loading.error is not None:
                     raise loading.error
             worker = self.residency.begin(self.request.model)
         finally:
             resident.waiting -= 1
             self.residency.settle(resident)
-        async with aclosing(self._served(worker)) as items:
-            async for item in items:
-                yield item
+        return await self._served(worker)
 
-    async def _watch(self, loading: Loading) -> AsyncGenerator[Sequence[Event], None]:
+    async def _watch(self, loading: Loading) -> None:
         try:
             async with asyncio.timeout_at(self._deadline()):
                 async for _ in loading.changes():
                     eta_s = loading.eta_s(self.residency.holdings.clock())
-                    yield [Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)]
+                    self.emit([Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)])
         except TimeoutError:
             raise DeadlineExceeded(f"{self.request.model} was not loaded within the request's deadline") from None
 
     def _deadline(self) -> float | None:
         return self.arrived_at + self.request.deadline_s if self.request.deadline_s else None
 
-    async def _served(self, worker: Worker) -> AsyncGenerator[Sequence[Event] | LostWorker, None]:
-        stream = Stream(self.request, worker, self.arrived_at)
+    async def _served(self, worker: Worker) -> Finished | Failed | LostWorker:
+        stream = Stream(self.request, worker, self.arrived_at, self._emit_fresh)
         self.residency.holdings.streams.open(stream)
-        over = well = False
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
-            while not over:
-                item = await stream.queue.get()
-                over = isinstance(item, LostWorker) or isinstance(item[-1], Finished | Failed)
-                well = not isinstance(item, LostWorker) and isinstance(item[-1], Finished)
-                yield item
+            return await stream.ended
         except WorkerDied as error:
-            yield LostWorker(error.message)
+            stream.lose(error.message)
+            return LostWorker(error.message)
         finally:
             self.residency.holdings.streams.close(self.request.id)
-            if not over:
+            ended = stream.ended.done() and not stream.ended.cancelled()
+            if not ended:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))
-            self.residency.end(self.request.model, well=well)
+            self.residency.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
 
-    def _fresh(self, events: Sequence[Event]) -> Sequence[Event]:
+    def _emit_fresh(self, events: Sequence[Event]) -> None:
         """`events` without a second Started: the client of a retried request has seen the first."""
-        fresh = [event for event in events if not (self.started and isinstance(event, Started))]
-        self.started = self.started or any(isinstance(event, Started) for event in events)
-        self.emitted = self.emitted or any(not isinstance(event, Started | Progress) for event in events)
-        return fresh
+        if not self.emitted:
+            if self.started:
+                events = [event for event in events if not isinstance(event, Started)]
+            self.started = self.started or any(isinstance(event, Started) for event in events)
+            self.emitted = any(not isinstance(event, Started | Progress) for event in events)
+        if events:
+            self.emit(events)

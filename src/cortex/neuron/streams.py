@@ -1,36 +1,56 @@
-"""Which request an emission belongs to: a queue per running request, fed straight from the link's reader."""
+"""Which request an emission belongs to: each running one is handed its events straight from the link's reader."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cortex.neuron.supervisor import Worker
-from cortex.wire.events import Event
+from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.inference import Request
 from cortex.wire.worker import Emissions
 
-__all__ = ["LostWorker", "Stream", "Streams"]
+__all__ = ["Emit", "LostWorker", "Stream", "Streams"]
+
+Emit = Callable[[Sequence[Event]], None]
+"""Takes one batch of a request's events. Called from the event loop; must not block or raise."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostWorker:
-    """In place of events: the worker died, with this reason, and nothing more will come."""
+    """The worker died, with this reason, and nothing more will come."""
 
     reason: str
 
 
 @dataclass(slots=True)
 class Stream:
+    """`ended` gets what ended it; nothing is emitted after that."""
+
     request: Request
     worker: Worker
     started_at: float
-    queue: asyncio.Queue[Sequence[Event] | LostWorker] = field(default_factory=asyncio.Queue)
+    emit: Emit
+    ended: asyncio.Future[Finished | Failed | LostWorker] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def feed(self, events: Sequence[Event]) -> None:
+        if self.ended.done():
+            return
+        self.emit(events)
+        last = events[-1]
+        if isinstance(last, Finished | Failed):
+            self.ended.set_result(last)
+
+    def lose(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(LostWorker(reason))
 
 
 class Streams:
-    """Open while the request's backend iterator lives. Emissions for a closed stream are dropped: a cancel crosses
+    """Open while the request is served. Emissions for a closed stream are dropped: a cancel crosses
     events that were already on their way."""
 
     def __init__(self) -> None:
@@ -54,9 +74,9 @@ class Streams:
     def feed(self, emissions: Emissions) -> None:
         for item in emissions.items:
             if stream := self._open.get(item.request_id):
-                stream.queue.put_nowait(item.events)
+                stream.feed(item.events)
 
     def lose(self, worker: Worker, reason: str) -> None:
         for stream in self._open.values():
             if stream.worker is worker:
-                stream.queue.put_nowait(LostWorker(reason))
+                stream.lose(reason)

@@ -40,20 +40,30 @@ class FrameDecoder(Generic[T]):
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[T]:
-        self._buffer += data
+        if self._buffer:
+            self._buffer += data
+            messages, consumed = self._decode(self._buffer)
+            del self._buffer[:consumed]
+        else:  # the usual case: whole frames, decoded where they lie
+            messages, consumed = self._decode(data)
+            self._buffer += data[consumed:]
+        return messages
+
+    def _decode(self, data: bytes | bytearray) -> tuple[list[T], int]:
+        """The whole frames at the front of `data`, and how many bytes they take."""
         messages: list[T] = []
         start = 0
-        while len(self._buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > MAX_FRAME_BYTES:
-                raise FrameTooLarge(f"frame of {length} bytes announced, at most {MAX_FRAME_BYTES} are accepted")
-            end = start + _LENGTH.size + length
-            if len(self._buffer) < end:
-                break
-            messages.append(self._decoder.decode(bytes(self._buffer[start + _LENGTH.size : end])))
-            start = end
-        del self._buffer[:start]
-        return messages
+        with memoryview(data) as view:
+            while len(view) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(view, start)
+                if length > MAX_FRAME_BYTES:
+                    raise FrameTooLarge(f"frame of {length} bytes announced, at most {MAX_FRAME_BYTES} are accepted")
+                end = start + _LENGTH.size + length
+                if len(view) < end:
+                    break
+                messages.append(self._decoder.decode(view[start + _LENGTH.size : end]))
+                start = end
+        return messages, start
 
     @property
     def pending(self) -> int:
