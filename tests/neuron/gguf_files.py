@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
-__all__ = ["write_gguf"]
+__all__ = ["write_gguf", "write_projector"]
 
 
 def write_gguf(
@@ -45,6 +45,23 @@ def write_gguf(
         for kind in ["ssm_in"] if recurrent else ["attn_k", "attn_v"]:
             writer.add_tensor(f"blk.{layer}.{kind}.weight", np.zeros((16, width), np.float32))
         writer.add_tensor(f"blk.{layer}.ffn_up.weight", np.zeros((2 * width, width), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_projector(path: Path, *, sees: bool = True) -> Path:
+    """A projector's header with 48 KiB of weights; one that doesn't see is for sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = GGUFWriter(path, "clip")
+    writer.add_bool("clip.has_vision_encoder" if sees else "clip.has_audio_encoder", True)
+    writer.add_uint32("clip.vision.image_size", 896)
+    writer.add_uint32("clip.vision.patch_size", 14)
+    writer.add_uint32("clip.vision.embedding_length", 32)
+    writer.add_uint32("clip.vision.feed_forward_length", 64)
+    writer.add_tensor("mm.0.weight", np.zeros((96, 128), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from cortex.neuron.catalog import Catalog, HeaderCache, file_name, scan
-from cortex.neuron.plan import card_of
+from cortex.neuron.plan import card_of, estimated_sizes
 from cortex.profiles import Profile, Profiles
-from tests.neuron.gguf_files import write_gguf
+from tests.neuron.gguf_files import write_gguf, write_projector
 
 
 def found(directory: Path, *profiles: Profile, hub: Path | None = None) -> Catalog:
@@ -75,12 +77,59 @@ def test_a_profile_finds_its_quantisation_in_the_hub_cache(tmp_path: Path) -> No
     assert path.name == "m-Q8_0.gguf"
 
 
-def test_a_projector_belongs_to_its_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mmproj-see.gguf", "see-mmproj-f16.gguf", "mmproj.gguf"])
+def test_a_projector_belongs_to_its_model(tmp_path: Path, name: str) -> None:
     write_gguf(tmp_path / "see.gguf")
-    write_gguf(tmp_path / "mmproj-see.gguf")
+    write_projector(tmp_path / name)
     catalog = found(tmp_path)
     assert list(catalog.entries) == ["see"]
     assert card_of(catalog.entries["see"]).capabilities.vision
+
+
+def test_a_projector_for_sound_is_left_alone(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "hear.gguf")
+    write_projector(tmp_path / "mmproj-hear.gguf", sees=False)
+    entry = found(tmp_path).entries["hear"]
+    assert (entry.mmproj, entry.problem) == (None, "")
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_profile_chooses_the_projector(tmp_path: Path, beside: bool) -> None:
+    """By its name beside the model, or by a path."""
+    write_gguf(tmp_path / "models" / "m.gguf")
+    write_projector(tmp_path / "models" / "mmproj-a.gguf")
+    chosen = write_projector((tmp_path / "models" if beside else tmp_path) / "mmproj-b.gguf")
+    profile = Profile("m", mmproj=chosen.name if beside else str(chosen))
+    assert found(tmp_path / "models", profile).entries["m"].mmproj == chosen
+
+
+def test_a_profile_can_do_without_the_projector(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    write_projector(tmp_path / "mmproj-m.gguf")
+    entry = found(tmp_path, Profile("m", mmproj="none")).entries["m"]
+    assert (entry.mmproj, entry.projector, entry.problem) == (None, None, "")
+
+
+@pytest.mark.parametrize("damage", ["missing", "broken", "for sound"])
+def test_a_chosen_projector_that_cannot_be_used_is_a_problem(tmp_path: Path, damage: str) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    path = tmp_path / "eye.gguf"
+    if damage == "broken":
+        path.write_bytes(b"GGUF")
+    elif damage == "for sound":
+        write_projector(path, sees=False)
+    assert "eye.gguf" in found(tmp_path, Profile("m", mmproj="eye.gguf")).entries["m"].problem
+
+
+def test_a_projector_counts_towards_what_its_model_takes(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "blind" / "m.gguf")
+    write_gguf(tmp_path / "seeing" / "m.gguf")
+    write_projector(tmp_path / "seeing" / "mmproj.gguf")
+    blind, seeing = (found(tmp_path / name).entries["m"] for name in ("blind", "seeing"))
+    for group in (["cpu:0"], ["gpu:0", "gpu:1"]):
+        without, with_eye = estimated_sizes(blind, 1024, group), estimated_sizes(seeing, 1024, group)
+        assert with_eye[0] - without[0] >= 48 * 1024
+        assert with_eye[1:] == without[1:]
 
 
 def test_same_stems_in_two_places_get_two_names(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ _SNAPSHOT = re.compile(r"models--(?P<org>[^/]+?)--(?P<repo>[^/]+)/snapshots/[^/]
 class Entry:
     """One model. `header` is the first shard's, with every shard's tensors; None where `problem` says why.
 
-    `files` holds every shard in order: the first is what llama.cpp is given.
+    `files` holds every shard in order: the first is what llama.cpp is given. `mmproj` is the projector through which
+    it sees, `projector` that one's header.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Entry:
     files: tuple[Path, ...] = ()
     header: GGUFHeader | None = None
     mmproj: Path | None = None
+    projector: GGUFHeader | None = None
     repo: str | None = None
     problem: str = ""
     aliases: tuple[str, ...] = ()
@@ -132,7 +134,7 @@ def _models_in(directory: Path) -> list[list[Path]]:
     groups: dict[Path, list[Path]] = {}
     seen: set[Path] = set()
     for path in sorted(directory.rglob("*.gguf")) if directory.is_dir() else []:
-        if not path.is_file() or path.name.startswith("mmproj") or path.resolve() in seen:
+        if not path.is_file() or "mmproj" in path.name or path.resolve() in seen:
             continue
         seen.add(path.resolve())
         groups.setdefault(path.with_name(_SHARD.sub(r"\g<stem>", path.stem)), []).append(path)
@@ -140,13 +142,14 @@ def _models_in(directory: Path) -> list[list[Path]]:
 
 
 def _entry(name: str, files: list[Path], headers: HeaderCache) -> Entry:
-    entry = Entry(id=name, profile=Profile(id=name), files=tuple(files), mmproj=_projector_for(files[0]))
+    entry = Entry(id=name, profile=Profile(id=name), files=tuple(files))
     if missing := _missing_shards(files):
         return replace(entry, problem=f"{files[0].parent}: shard {', '.join(missing)} is missing")
     try:
-        return replace(entry, header=_whole_header([headers.read(path) for path in files]))
+        entry = replace(entry, header=_whole_header([headers.read(path) for path in files]))
     except (BadGGUF, OSError) as error:
         return replace(entry, problem=str(error))
+    return _with_projector(entry, _projector_for(files[0]), headers)
 
 
 def _whole_header(parts: list[GGUFHeader]) -> GGUFHeader:
@@ -169,10 +172,31 @@ def _missing_shards(files: list[Path]) -> list[str]:
 
 def _projector_for(path: Path) -> Path | None:
     """The mmproj file beside a model: the only one there, or the one that shares the model's name."""
-    projectors = sorted(path.parent.glob("mmproj*.gguf"))
+    projectors = sorted(path.parent.glob("*mmproj*.gguf"))
     named = [item for item in projectors if path.stem.rsplit("-", 1)[0] in item.stem]
-    alone = len([other for other in path.parent.glob("*.gguf") if not other.name.startswith("mmproj")]) == 1
+    alone = len([other for other in path.parent.glob("*.gguf") if "mmproj" not in other.name]) == 1
     return next(iter(named or (projectors if alone else [])), None)
+
+
+def _with_projector(entry: Entry, path: Path | None, headers: HeaderCache, *, chosen: bool = False) -> Entry:
+    """`entry` with what it sees through. A projector that was found beside it and has no eyes (there are some for
+    sound) is left alone; one that was `chosen` is a problem then."""
+    if path is None:
+        return replace(entry, mmproj=None, projector=None)
+    try:
+        header = headers.read(path)
+    except (BadGGUF, OSError) as error:
+        return replace(entry, problem=f"mmproj {path}: {error}")
+    if header.values.get("clip.has_vision_encoder"):
+        return replace(entry, mmproj=path, projector=header)
+    return replace(entry, problem=f"mmproj {path} has no vision encoder") if chosen else entry
+
+
+def _chosen_projector(name: str, entry: Entry, directories: list[Path]) -> Path:
+    """The profile's projector: beside the model or below the model directories, unless the path is absolute."""
+    assert entry.path is not None
+    places = [directory / name for directory in (Path(), entry.path.parent, *directories)]
+    return next((path for path in places if path.is_file()), places[0])
 
 
 def _under_profile(profile: Profile, found: dict[str, Entry], directories: list[Path], headers: HeaderCache) -> Entry:
@@ -180,8 +204,12 @@ def _under_profile(profile: Profile, found: dict[str, Entry], directories: list[
     if match is None:
         return Entry(id=profile.id, profile=profile, problem=_not_here(profile), repo=_repo(profile))
     aliases = tuple(dict.fromkeys([*profile.aliases, *match.aliases]))
-    mmproj = Path(profile.mmproj) if profile.mmproj else match.mmproj
-    return replace(match, id=profile.id, profile=profile, aliases=aliases, mmproj=mmproj)
+    entry = replace(match, id=profile.id, profile=profile, aliases=aliases)
+    if profile.mmproj is None:
+        return entry
+    blind = profile.mmproj == "none"
+    path = None if blind else _chosen_projector(profile.mmproj, entry, directories)
+    return _with_projector(entry, path, headers, chosen=True)
 
 
 def _match(profile: Profile, found: dict[str, Entry], directories: list[Path], headers: HeaderCache) -> Entry | None:

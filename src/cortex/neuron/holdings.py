@@ -159,7 +159,8 @@ class Holdings:
 
     def measure_key(self, entry: Entry, context: int, group: Sequence[str]) -> str:
         assert entry.header is not None
-        spec = replace(self.spec(entry, context, group), model="", path="", parity_file=None, faults={})
+        eye = entry.projector.hash if entry.projector else None
+        spec = replace(self.spec(entry, context, group), model="", path="", mmproj=eye, parity_file=None, faults={})
         return measure_key(entry.header.hash, spec, self.build)
 
     def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:

@@ -16,7 +16,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from cortex.neuron.gguf_file import GGUFHeader
 
-__all__ = ["Estimate", "Shape", "estimate"]
+__all__ = ["Estimate", "Shape", "estimate", "projector_bytes"]
 
 _LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 _OUTPUT_LAYERS = ("output.weight", "output_norm.weight", "output_norm.bias")
@@ -101,6 +101,20 @@ def estimate(header: GGUFHeader, shape: Shape) -> Estimate:
         compute_bytes=_compute_bytes(header, shape),
         logits_bytes=4 * _vocabulary(header) * _sequence_ids(shape, recurrent=_is_recurrent(widths)),
     )
+
+
+def projector_bytes(header: GGUFHeader) -> int:
+    """A vision projector's weights and the buffers it encodes an image in: a layer over all of its patches.
+
+    Where an encoder takes images of any size, llama.cpp reserves for at least 46 patches a side.
+    """
+
+    def hyper(key: str) -> int:
+        return header.number(f"clip.vision.{key}")
+
+    side = max(hyper("image_size") // max(hyper("patch_size"), 1), 46)
+    width = 6 * hyper("embedding_length") + 2 * hyper("feed_forward_length")
+    return sum(tensor.bytes for tensor in header.tensors) + 4 * side**2 * width
 
 
 def _layer_cache(header: GGUFHeader, shape: Shape, layer: int, widths: dict[str, int]) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from cortex.config import Config, parse_bytes
 from cortex.neuron.catalog import Entry
-from cortex.neuron.memory import Shape, estimate
+from cortex.neuron.memory import Shape, estimate, projector_bytes
 from cortex.wire.probes import SizeReport
 from cortex.wire.status import Capabilities, Limits, ModelCard
 from cortex.wire.worker import Loaded, LoadSpec
@@ -94,7 +94,7 @@ def _capabilities(entry: Entry) -> Capabilities:
         completion=generates,
         embedding=embedding,
         rerank=rerank,
-        vision=entry.mmproj is not None,
+        vision=generates and entry.mmproj is not None,
         tools="tools" in template,
         reasoning="think" in template,
         infill=any(key.endswith(("fim_pre_token_id", "prefix_token_id")) for key in header.values),
@@ -173,6 +173,16 @@ def _device_count(entry: Entry) -> int:
 
 def estimated_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
     """By the GGUF alone, for each device of `group`, then for each RPC endpoint of the profile."""
+    first, *others = _text_sizes(entry, context, group)
+    return [first + _projector_size(entry), *others]
+
+
+def _projector_size(entry: Entry) -> int:
+    """A projector is never split: the first device has it."""
+    return projector_bytes(entry.projector) if entry.projector else 0
+
+
+def _text_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
     assert entry.header is not None
     sizes, on_cpu = estimate(entry.header, shape_of(entry, context)), group[0].startswith("cpu")
     rpc = entry.profile.rpc
@@ -197,8 +207,9 @@ def refined_sizes(
     cache = [size * report.cache // whole for size in guess.layer_cache]
     sizes = replace(guess, layer_cache=cache, compute_bytes=0, logits_bytes=report.output)
     if names[:1] == ["CPU"]:
-        return [sizes.total + sum(report.compute.values())]
+        return [sizes.total + sum(report.compute.values()) + _projector_size(entry)]
     held = sizes.split(_shares(entry, len(group))) if len(group) > 1 else [sizes.offloaded]
+    held[0] += _projector_size(entry)
     return [size + report.compute.get(name, guess.compute_bytes) for size, name in zip(held, names, strict=True)]
 
 
