@@ -263,7 +263,7 @@ def test_structured_output_by_both_of_its_names(key: str) -> None:
 
 def test_limits_and_sampling_are_clamped_not_refused() -> None:
     parsed = request(max_tokens=0, temperature=-1, top_p=7, top_k=-3, stop_sequences=["", "END"])
-    assert parsed.max_output == 1
+    assert parsed.max_output == 0
     assert (parsed.sampling.temperature, parsed.sampling.top_p, parsed.sampling.top_k) == (0.0, 1.0, 0)
     assert parsed.stop == ["END"]
 

@@ -332,7 +332,7 @@ def test_legacy_functions_are_tools_called_one_at_a_time(choice: Any, expected: 
         ({"max_completion_tokens": 6, "max_tokens": 5}, 6),
         ({"n_predict": 7, "max_completion_tokens": 6}, 7),
         ({"max_tokens": -1}, None),
-        ({"max_tokens": 0}, 1),
+        ({"max_tokens": 0}, 0),
         ({"max_tokens": 10**30}, 2**31 - 1),
     ],
 )

@@ -295,7 +295,7 @@ def test_reasoning_effort(reasoning: Any, expected: Reasoning) -> None:
 def test_nothing_said_of_the_length_means_the_rest_of_the_context() -> None:
     """Codex never says; a small default would be eaten up by reasoning."""
     assert request().max_output is None
-    assert request(max_output_tokens=0).max_output == 1
+    assert request(max_output_tokens=0).max_output == 0
 
 
 def test_log_probabilities_by_either_way_of_asking() -> None:

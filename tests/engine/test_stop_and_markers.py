@@ -7,7 +7,7 @@ import pytest
 from cortex.engine.chat.formats import by_name
 from cortex.engine.chat.splitter import MessageSplitter
 from cortex.engine.generation import Choice, Job
-from cortex.wire.events import ReasoningDelta, TextDelta
+from cortex.wire.events import ChoiceFinished, ReasoningDelta, TextDelta
 from cortex.wire.inference import InferenceRequest, Sampling
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
 from tests.engine.chat.splitting import THINK, make_plan, merged
@@ -34,3 +34,9 @@ def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> 
     assert choice.finished.stop_sequence == stop
     deltas = [event for event in events if isinstance(event, TextDelta | ReasoningDelta)]
     assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi ")]
+
+
+def test_with_room_for_nothing_the_prompt_is_evaluated_and_nothing_is_said() -> None:
+    choice = Choice(Job(InferenceRequest(id="r", model="m", max_output=0), [], 0, Sampling()), 0, CharacterVocab())  # type: ignore[arg-type]
+    assert choice.feed(ord("x")) == [ChoiceFinished("length")]
+    assert choice.completion_tokens == 0

@@ -62,6 +62,18 @@ def test_length_limits_end_an_answer(scripted: WorkerProcess) -> None:
     assert only(events, ChoiceFinished).reason == "length"
 
 
+@pytest.mark.parametrize("scored", [False, True])
+def test_a_limit_of_none_evaluates_the_prompt_alone(scripted: WorkerProcess, scored: bool) -> None:
+    """OpenAI's way to score a text: echo, log-probabilities, `max_tokens: 0`."""
+    more = {"echo": True, "logprobs": 1} if scored else {}
+    events = scripted.run(raw(f"nothing {scored}", "say<|go|>", max_output=0, **more))
+    check_order(events)
+    assert text_of(events) == ("say<|go|>" if scored else "")
+    assert only(events, ChoiceFinished).reason == "length"
+    assert only(events, Finished).usage.completion_tokens == 0
+    assert sum(len(event.logprobs) for event in events if isinstance(event, TextDelta)) == (4 if scored else 0)
+
+
 def test_without_a_limit_the_rest_of_the_context_is_used(scripted: WorkerProcess) -> None:
     events = scripted.run(raw("rest", "say<|loop|>"))
     finished = only(events, Finished)

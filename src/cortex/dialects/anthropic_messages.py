@@ -83,7 +83,7 @@ def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> In
         format=_format(body),
         sampling=_sampling(body),
         stop=[stop for stop in body.stop_sequences or [] if stop],
-        max_output=None if body.max_tokens is None else min(max(1, body.max_tokens), _MAX_INT),
+        max_output=None if body.max_tokens is None else min(body.max_tokens, _MAX_INT),
         reasoning=_reasoning(body),
         cache_key=_user_id(body.metadata),
         principal=context.principal,

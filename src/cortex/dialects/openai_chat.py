@@ -10,6 +10,7 @@ from msgspec import Meta
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.body import decode_body, portable
 from cortex.dialects.ids import make_id
+from cortex.dialects.inline_thinking import InlineCollector, InlineRenderer
 from cortex.dialects.openai_chat_answer import ChatCollector
 from cortex.dialects.openai_chat_stream import ChatRenderer
 from cortex.dialects.openai_chat_view import ChatView
@@ -52,6 +53,7 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     reasoning_effort: str | None = None
     reasoning_budget_tokens: int | None = None
     thinking_budget_tokens: int | None = None
+    reasoning_format: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool | None = None
     modalities: list[str] | None = None
@@ -65,11 +67,12 @@ def parse(body: bytes, context: CallContext) -> Call:
     chat = decode_body(_decoder, body)
     _refuse(chat)
     view = _view(chat, context)
+    inline = chat.reasoning_format == "none"
     return Call(
         requests=[_request(chat, context)],
         stream=chat.stream is True,
-        renderer=lambda: ChatRenderer(view),
-        collector=lambda: ChatCollector(view),
+        renderer=lambda: InlineRenderer(ChatRenderer(view)) if inline else ChatRenderer(view),
+        collector=lambda: InlineCollector(ChatCollector(view)) if inline else ChatCollector(view),
         keepalive_s=chat.sse_ping_interval,
     )
 

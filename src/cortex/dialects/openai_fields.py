@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from cortex.dialects.body import portable
+from cortex.dialects.samplers import with_samplers
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     Grammar,
@@ -108,6 +109,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     mirostat_tau: float | None = None
     mirostat_eta: float | None = None
     ignore_eos: bool | None = None
+    samplers: list[str] | str | None = None
 
 
 _SAME_NAME = [
@@ -119,7 +121,7 @@ _SAME_NAME = [
 
 def sampling_of(body: GenerationBody) -> Sampling:
     """The sampling parameters the caller gave, out-of-range ones moved to the nearest bound."""
-    return Sampling(
+    said = Sampling(
         temperature=_clamped(body.temperature, 0.0, None),
         top_p=_clamped(body.top_p, 0.0, 1.0),
         min_p=_clamped(body.min_p, 0.0, 1.0),
@@ -128,13 +130,15 @@ def sampling_of(body: GenerationBody) -> Sampling:
         logit_bias=_logit_bias(body.logit_bias),
         **{name: getattr(body, name) for name in _SAME_NAME},
     )
+    return with_samplers(said, body.samplers)
 
 
 def max_output_of(body: GenerationBody) -> int | None:
-    """llama.cpp's precedence; a negative number means no limit but the context. Nothing said means that too."""
+    """llama.cpp's precedence; a negative number means no limit but the context. Nothing said means that too, and 0
+    that the prompt is evaluated and nothing generated."""
     for said in (body.n_predict, body.max_completion_tokens, body.max_tokens):
         if said is not None:
-            return None if said < 0 else min(max(said, 1), _MAX_INT)
+            return None if said < 0 else min(said, _MAX_INT)
     return None
 
 

@@ -139,7 +139,7 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
         format=_format(body.text),
         sampling=sampling_of(body),
         stop=stop_of(body),
-        max_output=None if limit is None else min(max(1, limit), _MAX_INT),
+        max_output=None if limit is None else min(max(0, limit), _MAX_INT),
         logprobs=_logprobs(body),
         reasoning=reasoning_of(body.reasoning.effort if body.reasoning else None, None, template_kwargs),
         template_kwargs=template_kwargs,

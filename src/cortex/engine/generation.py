@@ -110,7 +110,12 @@ class Choice:
     # ---- tokens in, events out
 
     def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
-        """One more token of this answer. Sets `finished` when it was the last."""
+        """One more token of this answer. Sets `finished` when it was the last.
+
+        With room for none at all the prompt was what the client wanted evaluated: the token is dropped.
+        """
+        if self._job.room <= 0:
+            return self._end("length", cut=True)
         self.completion_tokens += 1
         if token in self._vocab.ends and (self._constrained or not self._job.sampling.ignore_eos):
             return self._end("stop", cut=False)
