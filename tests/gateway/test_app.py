@@ -63,7 +63,7 @@ async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> Async
                 yield Running(gateway, http, endpoints)
         finally:
             gateway.lifecycle.begin_drain()
-            server.should_exit = True
+            server.leave()
             await task
 
 

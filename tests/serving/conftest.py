@@ -57,7 +57,7 @@ async def _serve(backend: FakeBackend | None = None, config: Config | None = Non
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
             yield Running(f"http://127.0.0.1:{port}", port, backend, lifecycle, records, http)
     finally:
-        server.should_exit = True
+        server.leave()
         await task
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import time
@@ -48,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _FIRST_ROUND_S = 3.0
-_GARBAGE_OBJECTS = 10_000
 _STALL_SHARE = 0.75
 """A stalled stream is moved to another neuron before the serving layer gives up on it at the full limit."""
 
@@ -71,13 +69,6 @@ def check(config: Config) -> None:
     names = [entry.name for entry in config.neurons]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"neurons: the name {twice.pop()!r} occurs twice")
-
-
-def _calm_collector() -> None:
-    """What is there at the start stays and needn't be looked through; requests leave few cycles. A tenth of the CPU."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)
 
 
 class Gateway:
@@ -121,7 +112,6 @@ class Gateway:
         )
 
     async def serve(self) -> None:
-        _calm_collector()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloader.try_reload)
         extra = [(self._metrics_app(), listen)] if (listen := self.config.gateway.metrics_listen) else []
         await run_server(self.app, self.config.gateway.listen, self.lifecycle, extra=extra, role="gateway")

@@ -33,6 +33,7 @@ _CLEANUP_S = 5.0
 """How long a cancel may take to get under way, and a dying client to take its last frame."""
 
 _CLIENT_GONE = 499
+_WAITING = (Progress, Started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ def _unstreamed(call: Call) -> Call:
 
 
 def _only_waiting(events: Sequence[Event]) -> bool:
-    return all(type(event) in {Progress, Started} for event in events)
+    return type(events[-1]) in _WAITING and all(type(event) in _WAITING for event in events)
 
 
 async def _disconnected(receive: Receive) -> None:
