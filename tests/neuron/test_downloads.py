@@ -112,3 +112,9 @@ def test_a_quantisation_is_chosen_with_all_its_shards_and_the_projector() -> Non
     assert [file.name for file in choose_files(files, profile(file="a-Q8_0.gguf"))] == [names[0], names[3]]
     with pytest.raises(ModelNotFound, match="a-Q8_0"):
         choose_files(files, profile(quant="IQ1_S"))
+
+
+def test_a_profile_chooses_the_projector_that_comes_with_it() -> None:
+    files = [RemoteFile(name, 1, None) for name in ("a-Q4_K_M.gguf", "mmproj-F16.gguf", "mmproj-Q8_0.gguf")]
+    assert choose_files(files, profile(mmproj="mmproj-Q8_0.gguf")) == [files[0], files[2]]
+    assert choose_files(files, profile(mmproj="none")) == files[:1]

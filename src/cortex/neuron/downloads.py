@@ -53,7 +53,7 @@ class RemoteFile:
 
 
 def choose_files(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
-    """The GGUF that `profile` means with all its shards, and the repository's projector if it has one.
+    """The GGUF that `profile` means with all its shards, and the projector that it means or the repository has.
 
     `file` by name, `quant` by its place in the name, else the first of the usual quantisations. Raises ModelNotFound
     with what there is.
@@ -69,8 +69,16 @@ def choose_files(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
         wanted = [file for file in models if file.name.startswith(stem) and _SHARD.search(file.name)]
     else:
         wanted = [first]
-    projectors = sorted((f for f in files if "mmproj" in f.name), key=lambda f: ("f16" not in f.name.lower(), f.name))
-    return wanted + projectors[:1]
+    return wanted + _projectors(files, profile)[:1]
+
+
+def _projectors(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
+    """What the profile names, or the repository's in half precision first: smaller ones see worse, larger ones no
+    better."""
+    if profile.mmproj:
+        return [file for file in files if profile.mmproj in (file.name, Path(file.name).name)]
+    found = [file for file in files if "mmproj" in file.name]
+    return sorted(found, key=lambda file: ("f16" not in file.name.lower(), file.name))
 
 
 def _named(models: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
