@@ -71,14 +71,17 @@ class Delta(Struct, frozen=True, omit_defaults=True):
 
 _OPENING = Delta(role="assistant", content="")
 _TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
+_TEXT_TAIL = b"}" + _TAIL
 
 
 @dataclass(slots=True)
 class _Choice:
-    """One choice's part of the stream. `head` is everything in front of the delta; `silent` while the open call has
+    """One choice's part of the stream. `head` is everything in front of the delta, `text_head` in front of a text's
+    JSON string, so that the commonest chunk costs no more than encoding that; `silent` while the open call has
     sent no arguments; `custom` unwraps the open call's input if its tool is free-form."""
 
     head: bytes
+    text_head: bytes
     calls: int = 0
     silent: bool = False
     custom: CustomInput | None = None
@@ -91,9 +94,8 @@ class ChatRenderer:
         self._view = view
         head = ChunkHead(view.id, "chat.completion.chunk", view.created, view.model).open()
         self._head = b"data: " + head
-        self._choices = [
-            _Choice(self._head + b',"choices":[{"index":%d,"delta":' % index) for index in range(view.choices)
-        ]
+        heads = [self._head + b',"choices":[{"index":%d,"delta":' % index for index in range(view.choices)]
+        self._choices = [_Choice(head, head + b'{"content":') for head in heads]
         self._cached = 0
 
     def feed(self, part: int, events: Sequence[Event]) -> bytes:  # noqa: ARG002 - chat has one request per answer
@@ -134,7 +136,7 @@ class ChatRenderer:
 
     def _text(self, event: TextDelta) -> bytes:
         if not event.logprobs:
-            return self._delta(event.choice, Delta(content=event.text))
+            return self._choices[event.choice].text_head + encode(event.text) + _TEXT_TAIL
         logprobs = encode(ChatLogprobs.of(event.logprobs))
         delta = encode(Delta(content=event.text))
         return self._choices[event.choice].head + delta + b',"logprobs":' + logprobs + b',"finish_reason":null}]}\n\n'

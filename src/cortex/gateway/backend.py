@@ -69,7 +69,7 @@ class FleetBackend:
                     stream = await self._neurons.infer(neuron, ask)
                     with self._desk.running(job.id, neuron.name, stream, self._loop.clock()) as entry:
                         while not attempt.over:  # 2
-                            events = attempt.feed(await entry.read(), neuron.name)
+                            events = attempt.feed(await stream.read(), neuron.name)
                             entry.read_at = self._loop.clock()
                             if attempt.finished:
                                 self._ended(job, Outcome(Verdict.DONE))

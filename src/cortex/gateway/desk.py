@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from cortex.errors import CortexError, Forbidden
 from cortex.gateway.client import EventStream, Lost
 from cortex.gateway.messages import Grant, Refuse, Resident, Tell
-from cortex.wire.events import Event, failed
+from cortex.wire.events import failed
 
 __all__ = ["Desk", "Mailbox", "Running", "Word"]
 
@@ -52,13 +52,6 @@ class Running:
         self.read_at = now
         self.verdict: Lost | CortexError | None = None
 
-    async def read(self) -> list[Event]:
-        """Raises Lost, or what `break_off` was given if it was we who broke it off."""
-        try:
-            return await self.stream.read()
-        except Lost as lost:
-            raise self.verdict or lost from lost
-
     def break_off(self, verdict: Lost | CortexError) -> None:
         self.verdict = verdict
         self.stream.close()
@@ -86,10 +79,13 @@ class Desk:
 
     @contextmanager
     def running(self, job_id: str, neuron: str, stream: EventStream, now: float) -> Iterator[Running]:
+        """While the request is read. A Lost that we caused by breaking it off becomes what `break_off` was given."""
         entry = Running(job_id, neuron, stream, now)
         self._streams.add(entry)
         try:
             yield entry
+        except Lost as lost:
+            raise entry.verdict or lost from lost
         finally:
             self._streams.discard(entry)
             stream.close()

@@ -105,6 +105,8 @@ class RequestMeter:
         now = self._clock()
         if self._first is None:
             self._first = now
+        elif deltas == 1:
+            self._gaps.append(now - self._last)
         else:
             self._gaps += [(now - self._last) / deltas] * deltas
         self._last = now
