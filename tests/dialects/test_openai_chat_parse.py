@@ -290,6 +290,13 @@ def test_every_form_of_tool_choice(choice: Any, expected: ToolChoice) -> None:
     assert parse(tools=[WEATHER, CLOCK], tool_choice=choice).tool_choice == expected
 
 
+def test_a_custom_tools_regex_is_the_pattern_of_its_string() -> None:
+    form = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[a-z]+"}}
+    (tool,) = parse(tools=[{"type": "custom", "custom": {"name": "word", "format": form}}]).tools
+    assert tool.parameters["properties"]["input"]["pattern"] == "^(?:[a-z]+)$"
+    assert "this regex grammar:\n[a-z]+" in tool.description
+
+
 def test_a_custom_tool_can_be_named() -> None:
     custom = {"type": "custom", "custom": {"name": "patch"}}
     assert parse(tools=[custom], tool_choice=custom).tool_choice == ToolChoice("required", ["patch"])

@@ -220,6 +220,15 @@ def test_a_custom_tool_is_shown_as_a_function_of_one_string_with_its_grammar() -
     [tool] = request(tools=[PATCH]).tools
     assert tool.parameters["required"] == ["input"]
     assert tool.description == "Edits.\n\nThe input follows this lark grammar:\nstart: /.+/"
+    assert "pattern" not in tool.parameters["properties"]["input"]
+
+
+def test_a_custom_tools_regex_is_the_pattern_of_its_string() -> None:
+    """So the grammar of the call holds the model to it."""
+    wanted = {"type": "grammar", "syntax": "regex", "definition": "a|b+"}
+    [tool] = request(tools=[PATCH | {"format": wanted}]).tools
+    assert tool.parameters["properties"]["input"]["pattern"] == "^(?:a|b+)$"
+    assert "this regex grammar:\na|b+" in tool.description
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,23 @@ def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> 
     assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi ")]
 
 
+def test_a_spent_budget_closes_reasoning_once_and_the_answer_follows() -> None:
+    """The closing marker is forced, counts as reasoning, and shows nowhere."""
+    plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
+    request = InferenceRequest(id="r", model="m")
+    job = Job(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan), reasoning_budget=3)
+    choice = Choice(job, 0, CharacterVocab())  # type: ignore[arg-type]
+    events = [event for char in "hmm" for event in choice.feed(ord(char))]
+    assert choice.overspent
+    forced = choice.forced()
+    events += [event for token in forced for event in choice.force(token)]
+    assert choice.forced() == []
+    events += [event for char in "Hi" for event in choice.feed(ord(char))]
+    deltas = [event for event in events if isinstance(event, TextDelta | ReasoningDelta)]
+    assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi")]
+    assert (choice.reasoning_tokens, choice.completion_tokens) == (3 + len(forced), 5 + len(forced))
+
+
 def test_with_room_for_nothing_the_prompt_is_evaluated_and_nothing_is_said() -> None:
     choice = Choice(Job(InferenceRequest(id="r", model="m", max_output=0), [], 0, Sampling()), 0, CharacterVocab())  # type: ignore[arg-type]
     assert choice.feed(ord("x")) == [ChoiceFinished("length")]

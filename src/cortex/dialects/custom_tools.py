@@ -2,6 +2,9 @@
 
 OpenAI's `custom` tools take raw text (Codex's apply_patch is one). A model writes JSON arguments, so the text is
 wrapped for it as `{"input": …}` and unwrapped again on the way out: a client that gets the JSON refuses it.
+
+A tool's `format` may be a grammar. A regex becomes the string's `pattern`, which the model is then held to as to any
+schema. A Lark grammar can't be: what is generated is its text escaped as a JSON string. The model is told of both.
 """
 
 from __future__ import annotations
@@ -11,17 +14,9 @@ import re
 import msgspec
 from msgspec import Struct
 
-from cortex.wire.inference import JsonSchema
+from cortex.wire.inference import JsonSchema, Tool
 
-__all__ = ["CUSTOM_PARAMETERS", "CustomInput", "unwrap", "wrap"]
-
-CUSTOM_PARAMETERS: JsonSchema = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The tool's free-form input."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
-"""What the model is shown of a custom tool."""
+__all__ = ["CustomInput", "GrammarBody", "custom_tool", "unwrap", "wrap"]
 
 _HEAD = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 # Whole characters of a JSON string: plain, a simple escape, a surrogate pair, or one \u that is no half of a pair.
@@ -29,6 +24,25 @@ _CHARACTERS = re.compile(
     r"""(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]"""
     r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})*"
 )
+
+
+class GrammarBody(Struct, frozen=True):
+    """What a custom tool's text has to follow; `syntax` is "lark" or "regex"."""
+
+    syntax: str = ""
+    definition: str = ""
+
+
+def custom_tool(name: str, description: str | None, grammar: GrammarBody | None, *, strict: bool) -> Tool:
+    """The function that the model is shown for a custom tool."""
+    told = description or ""
+    schema: JsonSchema = {"type": "string", "description": "The tool's free-form input."}
+    if grammar is not None and grammar.definition:
+        told = f"{told}\n\nThe input follows this {grammar.syntax} grammar:\n{grammar.definition}".lstrip()
+        if grammar.syntax == "regex":
+            schema["pattern"] = f"^(?:{grammar.definition})$"
+    properties = {"type": "object", "properties": {"input": schema}, "required": ["input"]}
+    return Tool(name, told, {**properties, "additionalProperties": False}, strict=strict)
 
 
 class Wrapped(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from cortex.dialects.body import portable
-from cortex.dialects.custom_tools import CUSTOM_PARAMETERS
+from cortex.dialects.custom_tools import GrammarBody, custom_tool
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import JsonSchema, Tool, ToolChoice
 
@@ -30,9 +30,15 @@ class FunctionTool(Struct, frozen=True):
     strict: bool | None = None
 
 
+class CustomFormat(Struct, frozen=True):
+    type: str = "text"
+    grammar: GrammarBody | None = None
+
+
 class CustomTool(Struct, frozen=True):
     name: str
     description: str | None = None
+    format: CustomFormat | None = None
 
 
 class ToolBody(Struct, frozen=True):
@@ -81,9 +87,8 @@ def tools_of(bodies: list[ToolBody]) -> list[Tool]:
     for index, body in enumerate(bodies):
         at = f"tools[{index}]"
         if body.custom and body.type == "custom":
-            tools.append(
-                Tool(_name(body.custom.name, at), body.custom.description or "", CUSTOM_PARAMETERS, strict=True)
-            )
+            grammar = body.custom.format.grammar if body.custom.format else None
+            tools.append(custom_tool(_name(body.custom.name, at), body.custom.description, grammar, strict=True))
         elif body.type == "function":
             if body.function is None:
                 raise BadRequest(f"{at}.function is required", param=f"{at}.function")

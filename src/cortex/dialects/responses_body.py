@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
+from cortex.dialects.custom_tools import GrammarBody
 from cortex.dialects.openai_fields import GenerationBody
 
 __all__ = [
@@ -98,12 +99,10 @@ Item = (
 )
 
 
-class GrammarBody(Struct, frozen=True):
+class CustomFormat(GrammarBody, frozen=True):
     """A custom tool's `format`; `text` has no definition."""
 
     type: str = "text"
-    syntax: str = ""
-    definition: str = ""
 
 
 class ToolBody(Struct, frozen=True):
@@ -114,7 +113,7 @@ class ToolBody(Struct, frozen=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    format: GrammarBody | None = None
+    format: CustomFormat | None = None
     tools: list[ToolBody] | None = None
 
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from cortex.dialects.body import decode_body, portable
-from cortex.dialects.custom_tools import CUSTOM_PARAMETERS
+from cortex.dialects.custom_tools import custom_tool
 from cortex.dialects.responses_body import ToolBody, ToolChoiceBody
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Tool, ToolChoice
@@ -84,18 +84,17 @@ class Toolbox:
                 for index, member in enumerate(body.tools or []):
                     self._add(member, _named(body, at), f"{at}.tools[{index}]")
             case "function":
-                self._offer(body, ClientTool(_named(body, at), namespace), body.description or "")
+                self._offer(_function(body), ClientTool(_named(body, at), namespace))
             case "custom":
-                self._offer(body, ClientTool(_named(body, at), namespace, custom=True), _with_grammar(body))
+                tool = custom_tool(_named(body, at), body.description, body.format, strict=body.strict is True)
+                self._offer(tool, ClientTool(tool.name, namespace, custom=True))
             case hosted:
                 logger.debug("skipped a tool of type %s", hosted)
 
-    def _offer(self, body: ToolBody, tool: ClientTool, description: str) -> None:
+    def _offer(self, offered: Tool, tool: ClientTool) -> None:
         shown = self._unused(_flattened(tool.name, tool.namespace))
         self._by_shown[shown] = tool
-        offered = Tool(shown, description, strict=body.strict is True)
-        parameters = CUSTOM_PARAMETERS if tool.custom else portable(body.parameters, "tools")
-        self.offered.append(offered if parameters is None else msgspec.structs.replace(offered, parameters=parameters))
+        self.offered.append(msgspec.structs.replace(offered, name=shown))
 
     def _unused(self, shown: str) -> str:
         """`shown`, with a number if another tool is called so already: two namespaces may flatten to one name."""
@@ -126,9 +125,7 @@ def _named(body: ToolBody, at: str) -> str:
     return body.name
 
 
-def _with_grammar(body: ToolBody) -> str:
-    """A custom tool's description, with the grammar its text has to follow: the model can't know it otherwise."""
-    description = body.description or ""
-    if body.format is None or body.format.type != "grammar":
-        return description
-    return f"{description}\n\nThe input follows this {body.format.syntax} grammar:\n{body.format.definition}".lstrip()
+def _function(body: ToolBody) -> Tool:
+    tool = Tool(body.name, body.description or "", strict=body.strict is True)
+    parameters = portable(body.parameters, "tools")
+    return tool if parameters is None else msgspec.structs.replace(tool, parameters=parameters)
