@@ -1,5 +1,5 @@
-"""Length-prefixed msgpack: 4 bytes of big-endian length, then the message. One format for the worker socket and
-for the body of `/infer`."""
+"""Length-prefixed msgpack: 4 bytes of big-endian length, then the message. One format for the worker socket
+and for the bodies of `/trunk` and `/infer`."""
 
 from __future__ import annotations
 

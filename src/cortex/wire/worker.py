@@ -1,4 +1,5 @@
-"""What a neuron's parent and a worker process say to each other over their socketpair.
+"""What a neuron's parent and a worker process say to each other over their socketpair; and, with Submit, Cancel and
+Emissions alone, what a gateway and a neuron say to each other over a trunk.
 
 Commands go down, notices come up. A worker owns its devices and every model on them; the parent never touches
 llama.cpp. Events of all running requests leave in one `Emissions` frame per engine step.
