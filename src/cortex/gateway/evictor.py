@@ -18,6 +18,9 @@ from cortex.config import EvictionConfig
 __all__ = ["Candidate", "Claim", "When", "allowed", "pick_victims", "rank"]
 
 _LOADS_PER_TURN = 4.0
+_PAUSE_S = 0.5
+"""Clients that ask one thing after the other leave such gaps. A model that loads faster than that would be swapped out
+in every one of them: 2,000 mixed requests took 367 loads instead of about 150."""
 
 
 class When(Enum):
@@ -72,7 +75,7 @@ def allowed(candidate: Candidate, claim: Claim, rules: EvictionConfig, now: floa
 
 
 def _grace_s(candidate: Candidate, rules: EvictionConfig) -> float:
-    load_s = rules.min_residency_s if candidate.load_s is None else candidate.load_s
+    load_s = rules.min_residency_s if candidate.load_s is None else max(candidate.load_s, _PAUSE_S)
     return min(rules.min_residency_s, load_s)
 
 
