@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from cortex.config import NeuronEntry
@@ -127,6 +129,39 @@ def test_a_request_in_the_tick_of_the_idle_unload_is_served() -> None:
     world.finish("a")
     world.finish("a")
     assert world.granted == {"2": "n"}
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_requests_at_any_moment_around_the_idle_unload_are_all_served(block: int) -> None:
+    """Before, in and after the tick, with the unload carried out sooner or later (llama-swap#946)."""
+    for seed in range(block * 100, block * 100 + 100):
+        world = _raced(random.Random(seed))
+        while world.open_orders:
+            _carry_out(world)
+        assert world.granted == {"2": "n"}, seed
+
+
+def _raced(chance: random.Random) -> World:
+    world = slow("a", idle_ttl_s=10.0)
+    world.ask("1")
+    world.finish("a")
+    world.end("1")
+    world.poll()
+    steps = [
+        lambda: world.tick(chance.uniform(9.0, 11.0)),
+        lambda: world.ask("2"),
+        world.poll,
+        lambda: _carry_out(world),
+    ]
+    chance.shuffle(steps)
+    for step in steps:
+        step()
+    return world
+
+
+def _carry_out(world: World) -> None:
+    for order in list(world.open_orders[:1]):
+        world.finish(order.model)
 
 
 def test_a_request_before_the_idle_unload_keeps_the_model() -> None:
