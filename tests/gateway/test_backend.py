@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from cortex.gateway.fleet import Unreachable
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Progress, Started, TextDelta, Tokens, Usage
-from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request
-from tests.fakes import FakeNeuron, chat
+from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, Sampling
+from cortex.wire.status import Limits, ModelCard
+from tests.fakes import FakeNeuron, chat, words
 from tests.gateway.harness import Fleet, fleet_of, text_of
 from tests.gateway.world import models, policy
 
@@ -22,6 +24,10 @@ def loaded(name: str, *names: str) -> FakeNeuron:
     for model in neuron.models.values():
         model.state, model.devices = "ready", ["cpu0"]
     return neuron
+
+
+def sampled(**sampling: float) -> InferenceRequest:
+    return msgspec.structs.replace(chat(), sampling=msgspec.convert(sampling, Sampling))
 
 
 def assert_at_rest(fleet: Fleet) -> None:
@@ -115,11 +121,12 @@ async def test_a_neuron_that_dies_before_dispatch_is_replaced_unseen() -> None:
         assert fleet.loop.scheduler.state.fleet.neurons["m"].health == "down"
 
 
-async def test_a_greedy_stream_moves_to_another_neuron_without_a_seam() -> None:
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 0.8, "seed": 7}], ids=["greedy", "seeded"])
+async def test_a_repeatable_stream_moves_to_another_neuron_without_a_seam(sampling: dict[str, float]) -> None:
     m, n = loaded("m", "a"), loaded("n", "a")
     m.die_after = n.die_after = 3
     async with fleet_of(m, n) as fleet:
-        asking = asyncio.create_task(fleet.ask(chat(temperature=0)))
+        asking = asyncio.create_task(fleet.ask(sampled(**sampling)))
         while m.alive and n.alive:  # noqa: ASYNC110 - a double has no events
             await asyncio.sleep(0)
         survivor = m if m.alive else n
@@ -135,6 +142,31 @@ async def test_a_greedy_stream_moves_to_another_neuron_without_a_seam() -> None:
         assert isinstance(moved, InferenceRequest)
         assert moved.replay == [0, 1]
         assert_at_rest(fleet)
+
+
+async def test_a_stream_does_not_move_to_another_file() -> None:
+    """The same name, another quantisation or conversion: the tokens so far would mean something else there."""
+    m, n = loaded("m", "a"), loaded("n", "a")
+    for neuron in (m, n):
+        neuron.models["a"].card = ModelCard("a", Limits(4096), gguf_hash=neuron.name)
+        neuron.die_after = 3
+    async with fleet_of(m, n) as fleet:
+        end = (await fleet.ask(chat(temperature=0)))[-1]
+        assert isinstance(end, Failed)
+        assert "same file" in end.message
+        assert len(m.seen) + len(n.seen) == 1
+        await fleet.settled()
+        assert_at_rest(fleet)
+
+
+async def test_a_stream_whose_sampler_cannot_be_rebuilt_ends_with_an_error() -> None:
+    """Mirostat from the model's profile, say: only the neuron knows."""
+    m, n = loaded("m", "a"), loaded("n", "a")
+    for neuron in (m, n):
+        neuron.script = lambda request: [[Started(7, movable=False)], *words(request)[1:]]
+        neuron.die_after = 3
+    async with fleet_of(m, n) as fleet:
+        assert isinstance((await fleet.ask(sampled(temperature=0.8, seed=7)))[-1], Failed)
 
 
 async def test_a_sampled_stream_that_breaks_ends_with_an_error() -> None:

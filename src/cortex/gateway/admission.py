@@ -32,12 +32,14 @@ class Bounds(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Ticket:
-    """A job's place: waiting since `queued_at` until `neuron` is set. `avoid` are neurons that broke it off. `hashes`
+    """A job's place: waiting since `queued_at` until `neuron` is set. `avoid` are neurons that broke it off, `file` is
+    the hash of the GGUF that it ran on there: token ids mean the same in the same file only. `hashes`
     are its prefix hashes, computed when there is a choice of copies; `told` is the progress its client knows."""
 
     job: Job
     queued_at: float
     avoid: set[str] = field(default_factory=set)
+    file: str | None = None
     neuron: str | None = None
     granted_at: float = 0.0
     hashes: list[int] | None = None

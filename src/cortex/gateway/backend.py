@@ -62,6 +62,11 @@ class FleetBackend:
                     yield [word.failed]
                 if not isinstance(word, Grant):
                     continue
+                if not attempt.begin(self._loop.scheduler.state.file(word.neuron, request.model)):
+                    self._ended(job, Outcome(Verdict.CANCELLED))
+                    attempt.end = failed(Unavailable("the answer broke off, and no neuron left has the same file"))
+                    yield [attempt.end]
+                    continue
                 why = ""
                 try:
                     neuron = self._loop.scheduler.state.fleet.neurons[word.neuron]

@@ -84,6 +84,7 @@ class Dispatcher:
     def _grant(self, line: Line, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
         """Choose the copy, and count the job there."""
         state, model = self.state, line.model
+        copies = [pair for pair in copies if ticket.file in (None, pair[1].card.gguf_hash)] or copies
         fresh = [pair for pair in copies if pair[0].name not in ticket.avoid] or copies
         neuron = fresh[0][0] if len(fresh) == 1 else self._route(line, ticket, fresh, now)
         name = neuron.name

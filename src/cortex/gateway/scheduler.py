@@ -82,6 +82,7 @@ class Scheduler:
         self._note_outcome(ticket, outcome, now)
         ticket.tries += 1
         ticket.avoid.add(broken_on)
+        ticket.file = self.state.file(broken_on, ticket.job.model)
         effects: list[Effect] = [Refresh(broken_on)]
         if ticket.tries >= self.state.policy.tries:
             self._remove(job_id, now)

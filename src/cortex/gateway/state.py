@@ -69,6 +69,12 @@ class State:
     def standing(self) -> Standing:
         return Standing(dict(self.pins), [neuron.name for neuron in self.fleet if neuron.drained])
 
+    def file(self, neuron: str, model: str) -> str | None:
+        """The hash of the GGUF that the neuron serves the model from."""
+        known = self.fleet.get(neuron)
+        status = known.model(model) if known else None
+        return status.card.gguf_hash if status else None
+
     def card(self, model: str) -> ModelCard | None:
         return next((status.card for _, status in self.fleet.holding(model)), None)
 
