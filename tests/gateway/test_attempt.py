@@ -6,7 +6,7 @@ import pytest
 
 from cortex.gateway.attempt import Attempt, is_repeatable
 from cortex.gateway.messages import Verdict
-from cortex.wire.events import Event, Failed, Finished, Progress, Started, TextDelta, Tokens
+from cortex.wire.events import Event, Failed, Finished, Progress, Started, TextDelta, Tokens, Usage
 from cortex.wire.inference import InferenceRequest, RerankRequest, Sampling
 
 
@@ -46,7 +46,25 @@ def test_a_moved_request_carries_the_tokens_its_client_has() -> None:
     moved = attempt.request(0.0)
     assert isinstance(moved, InferenceRequest)
     assert moved.replay == [1, 7, 8]
-    assert attempt.feed([Started(8), TextDelta("y"), Finished()], "m") == [TextDelta("y"), Finished(resumed=1)]
+    assert attempt.feed([Started(8), TextDelta("y"), Finished()], "m") == [
+        TextDelta("y"),
+        Finished(Usage(resumed=1), resumed=1),
+    ]
+
+
+def test_token_ids_are_for_the_file_that_they_came_from() -> None:
+    attempt = Attempt(request(sampling=Sampling(temperature=0)))
+    assert attempt.begin("x")
+    assert attempt.begin("y")
+    attempt.feed([Started(5), Tokens([1]), TextDelta("x")], "n")
+    assert not attempt.begin("x")
+    assert attempt.begin("y")
+
+
+def test_a_neuron_that_says_its_sampler_cannot_be_rebuilt_is_believed() -> None:
+    attempt = Attempt(request(sampling=Sampling(seed=3)))
+    attempt.feed([Started(5, movable=False), TextDelta("x")], "n")
+    assert not attempt.may_move()
 
 
 def test_an_echo_that_its_client_has_is_not_asked_for_again() -> None:

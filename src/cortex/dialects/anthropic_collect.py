@@ -78,7 +78,7 @@ class MessageCollector:
                 content=[block.reply(self._head) for block in self._blocks],
                 stop_reason=stop_reason(self._end.reason),
                 stop_sequence=self._end.stop_sequence,
-                usage=UsageReply.of(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens),
+                usage=UsageReply.of(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.resumed),
             )
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from cortex.dialects.ids import make_id
 from cortex.dialects.sealed import seal
@@ -88,10 +88,11 @@ class UsageReply(Struct, frozen=True):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    resumed: int | UnsetType = UNSET
 
     @classmethod
-    def of(cls, prompt: int, cached: int, output: int) -> UsageReply:
-        return cls(max(0, prompt - cached), 0, cached, output)
+    def of(cls, prompt: int, cached: int, output: int, resumed: int = 0) -> UsageReply:
+        return cls(max(0, prompt - cached), 0, cached, output, resumed or UNSET)
 
 
 class MessageReply(Struct, frozen=True, tag="message"):

@@ -160,7 +160,8 @@ class MessageRenderer:
         return MessageReply(self._head.id, "assistant", self._head.model, [], None, None, usage)
 
     def _finish(self, event: Finished) -> bytes:
-        usage = UsageReply.of(event.usage.prompt_tokens, event.usage.cached_tokens, event.usage.completion_tokens)
+        said = event.usage
+        usage = UsageReply.of(said.prompt_tokens, said.cached_tokens, said.completion_tokens, said.resumed)
         end = MessageEnd(stop_reason(self._end.reason), self._end.stop_sequence)
         return _frame(MessageDelta(end, usage)) + _frame(MessageStop())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from cortex.wire import events
 
@@ -38,13 +38,15 @@ class CompletionDetails(Struct, frozen=True):
 
 
 class UsageObject(Struct, frozen=True):
-    """Token counts, every one an integer: a null or a missing total makes clients drop the whole chunk (zed#42893)."""
+    """Token counts, every one an integer: a null or a missing total makes clients drop the whole chunk (zed#42893).
+    `resumed`, our own word, is there only when the answer was begun elsewhere."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
+    resumed: int | UnsetType = UNSET
 
     @classmethod
     def of(cls, *usages: events.Usage) -> UsageObject:
@@ -53,7 +55,10 @@ class UsageObject(Struct, frozen=True):
         completion = sum(usage.completion_tokens for usage in usages)
         cached = sum(usage.cached_tokens for usage in usages)
         reasoning = sum(usage.reasoning_tokens for usage in usages)
-        return cls(prompt, completion, prompt + completion, PromptDetails(cached), CompletionDetails(reasoning))
+        resumed = sum(usage.resumed for usage in usages) or UNSET
+        return cls(
+            prompt, completion, prompt + completion, PromptDetails(cached), CompletionDetails(reasoning), resumed
+        )
 
 
 class TimingsObject(Struct, frozen=True):

@@ -96,6 +96,7 @@ class UsageDetails(Struct, frozen=True):
     output_tokens: int
     output_tokens_details: ReasoningDetails
     total_tokens: int
+    resumed: int | UnsetType = UNSET
 
     @classmethod
     def of(cls, usage: events.Usage) -> UsageDetails:
@@ -105,6 +106,7 @@ class UsageDetails(Struct, frozen=True):
             output_tokens=usage.completion_tokens,
             output_tokens_details=ReasoningDetails(usage.reasoning_tokens),
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            resumed=usage.resumed or UNSET,
         )
 
 

@@ -37,6 +37,7 @@ class Attempt:
         self._wants_tokens = generates and request.report_tokens  # type: ignore[union-attr]
         self._tokens: list[int] = []
         self._moves = 0
+        self._file: str | None = None
         self._told_start = False
         self._started: Started | None = None
         self.has_output = False
@@ -59,11 +60,19 @@ class Attempt:
             echo=self._request.echo and not self.has_output,
         )
 
+    def begin(self, file: str | None) -> bool:
+        """A neuron takes over, which has the model from the GGUF with this hash. False if what its client has so far
+        came from another file: its token ids would mean something else."""
+        if self.has_output and file != self._file:
+            return False
+        self._file = file
+        return True
+
     def feed(self, events: list[Event], neuron: str) -> list[Event]:
         """The events for the client. A Failed is held back: `end` has it, and the caller decides what becomes of it."""
         last = events[-1]
         if type(last) is Finished:
-            self.end = structs.replace(last, resumed=self._moves) if self._moves else last
+            self.end = self._marked(last) if self._moves else last
             events = [*events[:-1], self.end]
         elif type(last) is Failed:
             self.end = last
@@ -71,6 +80,9 @@ class Attempt:
         if self._started is not None and not self._repeatable and self.has_output:
             return events
         return [shown for event in events if (shown := self._shown(event, neuron)) is not None]
+
+    def _marked(self, end: Finished) -> Finished:
+        return structs.replace(end, resumed=self._moves, usage=structs.replace(end.usage, resumed=self._moves))
 
     def _shown(self, event: Event, neuron: str) -> Event | None:
         match event:

@@ -47,12 +47,14 @@ Stage = Literal["queued", "loading", "prefill"]
 
 
 class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Token counts. `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`."""
+    """Token counts. `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`.
+    `resumed` counts the neurons that the request was moved from."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
+    resumed: int = 0
 
 
 class Timings(Struct, frozen=True, omit_defaults=True, gc=False):
