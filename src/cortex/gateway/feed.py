@@ -46,8 +46,8 @@ class Feed:
             await asyncio.sleep(retry_s(failures))
 
     async def _listen(self) -> bool:
-        """One connection, to its end; whether anything came."""
-        heard = False
+        """One connection, to its end; whether anything came that promises more. A draining neuron has said its last."""
+        heard = last = False
         neuron = self._loop.scheduler.state.fleet.get(self._name)
         if neuron is None:
             return False
@@ -58,6 +58,7 @@ class Feed:
                     if known is None or known.endpoint != neuron.endpoint:
                         break  # another neuron has this name by now
                     heard = self.live = True
+                    last = status.state == "draining"
                     self._hear(status)
         except (Lost, CortexError) as error:
             logger.debug("feed broke", extra={"neuron": self._name, "why": str(error)})
@@ -65,7 +66,7 @@ class Feed:
             self.live = False
         if heard:
             self._on_silence(self._name)
-        return heard
+        return heard and not last
 
     def _hear(self, status: NeuronStatus) -> None:
         self._loop.post(lambda scheduler, now: scheduler.on_status(self._name, status, now))
