@@ -387,7 +387,5 @@ class Engine:
         for active in list(self._active.values()):
             self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
         self.kv.take_effects()  # moot: the memory they speak of goes as a whole
-        if self._vision:
-            self._vision.close()
         self._context.close()
         return self._take_spoken()

@@ -73,11 +73,17 @@ class Hosted:
     probe: ProbeReport
     vision: Vision | None = None
 
-    def free(self) -> None:
-        """Give the weights back, after `engine.close()`. May wait for an image that is being encoded."""
+    def free(self, then: Callable[[], None]) -> None:
+        """After `engine.close()`: give the weights back, then do `then`. An image that is being encoded is waited for
+        elsewhere: it needs the vocabulary."""
         if self.vision:
-            self.vision.free()
+            self.vision.free(lambda: self._free(then))
+        else:
+            self._free(then)
+
+    def _free(self, then: Callable[[], None]) -> None:
         self.model.close()
+        then()
 
 
 def load(spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None], default_threads: int | None) -> Hosted:
@@ -115,7 +121,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
     vision = _vision(spec, model, tap, shape)
     with ExitStack() as undo:
         if vision:
-            undo.callback(vision.free)
+            undo.callback(vision.projector.close)
         context = Context(model, spec, shape, tap)
         undo.pop_all()
     reuse = context.reuse

@@ -7,7 +7,7 @@ request that is cancelled is gone at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
@@ -65,14 +65,14 @@ class Vision:
         if image is image.picture.spans[-1] and entry.start + entry.count == image.end:
             image.picture.forget()
 
-    def close(self) -> None:
-        """Encode nothing more; what runs goes on until `free`."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    def free(self, then: Callable[[], None]) -> None:
+        """Give the projector's memory back and do what may only come after it; behind an encoding that runs."""
+        self._thread.submit(self._free, then)
+        self._thread.shutdown(wait=False)
 
-    def free(self) -> None:
-        """Give the projector's memory back; waits for an encoding that runs."""
-        self._thread.shutdown()
+    def _free(self, then: Callable[[], None]) -> None:
         self.projector.close()
+        then()
 
 
 def _as_ours(error: BaseException) -> CortexError:

@@ -99,7 +99,7 @@ class Worker:
         self._preparer.shutdown(cancel_futures=True)
         for hosted in self._hosted.values():
             hosted.engine.close()
-            hosted.free()
+            hosted.free(lambda: None)
 
     # ---- the loop's three parts
 
@@ -210,11 +210,8 @@ class Worker:
             return
         if items := hosted.engine.close():
             self._send(Emissions(items))
-        self._preparer.submit(self._free, hosted)
-
-    def _free(self, hosted: Hosted) -> None:
-        hosted.free()
-        self._inbox.put(partial(self._send, Unloaded(hosted.spec.model)))
+        unloaded = partial(self._send, Unloaded(model))
+        self._preparer.submit(hosted.free, partial(self._inbox.put, unloaded))
 
     # ---- requests
 
