@@ -84,6 +84,19 @@ class AnyPid:
         return 5 * MIB
 
 
+async def test_discovery_tells_who_holds_a_gpu_and_what_ails_it(bench, gpu: FakeNvml) -> None:
+    async with bench("slow-gpu", **ON_GPU) as neuron:
+        await load(neuron, "slow-gpu", gpu, 600 * MIB)
+        (worker,) = neuron.holdings.pool.all()
+        gpu.processes |= {2**22 + 1: 70 * MIB}
+        gpu.report_xid("GPU-0", 95)
+        (device,) = neuron.admin.discovery().devices
+        mine, other = device.processes
+        assert (mine.worker, mine.bytes, mine.pid) == ("cuda0", 600 * MIB, worker.pid)
+        assert (other.worker, other.bytes) == ("", 70 * MIB)
+        assert (device.health, device.xids, device.ecc_errors) == ("XID 95: uncontained ECC error", [95], 0)
+
+
 def test_growth_counts_where_it_is_no_less_than_what_was_allocated() -> None:
     assert grown_bytes([100], [400], [250]) == [300]
     assert grown_bytes([100], [400], [301]) is None

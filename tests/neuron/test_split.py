@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cortex.config import Config, ConfigError, NeuronConfig
@@ -60,22 +61,7 @@ async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
     endpoints: list[str], tmp_path: Path
 ) -> None:
     """Layer and tensor split, the second call too; an unload frees the worker, and the tensor split proved itself."""
-    split = {"file": str(smollm2()), "context": 256, "parallel": 1, "sampling": Sampling(temperature=0.0)}
-    profiles = [
-        Profile("whole", **split),
-        Profile("layers", split_mode="layer", rpc=endpoints, **split),
-        Profile("tensor", split_mode="tensor", rpc=endpoints, **split),
-    ]
-    settings = NeuronConfig(
-        cpu_devices=1,
-        cpu_memory="4GiB",
-        threads=1,
-        model_dirs=[],
-        huggingface_cache=False,
-        state_dir=str(tmp_path),
-        empty_worker_s=0.05,
-    )
-    neuron = Neuron(Config(neuron=settings), Profiles(models=profiles))
+    neuron = split_neuron(endpoints, tmp_path)
     async with neuron.running():
         bench = Bench(neuron)
         expected = await words(bench, "whole")
@@ -90,6 +76,53 @@ async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
         await bench.admin.unload(UnloadOrder("tensor"))
         await until(lambda: worker.state == "stopped")
         assert (await bench.admin.load(LoadOrder("tensor"))).state == "ready"
+
+
+@pytest.mark.e2e
+async def test_a_tensor_split_that_says_something_else_is_served_by_layer_and_that_is_told(
+    endpoints: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The expected words are another model's, so that to the check the split computes nonsense. The ledger has the
+    layers where they ended up, with the RPC hosts."""
+    neuron = split_neuron(endpoints, tmp_path)
+    async with neuron.running():
+        bench = Bench(neuron)
+        spec = bench.holdings.spec(bench.holdings.residents["tensor"].entry, 256, ["cpu0"])
+        expect_something_else(Path(spec.parity_file))
+        job = await bench.admin.load(LoadOrder("tensor"))
+        assert job.status.split_mode == "layer"
+        assert "split by layer, since the tensor split failed: it puts another word" in job.status.stage
+        (told,) = [record for record in caplog.records if record.message == "model loaded"]
+        assert told.levelname == "WARNING"
+        assert told.note == job.status.stage
+        assert "Paris" in await words(bench, "tensor")
+        held = {line.device: line.bytes for line in bench.holdings.ledger.lines()}
+        assert all(held[f"rpc:{endpoint}"] > 30 * 1024 * 1024 for endpoint in endpoints)
+        assert held["cpu0"] < 100 * 1024 * 1024
+
+
+def expect_something_else(parity_file: Path) -> None:
+    parity_file.parent.mkdir()
+    parity_file.write_bytes(msgspec.json.encode([17] * 8))
+
+
+def split_neuron(endpoints: list[str], state: Path) -> Neuron:
+    split = {"file": str(smollm2()), "context": 256, "parallel": 1, "sampling": Sampling(temperature=0.0)}
+    profiles = [
+        Profile("whole", **split),
+        Profile("layers", split_mode="layer", rpc=endpoints, **split),
+        Profile("tensor", split_mode="tensor", rpc=endpoints, **split),
+    ]
+    settings = NeuronConfig(
+        cpu_devices=1,
+        cpu_memory="4GiB",
+        threads=1,
+        model_dirs=[],
+        huggingface_cache=False,
+        state_dir=str(state),
+        empty_worker_s=0.05,
+    )
+    return Neuron(Config(neuron=settings), Profiles(models=profiles))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50052", "8.8.8.8:50052", "gpu-host:50052"])

@@ -25,7 +25,7 @@ from cortex.neuron.infer import InferExchange, Service, decode_request
 from cortex.neuron.local import LocalBackend
 from cortex.neuron.metrics import NeuronMetrics
 from cortex.neuron.pushed_profiles import ProfileSource
-from cortex.neuron.report import model_status, running_requests
+from cortex.neuron.report import device_processes, model_status, running_requests
 from cortex.neuron.residency import Residency
 from cortex.neuron.trunk import TrunkExchange
 from cortex.serving.lifecycle import Lifecycle
@@ -58,12 +58,17 @@ class Admin:
     profiles: ProfileSource
 
     def discovery(self) -> Discovery:
-        workers = self.residency.holdings.pool.all()
+        holdings = self.residency.holdings
+        workers = holdings.pool.all()
+        devices = [
+            msgspec.structs.replace(device, processes=device_processes(device.id, holdings))
+            for device in holdings.devices.read()
+        ]
         return Discovery(
             neuron=self.name,
             version=cortex.__version__,
             hostname=socket.gethostname(),
-            devices=self.residency.holdings.devices.read(),
+            devices=devices,
             llama_cpp=next((worker.llama_cpp for worker in workers if worker.llama_cpp), ""),
             os=platform.platform(),
             cpu=cpu_name(),

@@ -11,9 +11,9 @@ from typing import Literal
 from cortex.config import parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed, NoRoom, WorkerDied
 from cortex.neuron.holdings import Evicted, Holdings, LoadEnded
-from cortex.neuron.ledger import grown_bytes, measured_bytes
-from cortex.neuron.resident import Footprint, Loading, Resident
+from cortex.neuron.resident import Loading, Resident
 from cortex.neuron.saved_prefixes import SavedPrefixes
+from cortex.neuron.sizing import Sizing
 from cortex.neuron.supervisor import Worker
 from cortex.wire.worker import Canary, Load, Loaded, RestoreState, SaveState, Unload
 
@@ -34,6 +34,7 @@ class Moves:
     def __init__(self, holdings: Holdings, on_change: Callable[[], None]) -> None:
         self._holdings = holdings
         self._on_change = on_change
+        self._sizing = Sizing(holdings)
         neuron = holdings.config.neuron
         self._saved = SavedPrefixes(neuron.state_path / "kv", parse_bytes(neuron.kv_to_disk))
 
@@ -108,7 +109,7 @@ class Moves:
                 return
             loading.advance("loading", 0.0, holdings.clock())
             entry = holdings.residents[loading.model].entry
-            loading.before = self._footprint(worker, loading.model)
+            loading.before = self._sizing.footprint(worker, loading.model)
             worker.send(Load(holdings.spec(entry, context, worker.devices)))
         except WorkerDied as error:
             if not loading.done:  # else its death has been dealt with
@@ -124,12 +125,12 @@ class Moves:
         resident.canary_sent_at, resident.canaries_seen, resident.steps_seen = now, 0, 0
         worker.load_cycles += 1
         loading, resident.loading = resident.loading, None
-        self._measure(resident, notice, worker, loading.before if loading else None)
+        self._sizing.settle(resident, notice, worker, loading.before if loading else None)
         self._holdings.describe(resident)
         self._holdings.become(resident, "ready")
         extra = {"model": notice.model, "worker": worker.id, "seconds": notice.seconds, "note": notice.note}
-        as_asked = resident.entry.profile.split_mode != "tensor" or notice.split_mode == "tensor"
-        logger.log(logging.INFO if as_asked else logging.WARNING, "model loaded", extra=extra)
+        fell_back = resident.entry.profile.split_mode == "tensor" and notice.split_mode == "layer"
+        logger.log(logging.WARNING if fell_back else logging.INFO, "model loaded", extra=extra)
         with suppress(WorkerDied):  # its death is on its way to us
             worker.send(Canary(notice.model))
             if saved := self._saved.find(self._prefix_key(resident, worker)):
@@ -139,61 +140,17 @@ class Moves:
             loading.succeed()
         self._on_change()
 
-    def _measure(self, resident: Resident, notice: Loaded, worker: Worker, before: Footprint | None) -> None:
-        """What the model really took replaces the estimate, now and for its next load.
-
-        By how much its process has grown on the GPU, where the driver tells; else what llama.cpp says of its buffers.
-        A process's first model also opened the device: it answers for that now, but its next load may find it open.
-        """
-        holdings, rpc, count = self._holdings, resident.entry.profile.rpc, len(worker.devices)
-        reported = measured_bytes(notice.bytes_by_device, holdings.ggml_names(worker.devices), rpc)
-        grown = self._grown(before, self._footprint(worker, notice.model), reported)
-        taken = grown or reported
-        if taken is None:
-            return
-        estimated, measured = sum(resident.bytes_by_device.values()), sum(taken[:count])
-        extra = {"model": notice.model, "estimated": estimated, "measured": measured, "by_driver": grown is not None}
-        logger.info("memory", extra=extra)
-        resident.bytes_by_device = dict(zip(worker.devices, taken, strict=False))
-        remote = dict(zip((f"rpc:{endpoint}" for endpoint in rpc), (reported or [])[count:], strict=False))
-        holdings.ledger.settle(notice.model, {**resident.bytes_by_device, **remote})
-        kept = (
-            reported if reported is not None and not (before and before.models) else [*taken[:count], *remote.values()]
-        )
-        holdings.measurements.put(holdings.measure_key(resident.entry, resident.context, worker.devices), kept)
-
-    def _footprint(self, worker: Worker, but: str) -> Footprint:
-        """What the driver says that the worker's process holds, with its models except one; 0 where it doesn't say."""
-        holdings = self._holdings
-        sizes = tuple(holdings.devices.process_bytes(name).get(worker.pid or 0, 0) for name in worker.devices)
-        return Footprint(frozenset(r.entry.id for r in holdings.models_in(worker) if r.entry.id != but), sizes)
-
-    def _grown(self, before: Footprint | None, now: Footprint, reported: list[int] | None) -> list[int] | None:
-        """None where other models came or went meanwhile, or the driver doesn't tell."""
-        if before is None or before.models != now.models:
-            return None
-        return grown_bytes(before.sizes, now.sizes, reported)
-
     def load_failed(self, loading: Loading, error: CortexError, worker: Worker) -> None:
         """The worker lives and says why; the model is answered from memory for a while."""
         resident = self._holdings.residents[loading.model]
         resident.failures += 1
         if isinstance(error, NoRoom):
-            self._learn(resident)
+            self._sizing.learn(resident)
         pause_s = min(_REMEMBER_S * 2 ** (resident.failures - 1), 60.0)
         self.fail(resident, error, self._holdings.clock() + pause_s)
         logger.warning("load failed", extra={"model": loading.model, "reason": error.message})
         self._retire_if_empty(worker)
         self._on_change()
-
-    def _learn(self, resident: Resident) -> None:
-        """There was less room than the ledger thought: with this context, the model needs more than there was."""
-        holdings = self._holdings
-        scene = {room.device: room.budget_bytes - room.foreign_bytes for room in holdings.rooms()}
-        for device, own in resident.bytes_by_device.items():
-            others = holdings.ledger.held(device) - own
-            resident.too_little.setdefault(resident.context, {})[device] = max(own, scene[device] - others) + 1
-        logger.warning("out of memory", extra={"model": resident.entry.id, "too_little": resident.too_little})
 
     def fail(self, resident: Resident, error: CortexError, until: float | None) -> None:
         """Remember `error` until then (None = until an explicit load) and end the load under way with it."""

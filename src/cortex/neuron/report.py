@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import psutil
 from msgspec import structs
 
 from cortex.neuron.holdings import Holdings
 from cortex.neuron.resident import Resident
-from cortex.wire.status import ModelStatus, RunningRequest
+from cortex.wire.status import DeviceProcess, ModelStatus, RunningRequest
 from cortex.wire.worker import EngineModelStats
 
-__all__ = ["model_status", "running_requests"]
+__all__ = ["device_processes", "model_status", "running_requests"]
 
 
 def model_status(resident: Resident, holdings: Holdings) -> ModelStatus:
@@ -59,6 +60,22 @@ def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:
         prefix_hashes=stats.prefix_hashes,
         prefix_block=stats.prefix_block,
     )
+
+
+def device_processes(device: str, holdings: Holdings) -> list[DeviceProcess]:
+    """Who holds memory of `device`, by the driver; ours are named. Empty where it doesn't tell."""
+    ours = {worker.pid: worker.id for worker in holdings.pool.all() if worker.pid is not None}
+    return [
+        DeviceProcess(pid, size, _process_name(pid), ours.get(pid, ""))
+        for pid, size in holdings.devices.process_bytes(device).items()
+    ]
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""  # gone meanwhile, or of another pid namespace
 
 
 def running_requests(holdings: Holdings) -> list[RunningRequest]:

@@ -116,7 +116,7 @@ class Cancel(Struct, frozen=True, tag="cancel"):
 
 
 class Canary(Struct, frozen=True, tag="canary"):
-    """Decode one token on `model` to prove that it can; shows as `last_step_age_s` in the next Heartbeat."""
+    """Decode one token on `model` to prove that it can; shows as `canaries` in the next Heartbeat."""
 
     model: str
 
