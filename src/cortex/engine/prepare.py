@@ -162,8 +162,7 @@ class Preparer:
     def _seen(self, prepared: Prepared) -> PreparedPrompt:
         if not prepared.parts:
             return PreparedPrompt(self._vocab.prompt_tokens(prepared.prompt))
-        if self._see is None:
-            raise UnsupportedValue("this model can't see images: send text only", param="messages")
+        assert self._see is not None, "the chat side refuses images where there is no projector"
         return self._see(prepared.parts)
 
     def _constraints(self, spec: ConstraintSpec | None, count: int) -> list[Constraint]:

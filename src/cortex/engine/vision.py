@@ -40,6 +40,8 @@ class Vision:
         failures: list[tuple[Sequence, CortexError]] = []
         self._awaited = []
         for sequence in running:
+            if not sequence.tokens.images:
+                continue
             image = sequence.image or sequence.tokens.next_image(sequence.computed)
             if image is None:
                 continue
