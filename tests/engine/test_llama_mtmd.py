@@ -63,8 +63,8 @@ class Seeing:
             slot.length = end
         return self.context.logits(rows[0]).copy()
 
-    def reference(self, parts: list[str | bytes], slot: int) -> NDArray[np.float32]:
-        """The same by libmtmd's own helper."""
+    def reference(self, parts: list[str | bytes], slot: int) -> tuple[NDArray[np.float32], int]:
+        """The same by libmtmd's own helper, and the position behind."""
         chunks = m.mtmd_input_chunks_init()
         marker = m.mtmd_default_marker().decode()
         text = "".join(part if isinstance(part, str) else marker for part in parts).encode()
@@ -90,7 +90,15 @@ class Seeing:
         m.mtmd_input_chunks_free(chunks)
         for bitmap in bitmaps:
             m.mtmd_bitmap_free(bitmap)
-        return self.context.logits(-1).copy()
+        return self.context.logits(-1).copy(), past.value
+
+    def next_reference(self, token: int, slot: int, position: int) -> NDArray[np.float32]:
+        batch = c.llama_batch_init(1, 0, 1)
+        batch.n_tokens, batch.token[0], batch.pos[0], batch.logits[0] = 1, token, position, 1
+        batch.n_seq_id[0], batch.seq_id[0][0] = 1, slot
+        assert not c.llama_decode(self.context.handle, batch)
+        c.llama_batch_free(batch)
+        return self.context.logits(0).copy()
 
     def forget(self, slot: int) -> None:
         self.context.apply(Truncate(slot, 0))
@@ -126,10 +134,15 @@ def test_the_logits_are_those_of_llama_cpps_own_helper(seeing: Seeing) -> None:
     """For an image that is attended to causally, in both directions, and with rows and columns counted apart."""
     prompt = seeing.projector.layout(PARTS)
     assert [span.start for span in prompt.spans] == sorted(span.start for span in prompt.spans)
-    ours = seeing.compute(seeing.sequence(prompt, 1))
-    theirs = seeing.reference(PARTS, 2)
+    sequence = seeing.sequence(prompt, 1)
+    ours = seeing.compute(sequence)
+    theirs, past = seeing.reference(PARTS, 2)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.ptp(ours) > 0.1
+    assert sequence.tokens.position(len(sequence.tokens)) == past
+    sequence.tokens.append(65)
+    ours = seeing.compute(sequence, len(sequence.tokens) - 1)
+    np.testing.assert_allclose(ours, seeing.next_reference(65, 2, past), atol=1e-4)
     seeing.forget(1)
     seeing.forget(2)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cortex.wire.events import ChoiceFinished, Failed, Finished, Progress, Started, TextDelta
+from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Progress, Started, TextDelta
 from cortex.wire.inference import Image, InferenceRequest, Message, Text
 from cortex.wire.worker import (
     Cancel,
@@ -26,7 +26,7 @@ from cortex.wire.worker import (
     Unloaded,
 )
 from tests.engine.harness import GREEDY, WorkerProcess, chat, check_order, only, text_of
-from tests.pictures import BLUE, RED, build_projector, build_seeing, png
+from tests.pictures import BLUE, RED, Kind, build_projector, build_random, build_seeing, png
 
 SAID = {RED: "Red it is.", BLUE: "Blue it is, I'd say."}
 SLOW_SIDE = 384
@@ -106,6 +106,31 @@ def test_another_picture_shares_no_more_than_the_text_before_it(seeing: WorkerPr
     started = only(other, Started)
     assert started.cached_tokens == started.prompt_tokens - 6  # four of the picture, the line's end and the mark
     assert text_of(other) == SAID[BLUE]
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen2vl"])
+def test_what_is_shared_is_what_would_be_computed(tmp_path: Path, kind: Kind) -> None:
+    """Also where an image is attended to in both directions, and where rows and columns are counted apart."""
+    text = build_random(tmp_path / "text.gguf", "qwen2vl" if kind == "qwen2vl" else "llama")
+    noise = np.random.default_rng(3).standard_normal((2, 64), dtype=np.float32)
+    eye = build_projector(tmp_path / "mmproj.gguf", *noise, kind)
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(LoadSpec("m", str(text), mmproj=str(eye), context=512, parallel=4))
+        parts = ("first", png(RED, 40, 30), "second", png(BLUE), "and?")
+        cold = worker.run(shown("cold", *parts, logprobs=3, max_output=12))
+        warm = worker.run(shown("warm", *parts, logprobs=3, max_output=12))
+        longer = worker.run(shown("longer", *parts, png(RED), "more", cache_prompt=True))
+        alone = worker.run(shown("alone", *parts, png(RED), "more", cache_prompt=False))
+    assert only(warm, Started).cached_tokens == only(warm, Started).prompt_tokens - 1
+    assert text_of(warm) == text_of(cold)
+    assert len(scores(cold)) > 3
+    np.testing.assert_allclose(scores(warm), scores(cold), atol=1e-3)
+    assert 0 == only(alone, Started).cached_tokens < only(longer, Started).cached_tokens
+    assert text_of(longer) == text_of(alone)
+
+
+def scores(events: list[Event]) -> list[float]:
+    return [one.logprob for event in events if isinstance(event, TextDelta) for one in event.logprobs]
 
 
 def test_prefixes_with_pictures_survive_on_disk(models: dict[str, Path], tmp_path: Path) -> None:
