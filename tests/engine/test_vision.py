@@ -26,6 +26,7 @@ from cortex.wire.worker import (
     Unloaded,
 )
 from tests.engine.harness import GREEDY, WorkerProcess, chat, check_order, only, text_of
+from tests.engine.recurrent import build_mamba
 from tests.pictures import BLUE, RED, Kind, build_projector, build_random, build_seeing, png
 
 SAID = {RED: "Red it is.", BLUE: "Blue it is, I'd say."}
@@ -127,6 +128,25 @@ def test_what_is_shared_is_what_would_be_computed(tmp_path: Path, kind: Kind) ->
     np.testing.assert_allclose(scores(warm), scores(cold), atol=1e-3)
     assert 0 == only(alone, Started).cached_tokens < only(longer, Started).cached_tokens
     assert text_of(longer) == text_of(alone)
+
+
+def test_a_memory_that_cannot_be_rolled_back_takes_pictures_too(tmp_path: Path) -> None:
+    """Kept prompts and prompts sent together, with a picture just where a prefix would be cut."""
+    text = build_mamba(tmp_path / "mamba.gguf")
+    eye = build_projector(
+        tmp_path / "mmproj.gguf", *np.random.default_rng(3).standard_normal((2, 64), dtype=np.float32)
+    )
+    long = "All of these begin with the same long sentence, which is worth computing once. " * 3
+    endings: list[tuple[str | bytes, ...]] = [(png(RED), "?"), (png(RED), "!"), (png(BLUE), "?"), ("none",)]
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        worker.load(LoadSpec("m", str(text), mmproj=str(eye), context=1024, parallel=4))
+        shared = [worker.submit(shown(f"w{i}", long, *ending)) for i, ending in enumerate(endings)]
+        worker.finish(*shared)
+        again = [worker.run(shown(f"a{i}", long, *ending)) for i, ending in enumerate(endings)]
+        cold = [worker.run(shown(f"c{i}", long, *ending, cache_prompt=False)) for i, ending in enumerate(endings)]
+    assert [text_of(worker.events[name]) for name in shared] == [text_of(events) for events in cold]
+    assert [text_of(events) for events in again] == [text_of(events) for events in cold]
+    assert sum(only(events, Started).cached_tokens > 200 for events in again) >= 3
 
 
 def scores(events: list[Event]) -> list[float]:
