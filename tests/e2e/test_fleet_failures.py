@@ -57,10 +57,11 @@ def serving(gateway: Daemon) -> str:
     return str(request["neuron"])
 
 
-def test_a_greedy_stream_outlives_the_neuron_it_began_on(launcher: Launcher) -> None:
+@pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.0, "seed": 7}], ids=["greedy", "seeded"])
+def test_a_repeatable_stream_outlives_the_neuron_it_began_on(launcher: Launcher, sampling: dict[str, float]) -> None:
     """The answer goes on where it was, and the dead neuron is shown as down."""
     gateway, *neurons = pair(launcher)
-    with open_stream(gateway, "forever", model="a", max_tokens=100, temperature=0) as stream:
+    with open_stream(gateway, "forever", model="a", max_tokens=100, **sampling) as stream:
         first = stream.first()
         name = serving(gateway)
         killed(launcher, neurons[int(name[1:])])
@@ -158,3 +159,24 @@ def test_an_open_event_feed_does_not_hold_the_gateway_up(launcher: Launcher) -> 
         assert next(lines) == "event: snapshot"
         gateway.signal(signal.SIGTERM)
         assert gateway.wait(within_s=10) == 0
+
+
+def test_a_neuron_tells_its_gateway_what_changes_and_takes_its_profiles(launcher: Launcher) -> None:
+    """Between polls a minute apart: a model loaded by hand, profiles pushed, the neuron's death."""
+    neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
+    models = launcher.directory / "pushed.toml"
+    models.write_text('[[models]]\nid = "a"\naliases = ["fast"]\nparallel = 3\n')
+    slow = {"poll_busy_s": 60.0, "poll_idle_s": 60.0, "push_profiles": True}
+    gateway = launcher.gateway(neuron, gateway=slow, models=models)
+    card = eventually(lambda: neuron.status().get("profiles") and neuron.status()["models"][0]["card"], within_s=10)
+    eventually(lambda: neuron.status()["models"][0]["card"].get("parallel") == 3, within_s=5, what=f"laid over {card}")
+    neuron.post("/models/load", {"model": "fast"})
+    eventually(lambda: _loaded_on(gateway, "a") == ["n0"], within_s=5, what="the load is known without a poll")
+    assert said_hello(ask(gateway, "fast"))
+    killed(launcher, neuron)
+    eventually(lambda: gateway.get("/fleet").json()["neurons"][0]["health"] == "down", within_s=5, what="it is down")
+
+
+def _loaded_on(gateway: Daemon, model: str) -> list[str]:
+    (entry,) = [entry for entry in gateway.get("/fleet").json()["models"] if entry["id"] == model]
+    return list(entry.get("loaded_on", []))
