@@ -11,7 +11,9 @@ import pytest
 from cortex.config import Config, ImagesConfig
 from cortex.errors import BadRequest
 from cortex.serving.images import ImageFetcher, public_address
+from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
 from tests.serving.conftest import Serve
+from tests.serving.fake_backend import FakeBackend
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 50
 PUBLIC = {"pics.example": ["93.184.216.34"], "mixed.example": ["93.184.216.34", "10.0.0.1"]}
@@ -130,3 +132,21 @@ async def test_remote_images_in_a_request_are_refused_unless_allowed(serve: Serv
         )
     assert reply.status_code == 400
     assert ("not on the public internet" if allowed else "images.fetch") in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sees", "status"), [("llama", False, 400), ("llama", True, 200), ("", False, 200)]
+)
+async def test_a_model_that_cannot_see_is_not_even_asked(
+    serve: Serve, architecture: str, sees: bool, status: int
+) -> None:
+    """It would be loaded, and others evicted, to refuse. A model that isn't on disk yet may turn out to see."""
+    card = ModelCard("m", Limits(4096), Capabilities(vision=sees), architecture=architecture)
+    backend = FakeBackend(statuses=[(ModelStatus(card, state="unloaded"), [])])
+    source = {"type": "base64", "media_type": "image/png", "data": "aaaa"}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    async with serve(backend) as running:
+        for path, content in (("/v1/chat/completions", image), ("/v1/messages", {"type": "image", "source": source})):
+            body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [content]}]}
+            assert (await running.http.post(path, json=body)).status_code == status
+    assert len(backend.requests) == (2 if status == 200 else 0)

@@ -23,7 +23,7 @@ from cortex.dialects.anthropic_body import (
     ToolUseBlock,
 )
 from cortex.dialects.body import decode_body
-from cortex.dialects.images import Images, decode_image
+from cortex.dialects.images import Images
 from cortex.dialects.sealed import unseal
 from cortex.errors import UnsupportedValue
 from cortex.wire.inference import Image, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
@@ -101,7 +101,7 @@ class Conversation:
 
     def _image(self, source: Source, param: str) -> Image:
         if source.type == "base64":
-            return decode_image(source.data, source.media_type, param)
+            return self.images.decode(source.data, source.media_type, param)
         if source.type == "url":
             return self.images.load(source.url, param)
         raise UnsupportedValue(f"an image source of type {source.type!r} is not supported: send base64", param=param)

@@ -13,21 +13,28 @@ from dataclasses import dataclass, field
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Image
 
-__all__ = ["Images", "decode_image"]
+__all__ = ["Images"]
 
 _PENDING = Image(data=b"")
 
 
 @dataclass(slots=True)
 class Images:
-    """The images one request refers to by URL. `allowed`: http(s) URLs may be fetched."""
+    """The images of one request. `allowed`: http(s) URLs may be fetched. `any`: there is an image in it."""
 
     allowed: bool = False
     fetched: dict[str, Image] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    any: bool = False
+
+    def decode(self, data: str, mime: str, param: str | None = None) -> Image:
+        """An image sent as base64 text. Raises BadRequest when it isn't base64, is empty or is no image type."""
+        self.any = True
+        return _decoded(data, mime, param)
 
     def load(self, url: str, param: str | None = None) -> Image:
         """The image behind `url`; an empty stand-in while a remote one is missing. Raises BadRequest."""
+        self.any = True
         scheme = url[:8].lower()
         if scheme.startswith("data:"):
             return _from_data_uri(url, param)
@@ -44,8 +51,7 @@ class Images:
         return self.fetched.get(url, _PENDING)
 
 
-def decode_image(data: str, mime: str, param: str | None = None) -> Image:
-    """An image sent as base64 text. Raises BadRequest when it isn't base64, is empty or is no image type."""
+def _decoded(data: str, mime: str, param: str | None) -> Image:
     if not mime.startswith("image/"):
         raise UnsupportedValue(f"{mime!r} is not an image type", param=param)
     try:
@@ -62,4 +68,4 @@ def _from_data_uri(url: str, param: str | None) -> Image:
     mime, *flags = head.split(";")
     if not comma or "base64" not in (flag.strip().lower() for flag in flags):
         raise BadRequest("an image data: URI must look like data:image/png;base64,...", param=param)
-    return decode_image(data, mime.strip().lower() or "image/png", param)
+    return _decoded(data, mime.strip().lower() or "image/png", param)

@@ -70,11 +70,21 @@ class Intake:
         """The call; parsed a second time when it turned out that images had to be fetched. Raises BadRequest & co."""
         images = arrived.context.images
         call = parse(arrived.body, arrived.context)
+        if images.any:
+            self._refuse_blind({request.model for request in call.requests})
         if images.missing:
             images.fetched.update(await self._images.fetch(images.missing))
             images.missing.clear()
             call = parse(arrived.body, arrived.context)
         return call
+
+    def _refuse_blind(self, models: set[str]) -> None:
+        """A model that can't see isn't loaded, and none evicted for it, only to say so. Nothing is known of one whose
+        file isn't here yet (no architecture): it may bring a projector."""
+        for status, _ in self._service.backend.models():
+            card = status.card
+            if card.id in models and card.architecture and not card.capabilities.vision:
+                raise BadRequest(f"model {card.id!r} takes no images; send text only", param="messages")
 
 
 async def _whole_body(receive: Receive, most_bytes: int) -> bytes:
