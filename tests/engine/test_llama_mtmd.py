@@ -27,6 +27,8 @@ from cortex.errors import BadRequest, ModelLoadFailed, UnsupportedValue
 from cortex.wire.worker import LoadSpec
 from tests.pictures import BLUE, RED, Kind, build_projector, build_random, build_seeing, png
 
+pytestmark = pytest.mark.model
+
 PARTS: list[str | bytes] = ["look: ", png(RED), " then ", png(BLUE, 64, 40), " so?"]
 SHAPE = ContextShape(256, 8, 128, 64, 1, 1)
 

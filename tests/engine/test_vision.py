@@ -29,6 +29,8 @@ from tests.engine.harness import GREEDY, WorkerProcess, chat, check_order, only,
 from tests.engine.recurrent import build_mamba
 from tests.pictures import BLUE, RED, Kind, build_projector, build_random, build_seeing, png
 
+pytestmark = pytest.mark.model
+
 SAID = {RED: "Red it is.", BLUE: "Blue it is, I'd say."}
 SLOW_SIDE = 384
 """Nine thousand patches that attend to each other: about half a second of encoding."""

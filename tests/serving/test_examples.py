@@ -134,6 +134,7 @@ async def test_the_anthropic_program_runs(serve: Serve) -> None:
         ("models.sh", "acme/demo-1B"),
         ("responses.sh", "event: response.completed"),
         ("embeddings.sh", '"embedding":[1.0]'),
+        ("image.sh", "Rhine, Elbe, Oder"),
     ],
 )
 async def test_the_curl_commands_run(serve: Serve, script: str, expected: str) -> None:
@@ -148,4 +149,5 @@ def test_every_curl_command_is_run_here() -> None:
         "models.sh",
         "responses.sh",
         "embeddings.sh",
+        "image.sh",
     }
