@@ -63,6 +63,28 @@ async def test_the_parent_has_no_cuda_context(gpus: Bench) -> None:
     assert "libcuda" not in mapped_libraries()
 
 
+async def test_the_ledger_holds_what_the_driver_tells_of_the_worker(gpus: Bench) -> None:
+    await gpus.admin.load(LoadOrder("one"))
+    (worker,) = gpus.holdings.pool.all()
+    (device,) = worker.devices
+    told = gpus.holdings.devices.process_bytes(device).get(worker.pid or 0)
+    if not told:
+        pytest.skip("the driver doesn't tell of our processes here")
+    assert gpus.holdings.ledger.held(device) == pytest.approx(told, rel=0.1)
+    assert worker.id in [process.worker for process in gpus.admin.discovery().devices[0].processes]
+
+
+async def test_a_dry_run_plans_what_the_gpu_then_holds(gpus: Bench) -> None:
+    entry = gpus.holdings.residents["one"].entry
+    device = gpus.holdings.devices.devices[0].id
+    await gpus.holdings.dry_run(entry, 2048, [device])
+    (planned,) = gpus.holdings.dry_runs[gpus.holdings.measure_key(entry, 2048, [device])]
+    job = await gpus.admin.load(LoadOrder("one", devices=[device]))
+    assert job.state == "ready"
+    (reported,) = gpus.holdings.sizes(entry, 2048, [device])
+    assert planned == pytest.approx(reported, rel=0.05)
+
+
 async def test_memory_returns_to_its_baseline_after_twenty_loads(gpus: Bench) -> None:
     def used() -> int:
         return sum(device.used_bytes for device in gpus.holdings.devices.read())

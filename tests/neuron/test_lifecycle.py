@@ -222,6 +222,15 @@ async def test_pins_that_leave_no_room_are_named_at_once(bench) -> None:
             await neuron.admin.load(LoadOrder("b"))
 
 
+async def test_a_device_that_is_not_here_is_named_with_those_that_are(bench) -> None:
+    profiles = [Profile("a", file="a.gguf", devices=[7])]
+    async with bench("a", "b", profiles=profiles, devices=2) as neuron:
+        with pytest.raises(NoRoom, match="a is to run on 7; this neuron has cpu0, cpu1"):
+            await neuron.admin.load(LoadOrder("a"))
+        with pytest.raises(NoRoom, match="b is to run on cuda9"):
+            await neuron.admin.load(LoadOrder("b", devices=["cuda9"]))
+
+
 async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it(bench) -> None:
     eviction = EvictionConfig(idle_ttl_s=0.5, min_residency_s=0.0)
     async with bench("m", eviction=eviction) as neuron:

@@ -119,6 +119,9 @@ class LoadQueue:
         free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
         sizes = partial(self._holdings.sizes, resident.entry, context)
         sets = device_sets(resident.entry, sizes, budgets, free, loading.devices)
+        if unknown := sorted({device for wanted in sets for device in wanted} - budgets.keys()):
+            here = ", ".join(budgets)
+            raise NoRoom(f"{loading.model} is to run on {', '.join(unknown)}; this neuron has {here}")
         return decide(Need(loading.model, sets, loading.evict), scene)
 
     def _wait(self, loading: Loading, models: Sequence[str], until_s: float | None, now: float) -> None:
