@@ -113,7 +113,7 @@ def projector_bytes(header: GGUFHeader) -> int:
         return header.number(f"clip.vision.{key}")
 
     side = max(hyper("image_size") // max(hyper("patch_size"), 1), 46)
-    width = 6 * hyper("embedding_length") + 2 * hyper("feed_forward_length")
+    width = 3 * hyper("embedding_length") + hyper("feed_forward_length")
     return sum(tensor.bytes for tensor in header.tensors) + 4 * side**2 * width
 
 
