@@ -93,7 +93,6 @@ class ChatModel:
             prompt=prompt,
             make_splitter=lambda choice: MessageSplitter(plan, choice),
             constraint=constraint,
-            images=images,
             parts=prompt_parts(prompt, images) if images else [],
             reasoning_budget=self._budget(request),
         )

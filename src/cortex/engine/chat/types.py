@@ -90,8 +90,8 @@ class Splitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A chat request rendered for its model. `images` in the order they were sent; with any, `parts` is `prompt` in
-    pieces, the images in their places.
+    """A chat request rendered for its model. With images in it, `parts` is `prompt` in pieces, the images in their
+    places; else it is empty.
 
     `stop` are further stop strings that the format needs. `make_splitter(choice)` makes one per choice.
     `reasoning_budget` in tokens, None = unlimited.
@@ -101,6 +101,5 @@ class Prepared:
     make_splitter: Callable[[int], Splitter]
     constraint: ConstraintSpec | None = None
     stop: list[str] = field(default_factory=list)
-    images: list[bytes] = field(default_factory=list)
     parts: list[str | bytes] = field(default_factory=list)
     reasoning_budget: int | None = None
