@@ -22,8 +22,19 @@ def test_help_imports_no_role() -> None:
     """A role's libraries take a second to import; completion and --help must not wait for them."""
     code = (
         "import sys, cortex.cli.app\n"
-        "heavy = ('cortex.gateway', 'cortex.neuron', 'cortex.engine', 'litestar', 'llama_cpp', 'numpy')\n"
+        "heavy = ('cortex.gateway', 'cortex.neuron', 'cortex.engine', 'litestar', 'llama_cpp')\n"
+        "heavy += ('numpy', 'httpx', 'structlog', 'importlib.metadata')\n"
         "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_roles_start_without_an_http_client_or_the_hub() -> None:
+    """Together they were a third of what a neuron imports at its start, and few ever use them."""
+    code = (
+        "import sys, cortex.gateway.app, cortex.neuron.app\n"
+        "print([name for name in ('httpx', 'huggingface_hub.hf_api') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import msgspec
 import typer
@@ -14,10 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cortex.errors import BadRequest, ConfigError, CortexError, ModelLoadFailed, NotFound, Unavailable
-from cortex.top.api import FleetApi
 from cortex.top.view import format_age, format_bytes
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
+
+if TYPE_CHECKING:  # an HTTP client takes as long to import as everything else here
+    from cortex.top.api import FleetApi
 
 __all__ = ["EXIT_CODES", "register"]
 
@@ -49,6 +51,12 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _api(url: str, key: str | None) -> FleetApi:
+    from cortex.top.api import FleetApi
+
+    return FleetApi(url, key)
+
+
 def _exits(command: Callable[P, None]) -> Callable[P, None]:
     """Turn a CortexError into one line on stderr and its exit code."""
 
@@ -66,7 +74,7 @@ def _exits(command: Callable[P, None]) -> Callable[P, None]:
 @_exits
 def status(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Show neurons, devices, models and what runs on them."""
-    fleet = FleetApi(url, key).fleet()
+    fleet = _api(url, key).fleet()
     if as_json:
         _print_json(fleet)
         return
@@ -78,7 +86,7 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> No
 @_exits
 def load(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Load a model and wait for it, with a progress bar."""
-    api = FleetApi(url, key)
+    api = _api(url, key)
     job = _watch(api, model, api.load(model), show=not as_json and sys.stderr.isatty())
     if as_json:
         _print_json(job)
@@ -91,37 +99,37 @@ def load(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = 
 @_exits
 def unload(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Unload a model wherever it is loaded, after its running requests."""
-    _tell(FleetApi(url, key).unload(model), as_json=as_json)
+    _tell(_api(url, key).unload(model), as_json=as_json)
 
 
 @_exits
 def pin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Keep a model loaded: it is never evicted."""
-    _tell(FleetApi(url, key).pin(model, pinned=True), as_json=as_json)
+    _tell(_api(url, key).pin(model, pinned=True), as_json=as_json)
 
 
 @_exits
 def unpin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Let a pinned model be evicted again."""
-    _tell(FleetApi(url, key).pin(model, pinned=False), as_json=as_json)
+    _tell(_api(url, key).pin(model, pinned=False), as_json=as_json)
 
 
 @_exits
 def drain(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Give a neuron no new requests; what runs there ends."""
-    _tell(FleetApi(url, key).drain(neuron, drained=True), as_json=as_json)
+    _tell(_api(url, key).drain(neuron, drained=True), as_json=as_json)
 
 
 @_exits
 def resume(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Give a drained neuron work again."""
-    _tell(FleetApi(url, key).drain(neuron, drained=False), as_json=as_json)
+    _tell(_api(url, key).drain(neuron, drained=False), as_json=as_json)
 
 
 @_exits
 def plan(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
     """Explain, for every neuron and device, where a model would go and what would have to leave."""
-    answer = FleetApi(url, key).plan(model)
+    answer = _api(url, key).plan(model)
     if as_json:
         _print_json(answer)
     else:
@@ -140,11 +148,11 @@ def top(
 
     console = Console()
     if once:
-        app.run_once(FleetApi(url, key), console)
+        app.run_once(_api(url, key), console)
     elif not console.is_terminal:
         raise ConfigError("cortex top needs a terminal; use --once or `cortex status --json` in scripts")
     else:
-        app.run(FleetApi(url, key), console, interval)
+        app.run(_api(url, key), console, interval)
 
 
 # ---- output

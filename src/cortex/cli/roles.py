@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from importlib.metadata import version as installed
 from pathlib import Path
 
 import typer
 
-from cortex import __version__, logs
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
 
 __all__ = ["register"]
@@ -25,9 +23,10 @@ def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen
     """Serve the whole fleet behind one URL."""
     read = partial(read_config, config, models, {"gateway.listen": listen})
     settings, profiles = read()
-    logs.configure(settings.log)
+    from cortex import logs
     from cortex.gateway import app
 
+    logs.configure(settings.log)
     files = [path for path in (config, models or (settings.models and Path(settings.models))) if path]
     app.run(settings, profiles, read=read, files=files)
 
@@ -35,12 +34,17 @@ def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen
 def neuron(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
     """Serve this machine's models on its GPUs, or on its CPU where it has none."""
     settings, profiles = read_config(config, models, {"neuron.listen": listen, "neuron.gpus": parse_gpus(gpus)})
-    logs.configure(settings.log)
+    from cortex import logs
     from cortex.neuron import app
 
+    logs.configure(settings.log)
     app.run(settings, profiles)
 
 
 def version() -> None:
     """Print the versions of cortex and of llama-cpp-python."""
+    from importlib.metadata import version as installed
+
+    from cortex import __version__
+
     sys.stdout.write(f"cortex {__version__}\nllama-cpp-python {installed('llama-cpp-python')}\n")

@@ -10,10 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
 import typer
 
-from cortex.cli.children import Role, run_roles
 from cortex.cli.generated import Generated, write
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
 from cortex.config import Config
@@ -37,6 +35,8 @@ def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = No
 
 
 async def _run(settings: Config, files: Generated) -> int:
+    from cortex.cli.children import Role, run_roles
+
     roles = [
         Role("neuron", ["neuron", "--config", str(files.config)], files.neuron),
         Role("gateway", ["gateway", "--config", str(files.config)], files.gateway),
@@ -56,6 +56,8 @@ def _is_config(name: str) -> bool:
 
 
 async def _first_model(files: Generated) -> str | None:
+    import httpx
+
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
         answer = await client.get(f"{files.gateway}/v1/models", headers=_headers())
     models: list[dict[str, Any]] = answer.json().get("data", []) if answer.is_success else []

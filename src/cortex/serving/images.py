@@ -35,7 +35,6 @@ class ImageFetcher:
         transport: httpx.AsyncBaseTransport | None = None,
         resolve: Resolve | None = None,
     ) -> None:
-        self.allowed = config.fetch
         self._max_bytes = parse_bytes(config.max_bytes)
         self._timeout_s = config.timeout_s
         self._transport = transport

@@ -6,17 +6,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from litestar.datastructures import Headers
 from litestar.types import Receive, Scope
 
-from cortex.config import parse_bytes
+from cortex.config import ImagesConfig, parse_bytes
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, PayloadTooLarge
 from cortex.serving.exchange import Service
 from cortex.serving.identity import RequestIdentity
-from cortex.serving.images import ImageFetcher
+
+if TYPE_CHECKING:
+    from cortex.serving.images import ImageFetcher
 
 __all__ = ["Arrived", "Intake"]
 
@@ -37,7 +40,7 @@ class Intake:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._images = ImageFetcher(service.config.images)
+        self._images = _maybe_fetcher(service.config.images)
         self._most_bytes = parse_bytes(service.config.limits.body_bytes)
 
     async def read(self, scope: Scope, receive: Receive) -> Arrived:
@@ -51,7 +54,7 @@ class Intake:
             resolve=self._service.backend.resolve,
             principal=scope["auth"],
             headers=headers,
-            images=Images(allowed=self._images.allowed),
+            images=Images(allowed=self._images is not None),
         )
         return Arrived(await self._body(headers, receive), identity, context)
 
@@ -72,7 +75,7 @@ class Intake:
         call = parse(arrived.body, arrived.context)
         if images.any:
             self._refuse_blind({request.model for request in call.requests})
-        if images.missing:
+        if self._images is not None and images.missing:
             images.fetched.update(await self._images.fetch(images.missing))
             images.missing.clear()
             call = parse(arrived.body, arrived.context)
@@ -85,6 +88,15 @@ class Intake:
             card = status.card
             if card.id in models and card.architecture and not card.capabilities.vision:
                 raise BadRequest(f"model {card.id!r} takes no images; send text only", param="messages")
+
+
+def _maybe_fetcher(config: ImagesConfig) -> ImageFetcher | None:
+    """None unless images are fetched: the HTTP client would be a good part of what a role imports at its start."""
+    if not config.fetch:
+        return None
+    from cortex.serving.images import ImageFetcher  # noqa: PLC0415 - see above
+
+    return ImageFetcher(config)
 
 
 async def _whole_body(receive: Receive, most_bytes: int) -> bytes:

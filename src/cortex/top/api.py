@@ -37,7 +37,9 @@ class FleetApi:
     def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 5.0, client: httpx.Client | None = None):
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url = url.rstrip("/")
-        self._client = client or httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s)
+        # The system's certificates are read only where they are used: that takes longer than a call on loopback.
+        tls = self.url.startswith("https:")
+        self._client = client or httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=tls)
         self._is_neuron = False
 
     def close(self) -> None:
