@@ -22,6 +22,8 @@ from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, O
 __all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
 
 _KEPT_GRAMMARS = 64
+_NO_TAG = r"""[^<"\\\x00-\x1F\x7F]+"""
+"""Tokens that can't begin a tag: a class whose masks are computed beforehand, for raw values between tags."""
 _MARKER = re.compile(rb"<.+>|\[.+\]|\].+\[", re.DOTALL)
 
 
@@ -138,7 +140,7 @@ def _tokenizer(vocab: Vocab) -> LLTokenizer:
         vocab_ptr=vocab.handle,
         tokenize_fptr=ctypes.cast(c._lib.llama_tokenize, ctypes.c_void_p).value,  # noqa: SLF001 - it calls back into C
         eos_token=sorted(vocab.ends) or None,
-        slices=None,
+        slices=[_NO_TAG, *LLTokenizer.general_slices()],
     )
     return tokenizer
 

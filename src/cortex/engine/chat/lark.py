@@ -14,6 +14,7 @@ __all__ = ["LarkBuilder"]
 
 _NOTHING = '""'
 _ANY_TEXT = "(?s:.*)"
+_BLANKS_BEHIND = "(?:|" + "|".join(r"[ \n]" * count for count in range(1, 9)) + ")"
 
 
 class LarkBuilder:
@@ -71,6 +72,23 @@ class LarkBuilder:
         self._rules.append(f"{name}[suffix={json.dumps(marker, ensure_ascii=False)}]: /{_ANY_TEXT}/")
         return name
 
+    def raw_until(self, marker: str) -> str:
+        """Like `until`, where up to eight blanks and then another tag follow: with anything else behind it, the marker
+        is text.
+
+        Cheaper: llguidance knows the masks of whole classes of tokens beforehand, and puts them to use where a lexeme
+        repeats one class of characters, a few texts excepted whose length it sees (not one with a counted repetition).
+        A lazy lexeme isn't such.
+        """
+        first = marker[0]
+        if first in marker[1:] or any(map(self.is_token, self._markers.pieces(marker))):
+            return self.until(marker)
+        end = _quoted(marker) + _BLANKS_BEHIND
+        others = f"[^{_quoted(first)}]*"
+        name = f"C{len(self._rules)}"
+        self._rules.append(f"{name}: /{_slashed(_quoted(first) + others)}/ & ~/{_slashed(end)}/")
+        return f"{self.regex(others)} {name}* {self.regex(end)}"
+
     def any_text(self) -> str:
         return self.regex(_ANY_TEXT)
 
@@ -97,6 +115,11 @@ class LarkBuilder:
 
     def build(self, start: str) -> str:
         return "\n".join([f"start: {start}", *self._rules]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A pattern for exactly `text`, in a class of characters or outside of one."""
+    return re.sub(r"[!-/:;=?@\[-`{-~]", r"\\\g<0>", text)
 
 
 def _slashed(pattern: str) -> str:

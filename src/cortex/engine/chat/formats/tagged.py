@@ -206,7 +206,7 @@ class TaggedCalls:
             return f"{lark.any_of([lark.literal(word) for word in written])} {lark.literal(close)}"
         if pattern := schema.get("pattern"):
             return f"{lark.regex(anchored(pattern))} {lark.literal(close)}"
-        return lark.until(close)
+        return lark.raw_until(close.removeprefix("\n"))  # a line break before it is text to this grammar
 
 
 class _StringStream:
