@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from openai import OpenAI
 
-from tests.e2e.processes import Daemon
+from tests.e2e.processes import PLAIN, Daemon
 
 __all__ = ["TextStream", "chat_body", "open_stream", "sdk"]
 
@@ -62,8 +62,6 @@ def open_stream(daemon: Daemon, content: str, **options: Any) -> Iterator[TextSt
     """A streamed chat that was accepted. Leaving the context early is what a client does that goes away."""
     body = chat_body(content, stream=True, **options)
     timeout = httpx.Timeout(60)
-    with httpx.stream(
-        "POST", f"{daemon.url}/v1/chat/completions", json=body, timeout=timeout, trust_env=False
-    ) as response:
+    with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=body, timeout=timeout, **PLAIN) as response:
         assert response.status_code == 200, response.read()
         yield TextStream(response)

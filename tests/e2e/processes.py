@@ -10,16 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
-__all__ = ["Daemon", "eventually", "toml"]
+__all__ = ["PLAIN", "Daemon", "eventually", "toml"]
 
 T = TypeVar("T")
 
 CORTEX = Path(sys.executable).with_name("cortex")
+PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
+"""For httpx on loopback: no proxy, and no certificates, whose reading takes longer than the request."""
 START_S = 60.0
 STOP_S = 30.0
 
@@ -96,15 +99,15 @@ class Daemon:
 
         return eventually(seen, within_s, f"log line {event!r}; log so far:\n{self.log()}")[0]
 
-    @property
+    @cached_property
     def url(self) -> str:
         return str(self.wait_for("listening")["url"])
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", trust_env=False, timeout=30, **options)
+        return httpx.get(f"{self.url}{path}", timeout=30, **PLAIN, **options)
 
     def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, trust_env=False, timeout=120, **options)
+        return httpx.post(f"{self.url}{path}", json=body, timeout=120, **PLAIN, **options)
 
     def status(self) -> Any:
         answer = self.get("/status")

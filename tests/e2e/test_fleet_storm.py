@@ -20,7 +20,7 @@ from tests.e2e.clients import chat_body
 from tests.e2e.conftest import Launcher
 from tests.e2e.fleets import ONE, profiles, talkers
 from tests.e2e.models import HELLO
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 REQUESTS = int(os.environ.get("CORTEX_STORM", "160"))
 KILL_EVERY_S = 20.0 if REQUESTS >= 2000 else 8.0
@@ -74,7 +74,7 @@ class Storm:
         patience = 0.05 + choice.random() if choice.random() < 0.1 else ANSWER_S
         url = f"{self.gateway.url}/v1/chat/completions"
         try:
-            answer = httpx.post(url, json=body, timeout=patience, trust_env=False)
+            answer = httpx.post(url, json=body, timeout=patience, **PLAIN)
         except httpx.ReadTimeout:
             if patience == ANSWER_S:
                 tally.hung.append(model)

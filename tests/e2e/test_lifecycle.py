@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.clients import chat_body, open_stream
 from tests.e2e.conftest import Launcher
 from tests.e2e.models import HELLO, TICKS
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 # Without prompt lookup, which would guess a ticking clock's next tokens many at a time.
 EIGHT = '[[models]]\nid = "talker"\nfile = "talker.gguf"\nparallel = 8\ncontext = 2048\nprompt_lookup = false\n'
@@ -95,7 +95,7 @@ def test_the_first_signal_drains(launcher: Launcher, role: str, number: signal.S
         url = server.url
         server.signal(number)
         server.wait_for("draining")
-        late = httpx.post(f"{url}/v1/chat/completions", json=chat_body("hello"), trust_env=False)
+        late = httpx.post(f"{url}/v1/chat/completions", json=chat_body("hello"), **PLAIN)
         assert late.status_code == 503
         assert int(late.headers["retry-after"]) >= 1
         assert late.json()["error"]["code"] == "draining"

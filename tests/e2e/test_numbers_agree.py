@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.clients import chat_body
 from tests.e2e.conftest import Launcher
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 REQUESTS = 200
 
@@ -59,7 +59,7 @@ def ask(gateway: Daemon, number: int) -> Answer:
 
 def streamed(gateway: Daemon, path: str, body: dict[str, object]) -> Answer:
     usage: dict[str, Any] = {}
-    with httpx.stream("POST", gateway.url + path, json=body, timeout=120, trust_env=False) as response:
+    with httpx.stream("POST", gateway.url + path, json=body, timeout=120, **PLAIN) as response:
         for line in response.iter_lines():
             if line.startswith("data: {"):
                 usage = json.loads(line.removeprefix("data: ")).get("usage") or usage
@@ -147,4 +147,4 @@ def ttft_buckets(gateway: Daemon) -> dict[float, float]:
 
 def scrape(gateway: Daemon) -> str:
     (url,) = gateway.wait_for("listening")["also"]
-    return httpx.get(f"{url}/metrics", trust_env=False, timeout=30).text
+    return httpx.get(f"{url}/metrics", timeout=30, **PLAIN).text
