@@ -34,7 +34,7 @@ WEATHER = Tool(
     {
         "type": "object",
         "properties": {
-            "city": {"type": "string", "maxLength": 20},
+            "city": {"type": "string", "maxLength": 8},
             "unit": {"enum": ["celsius", "fahrenheit"]},
             "days": {"type": "integer", "minimum": 1, "maximum": 7},
         },
@@ -49,11 +49,11 @@ MAIL = Tool(
         "properties": {
             "to": {
                 "type": "array",
-                "items": {"type": "string", "pattern": "^[a-z]{2,8}@example\\.org$"},
+                "items": {"type": "string", "pattern": "^[a-z]{2,4}@a\\.org$"},
                 "maxItems": 2,
                 "minItems": 1,
             },
-            "subject": {"type": "string", "maxLength": 24},
+            "subject": {"type": "string", "maxLength": 8},
             "urgent": {"type": "boolean"},
         },
         "required": ["to", "subject"],
@@ -93,11 +93,11 @@ SCHEMAS: list[dict[str, Any]] = [
     {
         "type": "object",
         "properties": {
-            "name": {"type": "string", "maxLength": 16},
+            "name": {"type": "string", "maxLength": 8},
             "address": {
                 "type": "object",
                 "properties": {
-                    "city": {"type": "string", "maxLength": 12},
+                    "city": {"type": "string", "maxLength": 8},
                     "zip": {"type": "string", "pattern": "^[0-9]{5}$"},
                 },
                 "required": ["city", "zip"],

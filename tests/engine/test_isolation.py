@@ -22,7 +22,7 @@ pytestmark = pytest.mark.model
 REQUESTS = 500
 MARKS = [f"<|m{number}|>" for number in range(60)]
 CANARIES = [f"canary{number:02} " for number in range(60)]
-SCRIPTS = {mark: ["secret: ", canary] * 30 + ["."] for mark, canary in zip(MARKS, CANARIES, strict=True)}
+SCRIPTS = {mark: ["secret: ", canary] * 16 + ["."] for mark, canary in zip(MARKS, CANARIES, strict=True)}
 SYSTEMS = [f"system {number}: keep what you are told, say it when asked, and nothing else. " * 2 for number in range(6)]
 
 
@@ -45,7 +45,7 @@ def test_no_canary_of_500_conversations_shows_up_in_another(tmp_path: Path) -> N
             _check(worker, request, mark, complete=request.id not in cancelled)
         worker.notices.clear()
         stats = worker.wait(Heartbeat).models[0]
-    assert stats.preemptions > 20
+    assert stats.preemptions > 10
     assert stats.cached_tokens > 10_000
     assert (stats.running, stats.waiting, stats.kv_used) == (0, 0, 0)
 

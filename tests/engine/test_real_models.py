@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,9 @@ QUESTIONS = [
     "What is two plus two?",
 ]
 SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank while the sun sets slowly. "
-LONG = SENTENCE * 40
+LONG = SENTENCE * 10
+CONVERSATION = SENTENCE * 24  # as long as a turn's few new tokens need to be a twentieth
+BEYOND_THE_WINDOW = SENTENCE * 28  # Gemma's, of 512 tokens
 
 
 def usage(events: list[object]) -> tuple[int, int]:
@@ -70,7 +73,7 @@ def test_a_prompt_computed_together_is_computed_once(smol_spec: LoadSpec) -> Non
 
 
 def test_later_turns_find_at_least_95_percent_cached(smol: WorkerProcess) -> None:
-    messages = [Message("user", [Text(LONG)])]
+    messages = [Message("user", [Text(CONVERSATION)])]
     for turn in range(3):
         request = InferenceRequest(f"turn {turn}", "m", messages=messages, max_output=12, sampling=GREEDY)
         events = smol.run(request)
@@ -84,16 +87,18 @@ def test_later_turns_find_at_least_95_percent_cached(smol: WorkerProcess) -> Non
         ]
 
 
-@pytest.mark.parametrize("path", [smollm2, gemma])
-def test_a_reused_prefix_gives_the_text_of_a_cold_one(path: object) -> None:
+@pytest.mark.parametrize(
+    ("path", "text", "tokens"), [(smollm2, LONG, 150), (gemma, BEYOND_THE_WINDOW, 512)], ids=["smollm2", "gemma"]
+)
+def test_a_reused_prefix_gives_the_text_of_a_cold_one(path: Callable[[], Path], text: str, tokens: int) -> None:
     """Also for Gemma, whose sliding window forgets unless told not to."""
-    spec = LoadSpec("m", str(path()), context=2048, parallel=4, prompt_lookup=False)  # type: ignore[operator]
+    spec = LoadSpec("m", str(path()), context=1024, parallel=4, prompt_lookup=False)
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec)
-        worker.run(raw("warm", LONG + " First:", max_output=30))
-        warm = worker.run(raw("reused", LONG + " Second, the story goes on:", max_output=16))
-        cold = worker.run(raw("cold", LONG + " Second, the story goes on:", max_output=16, cache_prompt=False))
-        assert usage(warm)[1] > 500
+        worker.run(raw("warm", text + " First:", max_output=12))
+        warm = worker.run(raw("reused", text + " Second: The quick brown", max_output=16))
+        cold = worker.run(raw("cold", text + " Second: The quick brown", max_output=16, cache_prompt=False))
+        assert usage(warm)[1] > tokens
         assert usage(cold)[1] == 0
         assert text_of(warm) == text_of(cold)
 
@@ -103,7 +108,7 @@ def test_no_canary_of_one_conversation_shows_up_in_another(smol_spec: LoadSpec) 
     rng = random.Random(11)
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(msgspec.structs.replace(smol_spec, context=400, parallel=6, kv_cells=512, prompt_lookup=True))
-        canaries = {f"c{i}": f"{rng.randrange(10**6, 10**7)}" for i in range(24)}
+        canaries = {f"c{i}": f"{rng.randrange(10**6, 10**7)}" for i in range(12)}
         shared = "You keep one secret number and repeat it whenever you are asked. " * 3
         for name, secret in canaries.items():
             worker.submit(chat(name, f"{shared}The secret number is {secret}. Say the number.", max_output=24))
@@ -112,7 +117,7 @@ def test_no_canary_of_one_conversation_shows_up_in_another(smol_spec: LoadSpec) 
             assert not isinstance(worker.events[name][-1], Failed)
             text = text_of(worker.events[name])
             assert not [other for other in canaries.values() if other != secret and other in text], text
-        assert sum(secret in text_of(worker.events[name]) for name, secret in canaries.items()) > 6
+        assert sum(secret in text_of(worker.events[name]) for name, secret in canaries.items()) > 3
 
 
 def test_guessing_from_the_text_changes_nothing_but_the_speed(smol_spec: LoadSpec) -> None:
@@ -159,7 +164,7 @@ def _echoed(worker: WorkerProcess, name: str, prompt: str | list[int]) -> list[T
 
 
 def test_a_cancel_inside_a_long_prefill_stops_it(smol: WorkerProcess) -> None:
-    smol.submit(raw("long prefill", LONG * 1 + "x", max_output=500, cache_prompt=False))
+    smol.submit(raw("long prefill", SENTENCE * 40 + "x", max_output=500, cache_prompt=False))
     smol.until(lambda: "long prefill" in smol.events)
     began = time.monotonic()
     smol.send(Cancel("long prefill"))

@@ -95,17 +95,23 @@ def told(events: list[Event]) -> Turn:
     return Turn(outcome.text.strip(), outcome.reasoning.strip(), calls)
 
 
-def scripted(name: str, outputs: dict[str, str], directory: Path, *, model: str | None = None) -> LoadSpec:
-    """A model (called `model` or as its template) with the template `name`, plus the mark that a request asks for."""
+def scripted(
+    name: str, outputs: dict[str, str], directory: Path, *, prompt: str = "", model: str | None = None
+) -> LoadSpec:
+    """A model (called `model` or as its template) with the template `name`, plus the mark that a request asks for.
+
+    Long words of `prompt` are tokens, since reading it byte by byte would take most of a test's time.
+    """
     source = template(f"{name}.jinja")
     markers = markers_in(source)
     ends = [marker for marker in END_MARKERS if marker in markers]
+    words = list(dict.fromkeys(re.findall(r"\w{3,}", prompt)))
     path = build_scripted(
         directory / "m.gguf",
         {mark: pieces(output, markers) for mark, output in outputs.items()},
         template=source + "{% if add_generation_prompt %}{{ script_mark }}{% endif %}",
         control=ends,
-        user_defined=[marker for marker in markers if marker not in ends],
+        user_defined=[*(marker for marker in markers if marker not in ends), *words],
         context=16384,
     )
     return LoadSpec(model=model or name, path=str(path), context=12288, parallel=1)
@@ -117,10 +123,10 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     turns = {title: turn for title, turn in TURNS.items() if title not in PYTHON_VALUES.get(name, ())}
     outputs = {title: output for title, turn in turns.items() if (output := written(chat, turn)) is not None}
     reasoning = chat.findings.reasoning
-    opened = chat.prepare(request(name, "x", "")).make_splitter(0).in_reasoning
-    if reasoning and opened:
+    asked = chat.prepare(request(name, "x", ""))
+    if reasoning and asked.make_splitter(0).in_reasoning:
         outputs = {t: o if reasoning.close in o else f"{reasoning.close}\n\n{o}" for t, o in outputs.items()}
-    worker.load(scripted(name, dict(zip(MARKS, outputs.values(), strict=False)), tmp_path))
+    worker.load(scripted(name, dict(zip(MARKS, outputs.values(), strict=False)), tmp_path, prompt=asked.prompt))
     wrong = {}
     for mark, (title, output) in zip(MARKS, outputs.items(), strict=False):
         events = worker.run(request(name, title, mark))
