@@ -87,8 +87,10 @@ def build_projector(
     *,
     side: int = SIDE,
     merge: int = 1,
+    layers: int = 1,
 ) -> Path:
     """An encoder for pictures of `side` pixels; `merge` (for `gemma3`) by `merge` patches are averaged into one token.
+    Its `layers` attend to all patches and change nothing.
 
     Channel 0 of a patch is its red less its blue (2 to -2), channel 1 the reverse, channel 2 always one.
     """
@@ -101,7 +103,7 @@ def build_projector(
     writer.add_vision_embedding_length(width)
     writer.add_vision_feed_forward_length(width)
     writer.add_vision_projection_dim(len(red))
-    writer.add_vision_block_count(1)
+    writer.add_vision_block_count(layers)
     writer.add_vision_head_count(1)
     writer.add_vision_attention_layernorm_eps(1e-6)
     writer.add_vision_image_mean([0.5, 0.5, 0.5])
@@ -110,7 +112,8 @@ def build_projector(
     if kind == "gemma3":
         writer.add_vision_projector_scale_factor(merge)
     _add_patches(writer, width, kind, (side // PATCH) ** 2)
-    _add_idle_layer(writer, width)
+    for layer in range(layers):
+        _add_idle_layer(writer, width, layer)
     _add_head(writer, width, red, blue, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer.write_header_to_file()
@@ -135,14 +138,14 @@ def _add_patches(writer: GGUFWriter, width: int, kind: Kind, count: int) -> None
     writer.add_tensor("v.position_embd.weight", np.zeros((count, width), np.float32))
 
 
-def _add_idle_layer(writer: GGUFWriter, width: int) -> None:
+def _add_idle_layer(writer: GGUFWriter, width: int, layer: int) -> None:
     """A transformer layer that adds nothing."""
     for part in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_up", "ffn_down"):
-        writer.add_tensor(f"v.blk.0.{part}.weight", np.zeros((width, width), np.float32))
-        writer.add_tensor(f"v.blk.0.{part}.bias", np.zeros(width, np.float32))
+        writer.add_tensor(f"v.blk.{layer}.{part}.weight", np.zeros((width, width), np.float32))
+        writer.add_tensor(f"v.blk.{layer}.{part}.bias", np.zeros(width, np.float32))
     for part in ("ln1", "ln2"):
-        writer.add_tensor(f"v.blk.0.{part}.weight", np.ones(width, np.float32))
-        writer.add_tensor(f"v.blk.0.{part}.bias", np.zeros(width, np.float32))
+        writer.add_tensor(f"v.blk.{layer}.{part}.weight", np.ones(width, np.float32))
+        writer.add_tensor(f"v.blk.{layer}.{part}.bias", np.zeros(width, np.float32))
 
 
 def _add_head(writer: GGUFWriter, width: int, red: NDArray[np.float32], blue: NDArray[np.float32], kind: Kind) -> None:

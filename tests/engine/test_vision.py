@@ -32,8 +32,8 @@ from tests.pictures import BLUE, RED, Kind, build_projector, build_random, build
 pytestmark = pytest.mark.model
 
 SAID = {RED: "Red it is.", BLUE: "Blue it is, I'd say."}
-SLOW_SIDE = 384
-"""Nine thousand patches that attend to each other: about half a second of encoding."""
+SLOW = {"side": 192, "merge": 48, "layers": 40}
+"""Two thousand patches that attend to each other forty times: about half a second of encoding."""
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("seeing")
     text, projector = build_seeing(directory)
     blank = np.ones(128, np.float32)
-    slow = build_projector(
-        directory / "mmproj-slow.gguf", blank, -blank, "gemma3", side=SLOW_SIDE, merge=SLOW_SIDE // 4
-    )
+    slow = build_projector(directory / "mmproj-slow.gguf", blank, -blank, "gemma3", **SLOW)
     return {"text": text, "projector": projector, "slow": slow}
 
 

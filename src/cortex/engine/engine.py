@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ class Engine:
         self._pace = pace
         self._lookup = lookup
         self._vision = vision
+        self._turn = vision.turn if vision else nullcontext
         self._clock = clock
         self._active: dict[str, Active] = {}
         self._spoken: dict[str, list[Event]] = {}
@@ -121,8 +123,9 @@ class Engine:
         if not self._apply_effects():
             self._recovery.restore_failed(entries)
         elif entries:
-            self._announce(entries)
-            rows = self._decode(entries)
+            self._announce(entry.sequence for entry in entries)
+            with self._turn():
+                rows = self._decode(entries)
             for entry, row in zip(entries, rows, strict=False):
                 self._commit(entry, row)
         elif self._vision:
@@ -280,12 +283,12 @@ class Engine:
 
     # ---- beginnings
 
-    def _announce(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            if entry.sequence.admitted:
+    def _announce(self, sequences: Iterable[Sequence]) -> None:
+        for sequence in sequences:
+            if sequence.admitted:
                 continue
-            entry.sequence.admitted = True
-            active = self._active[entry.sequence.request_id]
+            sequence.admitted = True
+            active = self._active[sequence.request_id]
             if active.started_s is None:
                 self._start(active)
 
@@ -303,6 +306,7 @@ class Engine:
         for sequence, error in self._vision.encode_next(self.scheduler.running) if self._vision else ():
             if active := self._active.get(sequence.request_id):
                 self._fail(active, error)
+        self._announce(sequence for sequence in self.scheduler.running if sequence.image)
 
     def _report_progress(self, active: Active, sequence: Sequence) -> None:
         if active.job.request.report_progress and active.first_token_s is None:

@@ -22,19 +22,22 @@ _SIGN = 0x80000000
 @dataclass(slots=True, eq=False)
 class Picture:
     """One image of a prompt, `number` in the prompt's order, and all the text around it: how an image is cut into
-    tiles may depend on its place. `encoding` yields the embeddings of each of its spans, while they are wanted."""
+    tiles may depend on its place. `encoding` yields the embeddings of each of its spans, while they are wanted;
+    `dropped` tells the encoder that they no longer are."""
 
     parts: list[str | bytes]
     number: int
     spans: list[ImageSpan] = field(default_factory=list)
     encoding: Future[list[NDArray[np.float32]]] | None = None
+    dropped: bool = False
 
     @property
     def ready(self) -> bool:
         return self.encoding is not None and self.encoding.done()
 
     def forget(self) -> None:
-        """Nobody wants the embeddings any more. An encoding that runs goes on, and what it finds is dropped."""
+        """Nobody wants the embeddings any more. An encoding that runs ends when it can."""
+        self.dropped = True
         if self.encoding is not None:
             self.encoding.cancel()
             self.encoding = None

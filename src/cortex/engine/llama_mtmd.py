@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -37,6 +37,7 @@ MAX_IMAGES = 100
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _KNOWN_IMAGES = 4096
 """Images remembered as decodable: a conversation brings the same ones with every turn."""
+_NODES_A_PIECE = 4
 _SAMPLE = (512, 512)
 """Pixels of the image that a projector is asked about when it is loaded."""
 
@@ -44,8 +45,9 @@ _SAMPLE = (512, 512)
 class Projector:
     """`layout` may be called from one thread, `encode` from another, `decode` from the engine's loop."""
 
-    def __init__(self, handle: int, model: Model, key: bytes, ubatch: int) -> None:
+    def __init__(self, handle: int, model: Model, key: bytes, ubatch: int, pieces: _Pieces | None) -> None:
         self.handle = handle
+        self.pieces = pieces
         self._model = model
         self._key = key
         self._ubatch = ubatch
@@ -64,12 +66,14 @@ class Projector:
             raise ModelLoadFailed(f"mmproj {path}: no such file")
         m.mtmd_helper_log_set(tap.callback, None)
         device = _device(spec)
+        params = _params(spec, device, threads)
+        pieces = None if device else _Pieces(params)
         with tap.errors() as errors:
-            handle = m.mtmd_init_from_file(str(path).encode(), model.handle, _params(spec, device, threads))
+            handle = m.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not handle:
             raise load_error(f"llama.cpp can't use mmproj {path} with {spec.model}", errors)
         tap.count(device or "CPU", path.stat().st_size)
-        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch)
+        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch, pieces)
         try:
             projector.check(path)
         except BaseException:
@@ -206,6 +210,8 @@ class Projector:
 
     def encode(self, picture: Picture) -> list[NDArray[np.float32]]:
         """The embeddings of each of the picture's spans, a row per token. Takes long; from one thread at a time."""
+        if self.pieces:
+            self.pieces.picture = picture
         place, image = _images_in(picture.parts)[picture.number]
         sizes = {image: image_size(image) for _, image in _images_in(picture.parts)}
         with _pieces(picture.parts, sizes) as pieces, self._decoded(image) as pixels:
@@ -231,6 +237,29 @@ class Projector:
         embeddings = image.picture.encoding.result()[image.index][rows]
         assert len(embeddings) == entry.count, f"{len(embeddings)} embeddings for {entry.count} cells"
         context.decode_embeddings(slot.id, embeddings, image.positions[:, rows], causal=image.causal)
+
+
+class _Pieces:
+    """An encoding on the CPU in pieces: between them others may have its cores, and it ends if nobody waits for it.
+
+    ggml's scheduler asks for every node of the graph whether somebody wants to look at it, computes up to the first one
+    that somebody wants, and asks whether to go on. Every few nodes is often enough, and starting threads anew for a
+    piece costs next to nothing beside it.
+    """
+
+    def __init__(self, params: m.mtmd_context_params) -> None:
+        self.between: Callable[[], None] = lambda: None
+        self.picture: Picture | None = None
+        self._asked = 0
+        self._callback = c.ggml_backend_sched_eval_callback(self._on_node)
+        params.cb_eval = self._callback
+
+    def _on_node(self, _node: int, ask: bool, _user: object) -> bool:
+        if ask:
+            self._asked += 1
+            return self._asked % _NODES_A_PIECE == 0
+        self.between()
+        return self.picture is None or not self.picture.dropped
 
 
 class _Layout:

@@ -1,7 +1,7 @@
 """The images of running sequences: encoded one after the other beside the loop, computed in it when they are ready.
 
-An encoder takes from milliseconds on a GPU to many seconds on a CPU. Streams go on meanwhile, so do heartbeats, and a
-request that is cancelled is gone at once.
+An encoder takes from milliseconds on a GPU to many seconds on a CPU. Streams go on meanwhile (on a CPU in turns with
+it), so do heartbeats, and a request that is cancelled is gone at once.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cortex.engine.images import Picture
 from cortex.engine.llama_context import Context
 from cortex.engine.llama_mtmd import Projector
 from cortex.engine.scheduler import Entry
 from cortex.engine.sequence import Sequence
+from cortex.engine.turns import Side, Turns
 from cortex.errors import CortexError, InternalError
 
 __all__ = ["Vision"]
@@ -33,6 +36,9 @@ class Vision:
     def __init__(self, projector: Projector) -> None:
         self.projector = projector
         self._thread = ThreadPoolExecutor(1, "vision")
+        self._turns = Turns() if projector.pieces else None
+        if projector.pieces and self._turns:
+            projector.pieces.between = self._turns.pause
         self._awaited: list[Future[list[NDArray[np.float32]]]] = []
 
     def encode_next(self, running: Iterable[Sequence]) -> list[tuple[Sequence, CortexError]]:
@@ -47,12 +53,21 @@ class Vision:
                 continue
             picture = image.picture
             if picture.encoding is None:
-                picture.encoding = self._thread.submit(self.projector.encode, picture)
+                picture.dropped = False
+                picture.encoding = self._thread.submit(self._encode, picture)
             if not picture.encoding.done():
                 self._awaited.append(picture.encoding)
             elif error := picture.encoding.exception():
                 failures.append((sequence, _as_ours(error)))
         return failures
+
+    def _encode(self, picture: Picture) -> list[NDArray[np.float32]]:
+        with self._turns.of(Side.ENCODER) if self._turns else nullcontext():
+            return self.projector.encode(picture)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """For a step of the loop: on a CPU no image is encoded meanwhile."""
+        return self._turns.of(Side.LOOP) if self._turns else nullcontext()
 
     def nap(self) -> None:
         """There is nothing to compute before an image is ready."""
