@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 KEY := $(shell $(PYTHON) contrib/llama/build_wheel.py --key)
 STAMP := $(VENV)/.installed-$(KEY)
 PYTEST_ARGS ?=
+# Two processes side by side, where a test that crashes its process fails alone; more only waste memory on models.
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+PARALLEL := --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo up test test-fast lint types format docs bench clean
@@ -25,11 +28,12 @@ demo: venv ## Ask the demo model one question through the gateway, and stop
 up: venv ## Serve this machine's models, and the demo model, until Ctrl-C
 	$(BIN)/cortex up
 
-test: venv ## Run every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: venv ## Run every test: first two at a time, then, one by one, those that start processes
+	$(PYTEST) $(PARALLEL) -m "not e2e and not gpu"
+	$(PYTEST) -m e2e
 
 test-fast: venv ## Run the tests that need neither a process nor a model
-	$(BIN)/python -m pytest -m "not e2e and not model and not gpu" $(PYTEST_ARGS)
+	$(PYTEST) $(PARALLEL) -m "not e2e and not model and not gpu"
 
 lint: venv ## Check style and formatting
 	$(BIN)/ruff check .
