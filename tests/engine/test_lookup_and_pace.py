@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,13 @@ def test_a_fast_device_gets_its_physical_batch() -> None:
     pace = Pace(ubatch=512, stall_s=0.2)
     pace.record(prefill=512, decode=0, seconds=0.01)
     assert pace.budget(4) == 512
+
+
+def test_idle_cells_may_take_a_fiftieth_of_a_decode_step() -> None:
+    pace = Pace(ubatch=512, stall_s=0.2, scan_s=1e-6)
+    pace.record(prefill=0, decode=8, seconds=0.05)
+    assert pace.idle_cells(8) == pytest.approx(0.02 * 0.05 / 8e-6)
+    assert pace.idle_cells(0) == Pace(ubatch=512, stall_s=0.2).idle_cells(8) == math.inf
 
 
 def test_a_slow_device_still_moves_on() -> None:

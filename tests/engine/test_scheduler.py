@@ -124,6 +124,36 @@ def test_a_prefix_that_left_the_pool_comes_back_from_host_ram() -> None:
     assert sim.computed_tokens - before < 20
 
 
+def test_idle_prefixes_leave_the_pool_for_host_ram_while_others_run_and_come_back() -> None:
+    sim = simulation(cells=2000, host=10_000)
+    turn = sim.submit(tokens(500, 1), 5)
+    sim.run()
+    sim.submit(tokens(100, 2), 5)
+    sim.step(64)
+    sim.scheduler.move_out(504)
+    assert sim.kv.cached == 504
+    sim.step(64)
+    sim.scheduler.move_out(100)
+    sim.run()
+    assert [stored.length for stored in sim.host] == [504]
+    back = sim.submit([*turn.tokens.view().tolist(), *tokens(10, 3)], 1)
+    sim.run()
+    assert back.cached >= 503
+
+
+def test_an_idle_prefix_that_host_ram_has_no_room_for_stays_in_the_pool() -> None:
+    sim = simulation(cells=2000, host=600)
+    for seed in (1, 2):
+        sim.submit(tokens(500, seed), 5)
+        sim.run()
+    sim.submit(tokens(100, 3), 5)
+    for _ in range(4):
+        sim.step(64)
+        sim.scheduler.move_out(0)
+    assert len(list(sim.host)) == 1
+    assert sim.kv.cached == 504
+
+
 def test_a_prefix_that_is_computed_faster_than_it_is_moved_stays_in_host_ram() -> None:
     sim = simulation(cells=600, host=10_000)
     sim.restoring = False

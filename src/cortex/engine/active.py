@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from cortex.engine.generation import Choice, Job
@@ -18,12 +19,14 @@ __all__ = ["Active", "Branch"]
 
 @dataclass(slots=True, eq=False)
 class Branch:
-    """One choice being generated: what the scheduler moves, what samples, what speaks."""
+    """One choice being generated: what the scheduler moves, what samples, what speaks. `mask` is what its grammar
+    allows next, while that is being computed."""
 
     sequence: Sequence
     sampler: Sampler
     choice: Choice
     scores: PromptScores | None = None
+    mask: Future[None] | None = None
 
     @classmethod
     def begin(cls, job: Job, number: int, arrival: int, vocab: Vocab) -> Branch:

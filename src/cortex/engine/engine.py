@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
-
 from cortex.engine.active import Active, Branch
 from cortex.engine.generation import Job
 from cortex.engine.host_cache import HostCache
@@ -20,17 +18,17 @@ from cortex.engine.host_tier import HostTier
 from cortex.engine.kv_cache import KvCache, Restore, Save
 from cortex.engine.llama import Vocab
 from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
-from cortex.engine.logprobs import LogprobRow
 from cortex.engine.lookup import Lookup
 from cortex.engine.pace import Pace
 from cortex.engine.recovery import Recovery
+from cortex.engine.row_sampler import RowSampler
 from cortex.engine.sampling import is_repeatable
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence
 from cortex.engine.tally import Tally
 from cortex.engine.vision import Vision
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
-from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, TokenLogprob, Tokens, Usage, failed
+from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, Usage, failed
 from cortex.wire.worker import Emission, EngineModelStats
 
 __all__ = ["Engine"]
@@ -75,6 +73,7 @@ class Engine:
         self._prefilling: frozenset[str] = frozenset()
         self._arrivals = 0
         self._tally = Tally(model, kv, pace)
+        self._rows = RowSampler(context, vocab, kv=kv, lookup=lookup, tally=self._tally, say=self._say)
 
     # ---- requests
 
@@ -120,6 +119,7 @@ class Engine:
         self._expire()
         self._encode_images()
         entries = self.scheduler.schedule(self._pace.budget(self.scheduler.decoding), self._guess)
+        self.scheduler.move_out(self._pace.idle_cells(len(self.scheduler.running)))
         if not self._apply_effects():
             self._recovery.restore_failed(entries)
         elif entries:
@@ -188,10 +188,13 @@ class Engine:
             active.first_token_s = self._clock()
             self._tally.first_token(active.first_token_s - active.arrival_s)
         try:
-            self._sample_rows(active, branch, entry, row)
+            self._rows.advance(active, branch, entry, row)
         except CortexError as error:
             self._fail(active, error)
             return
+        if branch.choice.finished:
+            self.scheduler.finish(branch.sequence, keep=active.job.request.cache_prompt)
+            branch.sampler.close()
         if active.done:
             self._finish(active)
 
@@ -203,79 +206,6 @@ class Engine:
             self._say(active, [TextDelta(active.job.echo, branch.choice.number, branch.scores.found)])
             branch.scores, branch.sequence.scoring = None, False
         return row + entry.count - entry.outputs
-
-    def _sample_rows(self, active: Active, branch: Branch, entry: Entry, row: int) -> None:
-        """Sample the row; where tokens were guessed, go on through the rows as long as the guesses were right."""
-        sequence = branch.sequence
-        end = entry.start + entry.count
-        guesses: list[int] = []
-        if sequence.drafts:
-            guesses = sequence.tokens.view(end - sequence.drafts, end).tolist()
-            sequence.tokens.truncate(end - sequence.drafts)
-            sequence.drafts = 0
-        right = 0
-        unsure = False
-        while True:
-            unsure = bool(guesses) and branch.sampler.greedy and self._context.nearly_tied(row + right)
-            if unsure:
-                break
-            token, logprob = self._sample(active, branch, row + right)
-            self._accept(active, branch, token, logprob)
-            halted = branch.choice.finished or branch.choice.overspent
-            if right == len(guesses) or halted or token != guesses[right]:
-                break
-            right += 1
-        if guesses:
-            self._settle_guesses(active, sequence, end - len(guesses), len(guesses), right, unsure=unsure)
-        self._force(active, branch)
-        if branch.choice.finished:
-            self.scheduler.finish(sequence, keep=active.job.request.cache_prompt)
-            branch.sampler.close()
-
-    def _settle_guesses(
-        self, active: Active, sequence: Sequence, base: int, guessed: int, right: int, *, unsure: bool
-    ) -> None:
-        """Forget the guesses that were wrong. A row near a tie is computed again in a plain batch: a longer one rounds
-        differently, and the text must be what it would be without guesses."""
-        assert sequence.slot is not None
-        self.kv.truncate(sequence.slot, base + right - unsure)
-        self._lookup.learn(sequence, guessed, right, unsure=unsure)
-        active.draft_tokens += guessed
-        active.draft_accepted += right
-
-    def _sample(self, active: Active, branch: Branch, row: int) -> tuple[int, TokenLogprob | None]:
-        wanted = active.job.request.logprobs
-        constraint = branch.choice.constraint()
-        logits = self._context.logits(row) if wanted is not None or constraint else None
-        probabilities = LogprobRow(logits, wanted) if logits is not None and wanted is not None else None
-        if constraint and logits is not None:
-            constraint.apply(logits)
-        token = branch.sampler.sample(self._context.handle, row)
-        if constraint and logits is not None and logits[token] == -np.inf:
-            token = min(
-                self._vocab.ends, default=token
-            )  # the grammar and the biases together leave nothing: the answer ends here
-        return token, probabilities.of(token, self._vocab) if probabilities else None
-
-    def _accept(self, active: Active, branch: Branch, token: int, logprob: TokenLogprob | None) -> None:
-        self._pass_on(active, branch, token, branch.choice.feed(token, logprob))
-
-    def _pass_on(self, active: Active, branch: Branch, token: int, events: list[Event]) -> None:
-        if active.job.request.report_tokens:
-            events = [Tokens([token], branch.choice.number), *events]
-        if events:
-            self._say(active, events)
-        if not branch.choice.finished:
-            branch.sequence.tokens.append(token)
-        self._tally.completion_tokens += 1
-
-    def _force(self, active: Active, branch: Branch) -> None:
-        """Close reasoning whose budget is spent: its end markers follow, unsampled, in the next batch."""
-        for token in branch.choice.forced() if not branch.choice.finished else ():
-            branch.sampler.accept(token)
-            self._pass_on(active, branch, token, branch.choice.force(token))
-            if branch.choice.finished:
-                return
 
     def _guess(self, sequence: Sequence) -> list[int]:
         active = self._active[sequence.request_id]
@@ -391,5 +321,6 @@ class Engine:
         for active in list(self._active.values()):
             self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
         self.kv.take_effects()  # moot: the memory they speak of goes as a whole
+        self._rows.close()
         self._context.close()
         return self._take_spoken()

@@ -49,6 +49,7 @@ class HostCache:
         self._isolate = isolate
         self._stored: list[Stored] = []
         self._clock = 0
+        self._bytes_per_token = 0.0
 
     def __iter__(self) -> Iterator[Stored]:
         return iter(self._stored)
@@ -62,11 +63,18 @@ class HostCache:
             for stored in self._stored
         )
 
+    def has_room(self, tokens: int) -> bool:
+        """Whether a prefix of so many tokens would be kept without another one going, judged by the last one kept."""
+        if not self.budget_bytes or tokens < _LEAST_TOKENS:
+            return False
+        return self.used_bytes + tokens * self._bytes_per_token <= self.budget_bytes
+
     def add(self, tokens: Int32Array, state: bytes, principal: str | None, hashes: list[int]) -> None:
         """Keep `state`; what it makes superfluous and what no longer fits goes."""
         for stored in list(self._stored):
             if stored.principal == principal and stored.tokens.common_prefix(tokens, stored.length) == stored.length:
                 self.remove(stored)
+        self._bytes_per_token = len(state) / len(tokens)
         if len(state) > self.budget_bytes:
             return
         self._clock += 1

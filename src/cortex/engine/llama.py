@@ -116,6 +116,7 @@ class Model:
         self.metadata = _metadata(handle)
         self.context_train = int(c.llama_model_n_ctx_train(handle))
         self.embedding_width = int(c.llama_model_n_embd_out(handle))
+        self.attention_heads = int(c.llama_model_n_layer(handle)) * int(c.llama_model_n_head(handle))
         self.recurrent = bool(c.llama_model_is_recurrent(handle))
         self.hybrid = bool(c.llama_model_is_hybrid(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))

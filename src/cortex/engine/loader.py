@@ -20,7 +20,7 @@ from cortex.engine.generation import Job
 from cortex.engine.host_cache import HostCache
 from cortex.engine.kv_cache import KvCache, Reuse
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap
+from cortex.engine.llama_backend import LogTap, device_names
 from cortex.engine.llama_context import Context, ContextShape
 from cortex.engine.llama_mtmd import Projector
 from cortex.engine.llama_parity import load_checked
@@ -41,6 +41,8 @@ _MOST_SLOTS = 255
 """llama.cpp's limit of 256, less the canary's."""
 _MOST_INPUTS = 64
 """Inputs that are embedded in one batch."""
+_MASK_CHECK_S = 2.3e-9
+"""What llama.cpp's CPU attention takes to find that one head of one token may not look at a cell."""
 _STALL_S = 0.4
 """How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
 
@@ -132,7 +134,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         KvCache(context.cells, shape.slots, reuse, isolate=spec.isolate_keys),
         HostCache(spec.host_cache_bytes, isolate=spec.isolate_keys),
         parallel=spec.parallel,
-        pace=Pace(ubatch=context.shape.ubatch, stall_s=_STALL_S),
+        pace=Pace(ubatch=context.shape.ubatch, stall_s=_STALL_S, scan_s=_scan_s(spec, model, shape.threads)),
         lookup=Lookup(enabled=spec.prompt_lookup and reuse is Reuse.PARTIAL),
         vision=vision,
     )
@@ -168,6 +170,12 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         infill=model.vocab.fim is not None,
     )
     return Hosted(spec, engine, model, loaded, prepare, _probe(spec, chat, vision), vision)
+
+
+def _scan_s(spec: LoadSpec, model: Model, threads: int) -> float:
+    """Seconds that a step on the CPU loses for every sequence and every cell that isn't its own. Not known on GPUs."""
+    accelerated = spec.gpu_layers and any(not name.startswith("CPU") for name in device_names())
+    return 0.0 if accelerated or spec.rpc else model.attention_heads * _MASK_CHECK_S / threads
 
 
 def _chat(spec: LoadSpec, model: Model) -> ChatModel:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["Pace", "restoring_is_cheaper"]
 
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean: a change of load shows within five steps."""
+_IDLE_SHARE = 0.02
+"""Of a decode step: what idle cells may cost it."""
 _RETRY_EVERY = 20
 """Times that a slow restore is spared before its rate is measured again: the machine may have been busy."""
 
 
 class Pace:
     """Running means over steps. A prompt gets at most a physical batch per step: more isn't faster, and a cancel or
-    another prompt comes in between. While others decode, it is cut to what takes `stall_s`."""
+    another prompt comes in between. While others decode, it is cut to what takes `stall_s`. `scan_s` is what a cell
+    costs each sequence that must pass over it: attention walks the whole pool (0: nothing worth counting)."""
 
-    def __init__(self, *, ubatch: int, stall_s: float) -> None:
+    def __init__(self, *, ubatch: int, stall_s: float, scan_s: float = 0.0) -> None:
         self._ubatch = ubatch
         self._stall_s = stall_s
+        self._scan_s = scan_s
         self.prefill_rate = 0.0
         self.decode_rate = 0.0
         self.restore_rate = 0.0
@@ -32,6 +38,12 @@ class Pace:
         spare_s = max(self._stall_s - self._decode_step_s, self._stall_s / 4)
         tokens = int(self.prefill_rate * spare_s)
         return max(32, min(tokens // 32 * 32, self._ubatch))
+
+    def idle_cells(self, running: int) -> float:
+        """How many cells of finished sequences may lie in the pool while `running` others walk over them."""
+        if not self._scan_s or not running:
+            return math.inf
+        return _IDLE_SHARE * self._decode_step_s / (self._scan_s * running)
 
     def record(self, *, prefill: int, decode: int, seconds: float) -> None:
         """A step of `prefill` prompt tokens beside `decode` sequences took `seconds`."""

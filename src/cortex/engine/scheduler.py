@@ -114,6 +114,18 @@ class Scheduler:
         self.preempt_youngest()
         return self.schedule(budget, draft)
 
+    def move_out(self, idle_cells: float) -> None:
+        """Send one cached prefix to host RAM if more than `idle_cells` cells are held by finished sequences alone.
+
+        Attention passes over every cell in use for every sequence of the batch, whoever holds it. Only what host RAM
+        has room for goes: nothing is lost for speed.
+        """
+        if self.kv.reuse is not Reuse.PARTIAL or self.kv.cached <= idle_cells:
+            return
+        oldest = next((slot for slot in self.kv.cached_slots() if self.host.has_room(slot.length)), None)
+        if oldest:
+            self.kv.drop(oldest)
+
     # ---- 1. admission
 
     def _admit(self) -> None:
