@@ -116,7 +116,6 @@ class Model:
         self.metadata = _metadata(handle)
         self.context_train = int(c.llama_model_n_ctx_train(handle))
         self.embedding_width = int(c.llama_model_n_embd_out(handle))
-        self.attention_heads = int(c.llama_model_n_layer(handle)) * int(c.llama_model_n_head(handle))
         self.recurrent = bool(c.llama_model_is_recurrent(handle))
         self.hybrid = bool(c.llama_model_is_hybrid(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))
@@ -161,6 +160,11 @@ class Model:
         if not handle:
             raise load_error(f"llama.cpp can't read {path}", errors)
         return cls(handle)
+
+    @property
+    def attention_heads(self) -> int:
+        """Over all layers. llama.cpp aborts where only a vocabulary was loaded."""
+        return int(c.llama_model_n_layer(self.handle)) * int(c.llama_model_n_head(self.handle))
 
     @property
     def template(self) -> str | None:
