@@ -33,6 +33,16 @@ async def test_a_request_is_retried_when_its_worker_dies_before_the_first_word(b
         assert isinstance(events[-1], Finished)
 
 
+async def test_a_request_that_finds_the_link_to_a_dying_worker_closed_waits_for_the_next_worker(bench) -> None:
+    async with bench("m") as neuron:
+        await neuron.ask("m", "hello")
+        (worker,) = neuron.holdings.pool.all()
+        worker._link.close()
+        assert worker.state == "ready"
+        assert isinstance((await neuron.ask("m", "again"))[-1], Finished)
+        assert worker.restarts == 1
+
+
 async def test_a_request_that_kills_three_workers_gets_an_error(bench) -> None:
     async with bench("m") as neuron:
         events = await neuron.ask("m", "crash")

@@ -25,6 +25,8 @@ _MAX_REQUESTS = 512
 """Of one model, running and waiting: beyond it nobody would get an answer in time anyway."""
 _TRIES = 3
 """Workers that may die under a request that has emitted nothing: three deaths are no coincidence."""
+_DEATH_S = 10.0
+"""For the system to report the end of a process that was killed."""
 
 
 class LocalBackend:
@@ -136,8 +138,11 @@ class _Run:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
             return await stream.ended
         except WorkerDied as error:
+            # Its end is seen later than that of its link: tried again at once, the model would still look ready there.
+            worker.kill(error.message)
+            await asyncio.wait([stream.ended], timeout=_DEATH_S)
             stream.lose(error.message)
-            return LostWorker(error.message)
+            return stream.ended.result()
         finally:
             self.residency.holdings.streams.close(self.request.id)
             ended = stream.ended.done() and not stream.ended.cancelled()
