@@ -62,7 +62,8 @@ def holds(process: psutil.Process) -> tuple[int, int, int, int]:
 
 
 async def test_fifty_load_cycles_leave_nothing_behind_in_parent_and_worker(real: Bench) -> None:
-    """No descriptors, threads or processes; and no more memory than allocators keep in hand."""
+    """No descriptors, threads or processes; and no more memory than allocators keep in hand: a quarter of a megabyte a
+    cycle, where the least that could leak, a batch's buffers or the model, has several."""
 
     async def cycle() -> None:
         assert (await real.admin.load(LoadOrder("m"))).state == "ready"
@@ -79,7 +80,7 @@ async def test_fifty_load_cycles_leave_nothing_behind_in_parent_and_worker(real:
     gc.collect()
     for process, (descriptors, threads, children, own) in zip(processes, before, strict=True):
         await until(lambda process=process, most=(descriptors, threads, children): holds(process)[:3] <= most)
-        assert holds(process)[3] - own < 4 * MIB
+        assert holds(process)[3] - own < 50 * MIB // 4
     assert worker.load_cycles == 58
 
 

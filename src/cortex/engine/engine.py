@@ -25,10 +25,11 @@ from cortex.engine.row_sampler import RowSampler
 from cortex.engine.sampling import is_repeatable
 from cortex.engine.scheduler import Entry, Scheduler
 from cortex.engine.sequence import Sequence
+from cortex.engine.spoken import Spoken
 from cortex.engine.tally import Tally
 from cortex.engine.vision import Vision
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
-from cortex.wire.events import Event, Finished, Progress, Started, TextDelta, Usage, failed
+from cortex.wire.events import Finished, Progress, Started, TextDelta, Usage, failed
 from cortex.wire.worker import Emission, EngineModelStats
 
 __all__ = ["Engine"]
@@ -69,17 +70,17 @@ class Engine:
         self._turn = vision.turn if vision else nullcontext
         self._clock = clock
         self._active: dict[str, Active] = {}
-        self._spoken: dict[str, list[Event]] = {}
+        self._spoken = Spoken()
         self._prefilling: frozenset[str] = frozenset()
         self._arrivals = 0
         self._tally = Tally(model, kv, pace)
-        self._rows = RowSampler(context, vocab, kv=kv, lookup=lookup, tally=self._tally, say=self._say)
+        self._rows = RowSampler(context, vocab, kv=kv, lookup=lookup, tally=self._tally, spoken=self._spoken)
 
     # ---- requests
 
     @property
     def busy(self) -> bool:
-        return bool(self._active) or bool(self._spoken)
+        return bool(self._active or self._spoken)
 
     def submit(self, job: Job, arrival_s: float) -> None:
         """Take a request; everything more about it comes out of `step()`."""
@@ -88,7 +89,7 @@ class Engine:
         self._tally.requests += 1
         self._arrivals += 1
         if job.request.count_only:
-            self._say(active, [Started(len(job.tokens)), Finished(Usage(len(job.tokens)))])
+            self._spoken.say(active, [Started(len(job.tokens)), Finished(Usage(len(job.tokens)))])
             del self._active[active.id]
             return
         for number in range(job.request.n):
@@ -96,14 +97,14 @@ class Engine:
         for branch in active.branches:
             if branch.choice.finished:  # the neuron that died had sent everything but the end
                 self._start(active)
-                self._say(active, [branch.choice.finished])
+                self._spoken.say(active, [branch.choice.finished])
                 self._finish(active)
                 return
             self.scheduler.submit(branch.sequence)
 
     def cancel(self, request_id: str) -> None:
         """End a request without a word; unknown ids are late cancels of ended requests."""
-        self._spoken.pop(request_id, None)
+        self._spoken.forget(request_id)
         if active := self._active.get(request_id):
             self._release(active)
 
@@ -131,7 +132,7 @@ class Engine:
         elif self._vision:
             self._vision.nap()
         self._apply_effects()
-        return self._take_spoken()
+        return self._spoken.take()
 
     def _decode(self, entries: list[Entry]) -> list[int]:
         """Rows of logits per entry; none when the batch has to be tried anew."""
@@ -203,7 +204,7 @@ class Engine:
         assert branch.scores is not None
         branch.scores.record(entry.start, map(self._context.logits, range(row, row + entry.count)))
         if entry.outputs:
-            self._say(active, [TextDelta(active.job.echo, branch.choice.number, branch.scores.found)])
+            self._spoken.say(active, [TextDelta(active.job.echo, branch.choice.number, branch.scores.found)])
             branch.scores, branch.sequence.scoring = None, False
         return row + entry.count - entry.outputs
 
@@ -230,7 +231,7 @@ class Engine:
         plain = job.echo and job.scored_from is None
         echo = [TextDelta(job.echo, number) for number in range(job.request.n)] if plain else []
         movable = is_repeatable(job.sampling)
-        self._say(active, [Started(len(job.tokens), active.cached_tokens, movable=movable), *echo])
+        self._spoken.say(active, [Started(len(job.tokens), active.cached_tokens, movable=movable), *echo])
 
     def _encode_images(self) -> None:
         for sequence, error in self._vision.encode_next(self.scheduler.running) if self._vision else ():
@@ -240,18 +241,18 @@ class Engine:
 
     def _report_progress(self, active: Active, sequence: Sequence) -> None:
         if active.job.request.report_progress and active.first_token_s is None:
-            self._say(active, [Progress("prefill", sequence.computed, len(sequence.tokens))])
+            self._spoken.say(active, [Progress("prefill", sequence.computed, len(sequence.tokens))])
 
     # ---- ends
 
     def _finish(self, active: Active) -> None:
         del self._active[active.id]
-        self._say(active, [active.end(self._clock())])
+        self._spoken.say(active, [active.end(self._clock())])
         self._tally.finished(active)
 
     def _fail(self, active: Active, error: CortexError) -> None:
         self._release(active)
-        self._say(active, [failed(error)])
+        self._spoken.say(active, [failed(error)])
 
     def _release(self, active: Active) -> None:
         """Take every unfinished branch off the scheduler; what it has computed may still serve others."""
@@ -289,13 +290,6 @@ class Engine:
                     self._context.apply(effect)
         return whole
 
-    def _say(self, active: Active, events: list[Event]) -> None:
-        self._spoken.setdefault(active.id, []).extend(events)
-
-    def _take_spoken(self) -> list[Emission]:
-        spoken, self._spoken = self._spoken, {}
-        return [Emission(request_id, events) for request_id, events in spoken.items()]
-
     def save_state(self, directory: Path) -> tuple[int, int]:
         """Write the cached prefixes below `directory`; (how many, bytes)."""
         return self.host.write(self.kv, directory)
@@ -323,4 +317,4 @@ class Engine:
         self.kv.take_effects()  # moot: the memory they speak of goes as a whole
         self._rows.close()
         self._context.close()
-        return self._take_spoken()
+        return self._spoken.take()

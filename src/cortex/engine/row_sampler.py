@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,6 +13,7 @@ from cortex.engine.llama_context import Context
 from cortex.engine.logprobs import LogprobRow
 from cortex.engine.lookup import Lookup
 from cortex.engine.scheduler import Entry
+from cortex.engine.spoken import Spoken
 from cortex.engine.tally import Tally
 from cortex.wire.events import Event, TokenLogprob, Tokens
 
@@ -34,14 +34,14 @@ class RowSampler:
         kv: KvCache,
         lookup: Lookup,
         tally: Tally,
-        say: Callable[[Active, list[Event]], None],
+        spoken: Spoken,
     ) -> None:
         self._context = context
         self._vocab = vocab
         self._kv = kv
         self._lookup = lookup
         self._tally = tally
-        self._say = say
+        self._spoken = spoken
         self._masks = ThreadPoolExecutor(1, "masks")
 
     def advance(self, active: Active, branch: Branch, entry: Entry, row: int) -> None:
@@ -91,7 +91,7 @@ class RowSampler:
         if active.job.request.report_tokens:
             events = [Tokens([token], branch.choice.number), *events]
         if events:
-            self._say(active, events)
+            self._spoken.say(active, events)
         if not branch.choice.finished:
             branch.sequence.tokens.append(token)
         self._tally.completion_tokens += 1
