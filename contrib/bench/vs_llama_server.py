@@ -81,7 +81,7 @@ SCENARIOS = [
     ),
     Scenario(
         "multi-turn",
-        Workload(kind="multi-turn", model=MODEL, concurrency=8, turns=10, prompt_words=40, output_tokens=48),
+        Workload(kind="multi-turn", model=MODEL, concurrency=8, turns=10, prompt_words=30, output_tokens=48),
         [
             ("TTFT p50 on turn 10 of 8 conversations", "turn 10", "ttft_p50_ms", "≤ 1.0"),
             ("cached share on turn 10 (cortex alone)", "turn 10", "cached_share", "≥ 0.95"),

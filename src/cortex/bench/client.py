@@ -117,7 +117,13 @@ async def _arrivals(client: httpx.AsyncClient, load: Workload) -> list[Outcome]:
     streams = [asyncio.create_task(_ask(client, load, ask)) for ask in background_asks(load)]
     await asyncio.sleep(1.0)
     arrived = await _closed_loop(client, load, arrival_asks(load), 1)
-    return [*arrived, *await asyncio.gather(*streams)]
+    return [*arrived, *(_during(stream, arrived) for stream in await asyncio.gather(*streams))]
+
+
+def _during(stream: Outcome, arrived: Sequence[Outcome]) -> Outcome:
+    """Of a stream only what came while prompts were arriving: before and after, nothing disturbs it."""
+    begin, end = arrived[0].sent_s, arrived[-1].ended_s
+    return msgspec.structs.replace(stream, arrivals=[at for at in stream.arrivals if begin <= at <= end])
 
 
 async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:

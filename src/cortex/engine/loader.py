@@ -43,7 +43,7 @@ _MOST_INPUTS = 64
 """Inputs that are embedded in one batch."""
 _MASK_CHECK_S = 2.3e-9
 """What llama.cpp's CPU attention takes to find that one head of one token may not look at a cell."""
-_STALL_S = 0.4
+_STALL_S = 1.4
 """How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
 
 
