@@ -21,6 +21,7 @@ from tests.e2e.conftest import Launcher
 from tests.e2e.fleets import ONE, profiles, talkers
 from tests.e2e.models import HELLO
 from tests.e2e.processes import PLAIN, Daemon, eventually
+from tests.gateway.storm import fewest_loads
 
 REQUESTS = int(os.environ.get("CORTEX_STORM", "160"))
 KILL_EVERY_S = 20.0 if REQUESTS >= 2000 else 8.0
@@ -96,22 +97,6 @@ class Storm:
 
     def loads(self) -> int:
         return sum(len(daemon.events("model loaded")) for daemon in [*self.neurons, *self.dead])
-
-
-def fewest_loads(sequences: list[list[str]], room: int) -> int:
-    """Loads of a schedule that knows all: it serves what it can before it swaps, and swaps in what most wait for."""
-    places = [0] * len(sequences)
-    resident: list[str] = []
-    count = 0
-    while True:
-        for client, sequence in enumerate(sequences):
-            while places[client] < len(sequence) and sequence[places[client]] in resident:
-                places[client] += 1
-        wanted = [s[p] for s, p in zip(sequences, places, strict=True) if p < len(s)]
-        if not wanted:
-            return count
-        resident = [max(set(wanted), key=wanted.count), *resident][:room]
-        count += 1
 
 
 @pytest.mark.timeout(1800 if REQUESTS >= 2000 else 300)
