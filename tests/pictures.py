@@ -20,6 +20,7 @@ import numpy as np
 from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
 
+from tests.gguf_out import write_out
 from tests.scripted import LOOP, Script, build_scripted
 from tests.scripted import _add_tokenizer as add_tokenizer
 from tests.scripted import _vocabulary as vocabulary
@@ -115,12 +116,7 @@ def build_projector(
     for layer in range(layers):
         _add_idle_layer(writer, width, layer)
     _add_head(writer, width, red, blue, kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)
 
 
 def _add_patches(writer: GGUFWriter, width: int, kind: Kind, count: int) -> None:
@@ -198,9 +194,4 @@ def build_random(path: Path, architecture: Literal["llama", "qwen2vl"], *, width
             noise(f"blk.{block}.{part}.bias", width)
         for part in ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"blk.{block}.{part}.weight", np.ones(width, np.float32))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)

@@ -27,6 +27,8 @@ import numpy as np
 from gguf import GGUFWriter, TokenType
 from numpy.typing import NDArray
 
+from tests.gguf_out import write_out
+
 __all__ = ["LOOP", "Script", "build_scripted"]
 
 Matrix = NDArray[np.float32]
@@ -111,12 +113,7 @@ def build_scripted(
     _add_tokenizer(writer, vocab, bos=bos, eos=eos, eot=eot, add_bos=add_bos)
     _add_templates(writer, template, named_templates)
     _add_weights(writer, marks, successor, votes, context=context, blocks=blocks, feed_forward=feed_forward)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)
 
 
 def _vocabulary(bos: str, eos: str, control: Sequence[str], user_defined: Sequence[str]) -> _Vocabulary:

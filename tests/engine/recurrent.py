@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter, TokenType
 
+from tests.gguf_out import write_out
+
 __all__ = ["build_mamba"]
 
 WIDTH, INNER, STATE, RANK, CONV, BLOCKS = 64, 128, 16, 4, 4, 2
@@ -52,8 +54,4 @@ def build_mamba(path: Path, *, seed: int = 5) -> Path:
         writer.add_tensor(f"{name}.ssm_a", -np.tile(np.arange(1, STATE + 1, dtype=np.float32), (INNER, 1)))
         matrix(f"{name}.ssm_d", INNER)
         matrix(f"{name}.ssm_out.weight", WIDTH, INNER)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)

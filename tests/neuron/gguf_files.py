@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
+from tests.gguf_out import write_out
+
 __all__ = ["write_gguf", "write_projector"]
 
 
@@ -45,11 +47,7 @@ def write_gguf(
         for kind in ["ssm_in"] if recurrent else ["attn_k", "attn_v"]:
             writer.add_tensor(f"blk.{layer}.{kind}.weight", np.zeros((16, width), np.float32))
         writer.add_tensor(f"blk.{layer}.ffn_up.weight", np.zeros((2 * width, width), np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)
 
 
 def write_projector(path: Path, *, sees: bool = True) -> Path:
@@ -62,8 +60,4 @@ def write_projector(path: Path, *, sees: bool = True) -> Path:
     writer.add_uint32("clip.vision.embedding_length", 32)
     writer.add_uint32("clip.vision.feed_forward_length", 64)
     writer.add_tensor("mm.0.weight", np.zeros((96, 128), np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter, TokenType
 
+from tests.gguf_out import write_out
+
 __all__ = ["MODELS", "Build", "write_synthetic"]
 
 
@@ -46,11 +48,7 @@ def write_synthetic(path: Path, build: Build) -> Path:
     for name, shape in _matrices(build).items():
         vector = len(shape) == 1
         writer.add_tensor(f"{name}", np.full(shape, 0.01, np.float32 if vector else np.float16))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_out(writer, path)
 
 
 def _add_numbers(writer: GGUFWriter, build: Build) -> None:
