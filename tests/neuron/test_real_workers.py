@@ -51,8 +51,9 @@ async def real(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def cramped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]:
-    """The shipped worker, to which the system refuses memory beyond a limit."""
-    shell = ["/bin/sh", "-c", f'ulimit -v {ADDRESS_SPACE_KIB}; exec "$@"', "sh"]
+    """The shipped worker, to which the system refuses memory beyond a limit. One heap for all its threads: with
+    several, which of them a load grows is chance, and what they keep in hand would look like a leak."""
+    shell = ["/bin/sh", "-c", f'ulimit -v {ADDRESS_SPACE_KIB}; export MALLOC_ARENA_MAX=1; exec "$@"', "sh"]
     return lambda fd: [*shell, *shipped_worker(name, threads)(fd)]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from cortex.engine import llama_backend
+from cortex.engine import heap, llama_backend
 from cortex.engine.faults import Faults
 from cortex.engine.llama_context import DecodeFailed
 from cortex.engine.loader import Hosted, load
@@ -210,8 +210,11 @@ class Worker:
             return
         if items := hosted.engine.close():
             self._send(Emissions(items))
-        unloaded = partial(self._send, Unloaded(model))
-        self._preparer.submit(hosted.free, partial(self._inbox.put, unloaded))
+        self._preparer.submit(hosted.free, partial(self._freed, model))
+
+    def _freed(self, model: str) -> None:
+        heap.give_back()
+        self._inbox.put(partial(self._send, Unloaded(model)))
 
     # ---- requests
 
