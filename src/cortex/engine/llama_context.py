@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from cortex.engine.kv_cache import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap, load_error, loaded_library
+from cortex.engine.llama_backend import LogTap, load_error
+from cortex.engine.llama_batch import Batch, EmbeddingBatch
+from cortex.engine.llama_threads import ThreadPool
 from cortex.engine.scheduler import Entry
 from cortex.wire.worker import LoadSpec
 
@@ -23,8 +25,6 @@ _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _NEAR_TIE = 0.05
 """In logits. Batches of different length differ by 1e-3 at most where they differ at all (CPU, Q4_1 and Q4_K)."""
-_POLL = 50
-"""How long ggml's threads spin before they sleep (0 to 100); see docs/performance.md for the measurements."""
 
 
 class DecodeFailed(Exception):
@@ -70,8 +70,8 @@ class Context:
         self.cells = int(c.llama_n_ctx(self.handle))
         self.memory = c.llama_get_memory(self.handle)
         self.pooling = int(c.llama_pooling_type(self.handle))
-        self._threads = _ThreadPool.attach(self.handle, shape.threads, shape.threads_batch)
-        self._batch = _Batch(shape.batch)
+        self._threads = ThreadPool.attach(self.handle, shape.threads, shape.threads_batch)
+        self._batch = Batch(shape.batch)
         self._width = model.vocab.size
 
     def _params(self, spec: LoadSpec, shape: ContextShape) -> c.llama_context_params:
@@ -143,7 +143,7 @@ class Context:
         try:
             for begin in range(0, len(embeddings), self.shape.batch):
                 rows = slice(begin, begin + self.shape.batch)
-                batch = _EmbeddingBatch(slot, embeddings[rows], positions[:, rows])
+                batch = EmbeddingBatch(slot, embeddings[rows], positions[:, rows])
                 self._check(int(c.llama_decode(self.handle, batch.struct)))
         finally:
             if not causal:
@@ -235,131 +235,3 @@ class AbortFlag:
 
     def clear(self) -> None:
         self._byte[0] = b"\0"
-
-
-class _Batch:
-    """llama_batch over numpy arrays, allocated once: filling it costs slices, not ctypes objects."""
-
-    def __init__(self, size: int) -> None:
-        self._token = np.zeros(size, dtype=np.int32)
-        self._position = np.zeros(size, dtype=np.int32)
-        self._slot = np.zeros(size, dtype=np.int32)
-        self._wanted = np.zeros(size, dtype=np.int8)
-        self._token_at, self._position_at = self._token.data, self._position.data
-        self._slot_at, self._wanted_at = self._slot.data, self._wanted.data
-        self._ones = np.ones(size, dtype=np.int32)
-        self._slot_addresses = self._slot.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
-        self._positions = np.arange(1 << 20, dtype=np.int32)
-        self.struct = c.llama_batch()
-        self._point("token", self._token)
-        self._point("pos", self._position)
-        self._point("n_seq_id", self._ones)
-        self._point("seq_id", self._slot_addresses)
-        self._point("logits", self._wanted)
-
-    def _point(self, name: str, array: NDArray[np.generic]) -> None:
-        kind = type(getattr(self.struct, name))
-        setattr(self.struct, name, ctypes.cast(array.ctypes.data, kind))
-
-    def fill(self, entries: Seq[Entry]) -> list[int]:
-        rows: list[int] = []
-        at = 0
-        for entry in entries:
-            sequence, start, count = entry.sequence, entry.start, entry.count
-            assert sequence.slot is not None
-            first = sequence.tokens.position(start)
-            end = at + count
-            wanted = entry.rows
-            if count == 1:
-                self._token_at[at] = sequence.tokens[start]
-                self._position_at[at] = first
-                self._slot_at[at] = sequence.slot.id
-                self._wanted_at[at] = wanted
-            else:
-                self._token[at:end] = sequence.tokens.view(start, start + count)
-                self._position[at:end] = self._positions[first : first + count]
-                self._slot[at:end] = sequence.slot.id
-                self._wanted[at:end] = 0
-                self._wanted[end - wanted : end] = 1
-            rows.append(end - wanted if wanted else -1)
-            at = end
-        self.struct.n_tokens = at
-        return rows
-
-    def fill_one(self, token: int, slot: int) -> None:
-        self._token[0], self._position[0], self._slot[0], self._wanted[0] = token, 0, slot, 1
-        self.struct.n_tokens = 1
-
-    def fill_inputs(self, inputs: Seq[list[int]]) -> None:
-        at = 0
-        for number, tokens in enumerate(inputs):
-            end = at + len(tokens)
-            self._token[at:end] = tokens
-            self._position[at:end] = self._positions[: len(tokens)]
-            self._slot[at:end] = number
-            self._wanted[at:end] = 1
-            at = end
-        self.struct.n_tokens = at
-
-
-class _EmbeddingBatch:
-    """llama_batch whose entries are embeddings; it must live while C computes it."""
-
-    def __init__(self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
-        count = len(embeddings)
-        self._slot = np.full(1, slot, dtype=np.int32)
-        self._arrays: dict[str, NDArray[np.generic]] = {
-            "embd": np.ascontiguousarray(embeddings),
-            "pos": np.ascontiguousarray(positions),
-            "n_seq_id": np.ones(count, dtype=np.int32),
-            "seq_id": np.full(count, self._slot.ctypes.data, dtype=np.uint64),
-            "logits": np.zeros(count, dtype=np.int8),
-        }
-        self.struct = c.llama_batch(n_tokens=count)
-        for name, array in self._arrays.items():
-            setattr(self.struct, name, ctypes.cast(array.ctypes.data, type(getattr(self.struct, name))))
-
-
-class _ThreadPool:
-    """ggml's own thread pool, kept over decodes: without one it makes and joins threads for every graph."""
-
-    def __init__(self, library: ctypes.CDLL, pools: list[int]) -> None:
-        self._library = library
-        self._pools = pools
-
-    @classmethod
-    def attach(cls, context: int, threads: int, threads_batch: int) -> _ThreadPool:
-        library = loaded_library()
-        library.ggml_threadpool_new.restype = ctypes.c_void_p
-        library.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadPoolParams)]
-        library.ggml_threadpool_free.argtypes = [ctypes.c_void_p]
-        pool = library.ggml_threadpool_new(_thread_pool_params(threads))
-        pools = [pool]
-        if threads_batch != threads:
-            pools.append(library.ggml_threadpool_new(_thread_pool_params(threads_batch)))
-        library.llama_attach_threadpool.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
-        library.llama_attach_threadpool.restype = None
-        library.llama_attach_threadpool(context, pools[0], pools[-1])
-        return cls(library, pools)
-
-    def close(self) -> None:
-        for pool in self._pools:
-            self._library.ggml_threadpool_free(pool)
-        self._pools = []
-
-
-class _ThreadPoolParams(ctypes.Structure):
-    """`ggml_threadpool_params` of ggml.h; the bindings leave it out."""
-
-    _fields_ = (
-        ("cpumask", ctypes.c_bool * 512),
-        ("n_threads", ctypes.c_int),
-        ("prio", ctypes.c_int),
-        ("poll", ctypes.c_uint32),
-        ("strict_cpu", ctypes.c_bool),
-        ("paused", ctypes.c_bool),
-    )
-
-
-def _thread_pool_params(threads: int) -> _ThreadPoolParams:
-    return _ThreadPoolParams(n_threads=threads, poll=_POLL)
