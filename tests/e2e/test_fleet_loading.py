@@ -90,9 +90,7 @@ def test_a_worker_killed_while_loading_ends_its_waiters_and_the_next_request_loa
     gateway, neuron = one_of(launcher, "a", faults={"load_delay_s": 3.0})
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, gateway, "a")
-        eventually(lambda: _state(neuron, "a") == "loading", what="loading")
-        (worker,) = [worker for worker in neuron.status()["workers"] if worker.get("pid")]
-        os.kill(worker["pid"], signal.SIGKILL)
+        os.kill(eventually(lambda: _loading_in(neuron, "a"), what="loading"), signal.SIGKILL)
         killed_at = time.monotonic()
         answer = waiting.result(timeout=30)
     assert time.monotonic() - killed_at < 10
@@ -156,6 +154,12 @@ def test_a_conversation_streams_hello_after_a_swap(launcher: Launcher) -> None:
     for model in ("a", "b", "a"):
         with open_stream(gateway, "hello", model=model) as stream:
             assert stream.rest() == HELLO
+
+
+def _loading_in(neuron: Daemon, model: str) -> int | None:
+    """The id of the worker process in which `model` is being loaded; None before it, and before it has started."""
+    pids = [worker["pid"] for worker in neuron.status()["workers"] if worker.get("pid")]
+    return pids[0] if pids and _state(neuron, model) == "loading" else None
 
 
 def _state(neuron: Daemon, model: str) -> str:
