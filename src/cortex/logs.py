@@ -7,6 +7,7 @@ look alike.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
@@ -67,5 +68,6 @@ def _renderers(config: LogConfig) -> list[structlog.types.Processor]:
     if console:
         # rich tracebacks would print local variables: prompts and keys among them
         plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -56,11 +56,20 @@ def test_an_unknown_model_exits_4_with_the_servers_words(command: str) -> None:
     assert "there are: a, b" in result.stderr
 
 
-@pytest.mark.parametrize("order", [["unload", "m"], ["pin", "m"], ["unpin", "m"], ["drain", "n"], ["resume", "n"]])
-def test_an_order_is_quiet_or_prints_the_answer_as_json(order: list[str]) -> None:
+@pytest.mark.parametrize("order", [["unload", "m"], ["pin", "m"], ["unpin", "m"], ["drain", "m"], ["resume", "m"]])
+def test_an_order_says_what_it_did_or_prints_the_answer_as_json(order: list[str]) -> None:
     with fake_gateway() as gateway:
-        assert run(gateway, *order).stdout == ""
+        said = run(gateway, *order).stdout
+        assert said.startswith("m ")
+        assert said.count("\n") == 1
         assert msgspec.json.decode(run(gateway, *order, "--json").stdout) == {}
+
+
+def test_a_load_that_nobody_carries_out_exits_6() -> None:
+    with fake_gateway() as gateway:
+        result = run(gateway, "load", "phi-4")
+    assert result.exit_code == 6
+    assert "phi-4 did not load" in result.stderr
 
 
 def test_an_unreachable_gateway_exits_3() -> None:
@@ -83,3 +92,18 @@ def test_top_without_a_terminal_says_what_to_use_instead() -> None:
         result = run(gateway, "top")
     assert result.exit_code == 2
     assert "--once" in result.stderr
+
+
+def test_status_says_why_something_does_not_work() -> None:
+    with fake_gateway() as gateway:
+        lines = run(gateway, "status").stdout.splitlines()
+    assert "attic is down: connection refused" in lines
+    assert "smollm2-135m on beast: not a GGUF file" in lines
+
+
+def test_a_neuron_alone_takes_orders_but_no_pins() -> None:
+    with fake_gateway(alone=True) as gateway:
+        assert run(gateway, "unload", "phi-4").exit_code == 0
+        refused = run(gateway, "pin", "phi-4")
+    assert refused.exit_code == 5
+    assert "a gateway is needed to pin" in refused.stderr

@@ -38,7 +38,8 @@ class FakeGateway:
         if "nowhere" in path:
             return 404, error("model_not_found", "nowhere is not a model; there are: a, b")
         if path.endswith("/load"):
-            return 200, LoadJob(id="j1", model="Qwen/Qwen3.6-27B-GGUF", state="loading")
+            model = "phi-4" if "phi-4" in path else "Qwen/Qwen3.6-27B-GGUF"
+            return 200, LoadJob(id="j1", model=model, state="loading")
         return 200, {}
 
 
@@ -76,5 +77,5 @@ def fake_gateway(
         yield gateway
     finally:
         server.shutdown()
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         server.server_close()

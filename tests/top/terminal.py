@@ -29,7 +29,7 @@ class Terminal:
         command = ["tmux", "-L", self._socket, "-f", "/dev/null", *arguments]
         # Said outright, since readline (which pytest imports) puts COLUMNS into the C environment behind Python's back.
         environment = dict(os.environ)
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
         return done.stdout
 
     def press(self, *keys: str) -> None:
@@ -38,7 +38,7 @@ class Terminal:
     def screen(self) -> str:
         return self._tmux("capture-pane", "-p")
 
-    def wait_for(self, fact: Callable[[str], bool], within_s: float = 30) -> str:
+    def wait_for(self, fact: Callable[[str], bool], within_s: float = 60) -> str:
         """The first screen for which `fact` holds; fails with the last one at the deadline."""
         deadline = time.monotonic() + within_s
         while not fact(screen := self.screen()):
@@ -46,7 +46,7 @@ class Terminal:
         return screen
 
     def close(self) -> None:
-        subprocess.run(["tmux", "-L", self._socket, "kill-server"], capture_output=True, check=False, timeout=20)
+        subprocess.run(["tmux", "-L", self._socket, "kill-server"], capture_output=True, check=False, timeout=60)
 
 
 def open_top(url: str, width: int, height: int) -> Terminal:

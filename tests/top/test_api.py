@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from cortex.errors import ModelNotFound, Unauthorized, Unavailable
-from cortex.top.api import FleetApi
+from cortex.errors import BadRequest, ConfigError, ModelNotFound, Unauthorized, Unavailable
+from cortex.top.api import FleetApi, job_after, server_url
 from cortex.top.app import perform
 from cortex.top.model import Action
+from cortex.wire.fleet import FleetModel, FleetStatus
+from cortex.wire.status import LoadJob, ModelStatus
 from tests.top.fake_gateway import fake_gateway
-from tests.top.fleets import fleet
+from tests.top.fleets import beast as beast_status
+from tests.top.fleets import fleet, model
 
 
 def test_the_fleet_arrives_as_it_was_sent() -> None:
@@ -17,10 +21,68 @@ def test_the_fleet_arrives_as_it_was_sent() -> None:
 
 def test_a_neuron_alone_is_a_fleet_of_one_and_takes_orders() -> None:
     with fake_gateway(alone=True) as gateway:
+        assert [neuron.name for neuron in FleetApi(gateway.url).fleet().neurons] == ["beast"]
+        FleetApi(gateway.url).unload("phi-4")
+        FleetApi(gateway.url).load("phi-4")
+        assert gateway.orders == [("POST", "/models/unload"), ("POST", "/models/load")]
+
+
+def test_a_neuron_alone_says_what_takes_a_gateway() -> None:
+    with fake_gateway(alone=True) as gateway:
         api = FleetApi(gateway.url)
-        assert [neuron.name for neuron in api.fleet().neurons] == ["beast"]
-        api.unload("phi-4")
-        assert gateway.orders == [("POST", "/models/unload")]
+        for order in (
+            lambda: api.pin("m", True),
+            lambda: api.drain("n", True),
+            lambda: api.plan("m"),
+            lambda: api.cancel("r"),
+        ):
+            with pytest.raises(BadRequest, match="a gateway is needed"):
+                order()
+        assert gateway.orders == []
+
+
+@pytest.mark.parametrize(
+    ("written", "url"),
+    [
+        ("http://h:1/", "http://h:1"),
+        ("http://h:1/v1", "http://h:1"),
+        ("https://h/v1/", "https://h"),
+        ("h:31313", "http://h:31313"),
+    ],
+)
+def test_a_server_may_be_written_as_people_do(written: str, url: str) -> None:
+    assert server_url(written) == url
+
+
+def test_what_is_no_url_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no URL"):
+        FleetApi("http://[::1")
+
+
+def with_counts(*statuses: ModelStatus, **counts: object) -> FleetStatus:
+    base = fleet()
+    beast = msgspec.structs.replace(base.neurons[0], status=msgspec.structs.replace(beast_status(), models=[*statuses]))
+    return msgspec.structs.replace(base, neurons=[beast], models=[FleetModel("phi-4", **counts)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "words"),
+    [
+        (with_counts(model("phi-4", state="ready")), "ready", ""),
+        (with_counts(model("phi-4", state="loading", stage="weights")), "loading", "weights"),
+        (with_counts(model("phi-4"), waiting_loads=["j1"]), "loading", "waits for room"),
+        (with_counts(model("phi-4", state="unloading"), waiting_loads=["j1"]), "loading", "waits for room"),
+        (with_counts(model("phi-4")), "failed", "no room came free"),
+        (with_counts(model("phi-4"), last_error="out of memory"), "failed", "out of memory"),
+        (with_counts(model("phi-4", state="failed", error="no GGUF")), "failed", "no GGUF"),
+        (with_counts(), "failed", "no room came free"),
+    ],
+)
+def test_a_load_ends_when_nobody_carries_it_out_any_more(seen: FleetStatus, state: str, words: str) -> None:
+    """A load that waited in vain for room was watched for ever."""
+    job = job_after(LoadJob("j1", "phi-4", "loading"), seen)
+    assert job.state == state
+    assert words in (job.error or job.stage)
 
 
 def test_errors_carry_the_servers_words() -> None:

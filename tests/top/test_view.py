@@ -6,12 +6,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cortex.top.figures import format_age, format_bytes, sparkline
 from cortex.top.model import Action, TopState, on_snapshot, on_unreachable
-from cortex.top.view import draw, format_age, format_bytes, sparkline
+from cortex.top.rows import rows_of
+from cortex.top.view import draw, height_of_all
 from tests.top.fleets import fleet
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -52,6 +55,23 @@ def test_a_frame_always_fits_its_terminal(width: int, height: int, name: str) ->
     lines = draw(SCREENS[name], width, height)
     assert len(lines) == height
     assert all(line.cell_len <= width for line in lines)
+
+
+def test_the_help_fits_80_characters() -> None:
+    """Its words were cut where a line was longer than the terminal is wide."""
+    helped = text_of(SCREENS["help"], 80, 24)
+    assert all(line in helped for line in text_of(SCREENS["help"], 200, 24).splitlines()[-5:-1])
+
+
+def test_at_its_full_height_a_frame_has_every_row_and_no_empty_line() -> None:
+    lines = [line.plain for line in draw(state(), 80, height_of_all(state()))]
+    assert len(lines) == 3 + len(rows_of(state()))
+    assert all(line.strip() for line in lines)
+
+
+def test_a_draining_gateway_is_told_in_the_title() -> None:
+    fleet_now = msgspec.structs.replace(fleet(), state="draining")
+    assert "draining" in draw(state(fleet=fleet_now), 80, 24)[0].plain
 
 
 def test_the_selected_row_is_always_on_screen() -> None:

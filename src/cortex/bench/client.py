@@ -171,8 +171,17 @@ async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncI
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.is_error:
             await response.aread()
-            yield _Chunk(error=_Error(f"HTTP {response.status_code}: {response.text[:300]}"))
+            yield _Chunk(error=_Error(f"HTTP {response.status_code}: {_reason(response)}"))
             return
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
                 yield _decoder.decode(line[6:])
+
+
+def _reason(response: httpx.Response) -> str:
+    """The envelope's message; what isn't one is shown as it came."""
+    try:
+        error = _decoder.decode(response.content).error
+    except msgspec.DecodeError:
+        error = None
+    return error.message if error and error.message else response.text[:300]

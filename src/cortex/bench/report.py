@@ -11,23 +11,12 @@ from cortex.bench.figures import Summary
 __all__ = ["table_of"]
 
 
-def table_of(title: str, summaries: Sequence[Summary]) -> Table:
-    """One row per group; waits in milliseconds."""
-    table = Table(title=title)
-    for column in (
-        "",
-        "requests",
-        "errors",
-        "TTFT p50",
-        "p99",
-        "gap p50",
-        "p99",
-        "tok/s",
-        "prompt",
-        "cached",
-        "output",
-    ):
-        table.add_column(column, justify="left" if not column else "right")
+def table_of(summaries: Sequence[Summary]) -> Table:
+    """One row per group, no wider than 80 characters; waits in milliseconds."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for column in ("asked", "failed", "TTFT\np50", "\np99", "gap\np50", "\np99", "tok/s", "prompt", "cached", "output"):
+        table.add_column(column, justify="right", no_wrap=True)
     for s in summaries:
         table.add_row(
             s.group,

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
-from cortex.cli import bench, fleet, models, roles, up
+from cortex.cli import bench, fleet, models, pull, roles, up
+from cortex.cli.output import complain
 from cortex.errors import ConfigError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="cortex",
-    help="Local LLMs on the GPUs you have, behind one URL that every client accepts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-roles.register(app)
 up.register(app)
+roles.register(app)
 fleet.register(app)
 models.register(app)
+pull.register(app)
 bench.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        roles.version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Local LLMs on the GPUs you have, behind one URL that every client accepts."""
 
 
 def main() -> None:
@@ -30,5 +47,5 @@ def main() -> None:
     try:
         app()
     except ConfigError as error:
-        print(f"cortex: {error.message}", file=sys.stderr)  # noqa: T201 - a command's own message, not a log line
+        complain(error.message)
         sys.exit(2)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+from collections import Counter
 from typing import Annotated, get_args
 
-import msgspec
 import typer
-from rich.console import Console
 
 from cortex.bench.workload import Kind, Workload
+from cortex.cli.fleet import DEFAULT_URL
+from cortex.cli.output import complain, print_json, print_table, say
 from cortex.errors import ConfigError
 
 __all__ = ["register"]
@@ -20,11 +20,11 @@ _KINDS = ", ".join(get_args(Kind))
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command()(bench)
+    app.command(rich_help_panel="More")(bench)
 
 
 def bench(  # noqa: PLR0917 - each is an option of the command
-    url: Annotated[str, typer.Option("--url", envvar="CORTEX_URL", help="Server to load, without /v1.")] = "",
+    url: Annotated[str, typer.Option("--url", envvar="CORTEX_URL", help="Server to load.")] = DEFAULT_URL,
     model: Annotated[str, typer.Option("--model", "-m", help="Model id; empty = the server's default.")] = "",
     workload: Annotated[str, typer.Option("--workload", "-w", help=f"One of {_KINDS}.")] = "decode",
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Clients, streams or talks.")] = 4,
@@ -32,7 +32,7 @@ def bench(  # noqa: PLR0917 - each is an option of the command
     prompt_words: Annotated[int, typer.Option("--prompt-words", min=1, help="Words per prompt (or prefix).")] = 24,
     output_tokens: Annotated[int, typer.Option("--output-tokens", min=1, help="Tokens per answer.")] = 128,
     turns: Annotated[int, typer.Option("--turns", min=1, help="Turns per conversation.")] = 4,
-    temperature: Annotated[float, typer.Option("--temperature", min=0.0)] = 0.8,
+    temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 = greedy.")] = 0.8,
     ignore_eos: Annotated[bool, typer.Option(help="Answers of full length, where the server can.")] = True,
     seed: Annotated[int, typer.Option("--seed", help="Other prompts with another seed.")] = 1,
     key: Annotated[str | None, typer.Option("--key", envvar="CORTEX_API_KEY", help="API key.")] = None,
@@ -42,6 +42,7 @@ def bench(  # noqa: PLR0917 - each is an option of the command
     from cortex.bench.client import run_workload
     from cortex.bench.figures import summarise
     from cortex.bench.report import table_of
+    from cortex.top.api import server_url
 
     if workload not in get_args(Kind):
         raise ConfigError(f"--workload {workload!r} is unknown; it is one of {_KINDS}")
@@ -57,16 +58,16 @@ def bench(  # noqa: PLR0917 - each is an option of the command
         ignore_eos=ignore_eos,
         seed=seed,
     )
-    outcomes = asyncio.run(run_workload(url or "http://127.0.0.1:31313", load, key=key))
+    server = server_url(url)
+    outcomes = asyncio.run(run_workload(server, load, key=key))
     summaries = summarise(outcomes)
     if as_json:
-        sys.stdout.write(
-            msgspec.json.format(msgspec.json.encode({"workload": load, "groups": summaries})).decode() + "\n"
-        )
+        print_json({"workload": load, "groups": summaries})
     else:
-        Console().print(table_of(f"{workload} on {url or 'the local gateway'}", summaries))
-    for outcome in outcomes:
-        if outcome.error:
-            Console(stderr=True).print(f"[red]failed:[/red] {outcome.error}", highlight=False)
-    if any(outcome.error for outcome in outcomes):
+        say(f"{workload} on {server}; waits in ms\n")
+        print_table(table_of(summaries))
+    failures = Counter(outcome.error for outcome in outcomes if outcome.error)
+    for error, times in failures.items():
+        complain(f"{times} of {len(outcomes)} failed: {error}")
+    if failures:
         raise typer.Exit(1)

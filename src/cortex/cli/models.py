@@ -1,63 +1,88 @@
-"""`cortex models probe FILE`: which chat formats a GGUF speaks, and how we know."""
+"""`cortex models list | show | rm | probe`: the model files of this machine."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from cortex.cli import pull
-from cortex.wire.worker import ProbeReport
+from cortex.cli.generated import with_demo
+from cortex.cli.options import ConfigPath, Json, ModelsPath, read_config
+from cortex.cli.output import exits, print_json, print_table, say
+from cortex.cli.probe import probe
+from cortex.cli.tables import card_table, cards_table
+from cortex.errors import ModelNotFound
+from cortex.top.figures import format_bytes
+from cortex.wire.status import ModelCard
 
 __all__ = ["register"]
 
-_TIMEOUT_S = 120.0
-
-models_app = typer.Typer(name="models", help="Look into model files.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Model id or alias.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group to the program."""
-    models_app.command()(probe)
-    pull.register(app, models_app)
-    app.add_typer(models_app)
+    group = typer.Typer(name="models", help="List, show, remove and probe this machine's models.", no_args_is_help=True)
+    for name, command in (("list", list_models), ("show", show), ("rm", remove), ("probe", probe)):
+        group.command(name)(command)
+    app.add_typer(group, rich_help_panel="Model files")
 
 
-def probe(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A GGUF file.")],
-    template: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="A chat template to use instead of the file's.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the raw document instead of a table.")] = False,
-) -> None:
-    """Show which reasoning and tool-call format a model file speaks, and by which evidence."""
-    command = [sys.executable, "-m", "cortex.engine.probe", str(file)]
-    command += ["--template", str(template)] if template else []
-    # Fixed words and the caller's own paths, no shell.
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
-    if done.returncode:
-        Console(stderr=True).print(f"[red]cortex:[/red] {done.stderr.strip()}", highlight=False)
-        raise typer.Exit(done.returncode)
+@exits
+def list_models(config: ConfigPath = None, models: ModelsPath = None, as_json: Json = False) -> None:
+    """List the models that `cortex up` finds on this machine, loaded or not."""
+    cards = _cards(config, models)
     if as_json:
-        sys.stdout.write(done.stdout)
-        return
-    _show(msgspec.json.decode(done.stdout, type=ProbeReport))
+        print_json(list(cards.values()))
+    elif cards:
+        print_table(cards_table(cards.values()))
+    else:
+        say("no models here: put GGUF files into ~/models, `cortex pull` one, or name them in a models.toml (--models)")
 
 
-def _show(report: ProbeReport) -> None:
-    console = Console()
-    table = Table(title=report.model, title_justify="left", show_header=False)
-    table.add_row("reasoning", report.reasoning_format or "none")
-    table.add_row("tool calls", report.tool_format or "none (taught a generic form when tools are sent)")
-    table.add_row("self-test", report.self_test or "not run: no call is rendered")
-    for line in report.evidence:
-        table.add_row("evidence", line)
-    for name, value in report.template.items():
-        table.add_row(f"template: {name.replace('_', ' ')}", value)
-    console.print(table, markup=False, highlight=False)
+@exits
+def show(model: Name, config: ConfigPath = None, models: ModelsPath = None, as_json: Json = False) -> None:
+    """Show what is known of one model without loading it."""
+    cards = _cards(config, models)
+    card = next((card for card in cards.values() if model in (card.id, *card.aliases)), None)
+    if card is None:
+        raise ModelNotFound(f"there is no model {model!r} here; `cortex models list` shows what there is")
+    if as_json:
+        print_json(card)
+    else:
+        print_table(card_table(card))
+
+
+@exits
+def remove(
+    model: Name,
+    config: ConfigPath = None,
+    models: ModelsPath = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Delete a model's files, after asking."""
+    from cortex.neuron.app import scan_models
+
+    catalog = scan_models(*read_config(config, models))
+    name = catalog.resolve(model)
+    files = catalog.entries[name].files if name else ()
+    if not files:
+        raise ModelNotFound(f"{model!r} has no files here; `cortex models list` shows what there is")
+    blobs = sorted({part for path in files for part in (path, path.resolve())})
+    size = format_bytes(sum(path.stat().st_size for path in files))
+    if not yes:
+        typer.confirm(f"Delete {', '.join(map(str, files))} ({size})?", abort=True)
+    for path in blobs:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".verified").unlink(missing_ok=True)
+    say(f"freed {size}")
+
+
+def _cards(config: Path | None, models: Path | None) -> dict[str, ModelCard]:
+    from cortex.neuron.app import scan_models
+    from cortex.neuron.plan import card_of
+
+    settings, profiles = read_config(config, models)
+    catalog = scan_models(settings, with_demo(profiles))
+    return {name: card_of(entry) for name, entry in sorted(catalog.entries.items())}

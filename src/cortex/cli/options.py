@@ -11,7 +11,7 @@ import typer
 from cortex.config import Config, load_config
 from cortex.profiles import Profiles, load_profiles
 
-__all__ = ["ConfigPath", "Gpus", "Listen", "ModelsPath", "parse_gpus", "read_config"]
+__all__ = ["ConfigPath", "Gpus", "Json", "Listen", "ModelsPath", "parse_gpus", "read_config"]
 
 ConfigPath = Annotated[
     Path | None, typer.Option("--config", "-c", envvar="CORTEX_CONFIG", help="cortex.toml; without it, the defaults.")
@@ -19,6 +19,7 @@ ConfigPath = Annotated[
 ModelsPath = Annotated[Path | None, typer.Option("--models", "-m", help="models.toml, instead of the config's.")]
 Listen = Annotated[str | None, typer.Option("--listen", help="host:port; port 0 lets the system choose.")]
 Gpus = Annotated[str | None, typer.Option("--gpus", help="all, none, or a list of indices and uuids: 0,1")]
+Json = Annotated[bool, typer.Option("--json", help="Print the raw document.")]
 
 
 def read_config(

@@ -10,13 +10,14 @@ import typer
 
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
 
-__all__ = ["register"]
+__all__ = ["register", "version"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for command in (gateway, neuron, version):
-        app.command()(command)
+    for command in (gateway, neuron):
+        app.command(rich_help_panel="Serve")(command)
+    app.command(rich_help_panel="More")(version)
 
 
 def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None) -> None:

@@ -12,26 +12,42 @@ from typing import Any
 
 import typer
 
-from cortex.cli.generated import Generated, write
+from cortex.cli.generated import Generated, why_not_free, write
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
-from cortex.config import Config
+from cortex.config import Config, check_exposure
+from cortex.errors import ConfigError
 
-__all__ = ["register"]
+__all__ = ["check_listeners", "register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command()(up)
+    app.command(rich_help_panel="Serve")(up)
 
 
 def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
     """Serve this machine's models: a neuron and a gateway, started together and stopped together."""
     overrides = {"gateway.listen": listen, "neuron.gpus": parse_gpus(gpus)}
     settings, profiles = read_config(config, models, overrides)
+    check_listeners(settings)
     with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
         files = write(settings, profiles, Path(directory))
         code = asyncio.run(_run(settings, files))
     raise typer.Exit(code)
+
+
+def check_listeners(settings: Config) -> None:
+    """Refuse before anything is started: who listens there already would answer for our roles, as if they were up.
+
+    Raises ConfigError.
+    """
+    keys = bool(settings.auth.keys or settings.auth.keys_file)
+    gateway, neuron = settings.gateway, settings.neuron
+    check_exposure(gateway.listen, keys, gateway.insecure, "gateway")
+    check_exposure(neuron.listen, keys, neuron.insecure, "neuron")
+    for listen in filter(None, (gateway.listen, gateway.metrics_listen, neuron.listen)):
+        if reason := why_not_free(listen):
+            raise ConfigError(f"cannot listen on {listen}: {reason}; is cortex running already?")
 
 
 async def _run(settings: Config, files: Generated) -> int:

@@ -85,6 +85,7 @@ def _model(state: State, model: str, statuses: list[tuple[Neuron, ModelStatus]])
         last_error=state.orders.last_error(model) or next((s.error for _, s in statuses if s.error), ""),
         tokens_per_second=sum(status.tokens_per_second for status in ready),
         ttft_s=max((status.ttft_s for status in ready), default=0.0),
+        waiting_loads=[ticket.job.id for ticket in (line.waiting if line else ()) if ticket.job.request is None],
     )
 
 

@@ -9,13 +9,14 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import uvicorn
 from litestar.types import ASGIApp
 
 from cortex.config import split_listen
 from cortex.errors import ConfigError
+from cortex.serving.clockwork import tick
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.notify import notify
 
@@ -52,10 +53,17 @@ class Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """uvicorn wakes ten times a second to look at `should_exit`, which costs an idle daemon most of its CPU. Once
         is enough for the date in the headers, which tick 0 renews."""
-        while not await self.on_tick(0):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_S):
-                    await self._leave.wait()
+        await self.on_tick(0)
+        dating = asyncio.create_task(self._keep_dating())
+        try:
+            await self._leave.wait()
+        finally:
+            dating.cancel()
+
+    async def _keep_dating(self) -> None:
+        while True:
+            await tick(_TICK_S)
+            await self.on_tick(0)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -178,7 +186,9 @@ def _bind(listen: str) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}") from error
+        # create_server adds the address once more
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise ConfigError(f"cannot listen on {listen}: {reason}") from error
     sock.setblocking(False)
     return sock
 

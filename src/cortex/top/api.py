@@ -10,13 +10,17 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from cortex.errors import CortexError, Unavailable, from_code
-from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
+from cortex.errors import BadRequest, ConfigError, CortexError, Unavailable, from_code
+from cortex.wire.fleet import FleetModel, FleetNeuron, FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
 
-__all__ = ["FleetApi"]
+__all__ = ["FleetApi", "job_after", "server_url"]
 
 T = TypeVar("T")
+
+
+_NEARNESS = ("unloaded", "failed", "unloading", "loading", "ready")
+_GIVEN_UP = "no room came free for it in time; `cortex plan` says what stands in the way"
 
 
 class _ErrorBody(msgspec.Struct):
@@ -34,13 +38,17 @@ class FleetApi:
     Every method raises CortexError: the server's own words, or Unavailable when it can't be reached.
     """
 
-    def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 5.0, client: httpx.Client | None = None):
+    def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 5.0):
+        """Raises ConfigError for a URL that is none."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.url = url.rstrip("/")
+        self.url = server_url(url)
         # The system's certificates are read only where they are used: that takes longer than a call on loopback.
         tls = self.url.startswith("https:")
-        self._client = client or httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=tls)
-        self._is_neuron = False
+        try:
+            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout_s, verify=tls)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"{url!r} is no URL of a gateway or neuron: {error}") from error
+        self._is_neuron: bool | None = None
 
     def close(self) -> None:
         self._client.close()
@@ -54,36 +62,50 @@ class FleetApi:
         return self._as_fleet(self._decode(self._send("GET", "/status"), NeuronStatus))
 
     def plan(self, model: str) -> PlacementPlan:
+        self._wants_gateway("plan")
         return self._decode(self._send("GET", f"/fleet/placement/{_path(model)}"), PlacementPlan)
 
     def load(self, model: str) -> LoadJob:
         """Start (or join) a load and return at once."""
-        if self._is_neuron:
+        if self._alone():
             return self._decode(self._send("POST", "/models/load", LoadOrder(model=model, wait=False)), LoadJob)
         return self._decode(self._send("POST", f"/fleet/models/{_path(model)}/load"), LoadJob)
 
     def unload(self, model: str) -> bytes:
         """Orders answer with the server's JSON document, as it came."""
-        if self._is_neuron:
+        if self._alone():
             return self._order("POST", "/models/unload", UnloadOrder(model=model, wait=False))
         return self._order("POST", f"/fleet/models/{_path(model)}/unload")
 
     def pin(self, model: str, pinned: bool) -> bytes:
+        self._wants_gateway("pin" if pinned else "unpin")
         return self._order("POST", f"/fleet/models/{_path(model)}/{'pin' if pinned else 'unpin'}")
 
     def drain(self, neuron: str, drained: bool) -> bytes:
+        self._wants_gateway("drain" if drained else "resume")
         return self._order("POST", f"/fleet/neurons/{_path(neuron)}/{'drain' if drained else 'resume'}")
 
     def cancel(self, request_id: str) -> bytes:
+        self._wants_gateway("cancel")
         return self._order("DELETE", f"/fleet/requests/{_path(request_id)}")
 
-    def watch_load(self, model: str, job: LoadJob, interval_s: float = 0.3) -> Iterator[LoadJob]:
+    def watch_load(self, job: LoadJob, interval_s: float = 0.3) -> Iterator[LoadJob]:
         """Yield the job's state until it ends, as the fleet's polled documents tell it."""
         yield job
         while job.state == "loading":
             time.sleep(interval_s)
-            job = _job_of(self.fleet(), model, job)
+            job = job_after(job, self.fleet())
             yield job
+
+    def _alone(self) -> bool:
+        """Whether a neuron answers here, not a gateway; asked once."""
+        if self._is_neuron is None:
+            self._is_neuron = self._send("GET", "/fleet").status_code == 404
+        return self._is_neuron
+
+    def _wants_gateway(self, verb: str) -> None:
+        if self._alone():
+            raise BadRequest(f"{self.url} is a neuron; a gateway is needed to {verb}")
 
     def _order(self, method: str, path: str, body: object = None) -> bytes:
         response = self._send(method, path, body)
@@ -127,20 +149,32 @@ class FleetApi:
         )
 
 
-def _path(word: str) -> str:
-    return quote(word, safe="/")
-
-
-def _job_of(fleet: FleetStatus, model: str, job: LoadJob) -> LoadJob:
+def job_after(job: LoadJob, fleet: FleetStatus) -> LoadJob:
+    """The job as `fleet` shows it. A load that nobody carries out any more has failed: else it is watched for ever."""
     found = [
         status
         for neuron in fleet.neurons
         if neuron.status
         for status in neuron.status.models
-        if status.card.id == model or model in status.card.aliases
+        if status.card.id == job.model
     ]
-    best = max(found, key=lambda status: (status.state == "ready", status.state == "loading", status.state == "failed"))
-    state = "loading" if best.state == "unloaded" else best.state
-    return msgspec.structs.replace(
-        job, state=state, progress=best.progress, stage=best.stage, eta_s=best.eta_s, error=best.error
-    )
+    best = max(found, key=lambda status: _NEARNESS.index(status.state), default=None)
+    counts = next((model for model in fleet.models if model.id == job.model), FleetModel(job.model))
+    if best is not None and best.state in ("ready", "loading"):
+        return msgspec.structs.replace(
+            job, state=best.state, progress=best.progress, stage=best.stage, eta_s=best.eta_s, error=best.error
+        )
+    if job.id in counts.waiting_loads:
+        return msgspec.structs.replace(job, stage="waits for room")
+    error = (best.error if best else "") or counts.last_error
+    return msgspec.structs.replace(job, state="failed", error=error or _GIVEN_UP)
+
+
+def server_url(url: str) -> str:
+    """What people write for a server, as its URL: `host:port`, or the `/v1` that OpenAI clients want."""
+    url = url.rstrip("/").removesuffix("/v1")
+    return url if "://" in url else f"http://{url}"
+
+
+def _path(word: str) -> str:
+    return quote(word, safe="/")

@@ -13,17 +13,18 @@ from rich.live import Live
 
 from cortex.errors import CortexError
 from cortex.top.api import FleetApi
+from cortex.top.commands import on_key
 from cortex.top.keys import Keyboard
-from cortex.top.model import Action, TopState, on_done, on_key, on_snapshot, on_unreachable
-from cortex.top.view import draw
+from cortex.top.model import Action, TopState, on_done, on_snapshot, on_unreachable
+from cortex.top.view import draw, height_of_all
 
 __all__ = ["perform", "run", "run_once"]
 
 
-def run_once(api: FleetApi, console: Console, height: int | None = None) -> None:
-    """Print one frame (`cortex top --once`). Raises CortexError if the gateway can't be reached."""
+def run_once(api: FleetApi, console: Console) -> None:
+    """Print one frame with every row (`cortex top --once`). Raises CortexError if the gateway can't be reached."""
     state = on_snapshot(TopState(url=api.url, show_unloaded=True), api.fleet())
-    console.print(Group(*draw(state, console.width, height or console.height)))
+    console.print(Group(*draw(state, console.width, height_of_all(state))))
 
 
 def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:

@@ -7,23 +7,24 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from cortex.top.model import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, TopState, rows_of
+from cortex.top.figures import bar, clip, format_age, format_bytes, sparkline
+from cortex.top.model import TopState
+from cortex.top.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, rows_of
 from cortex.wire.fleet import FleetNeuron
 from cortex.wire.status import ModelStatus
 
-__all__ = ["draw", "format_age", "format_bytes", "sparkline"]
+__all__ = ["draw", "height_of_all"]
 
 WIDE = 120
 """From here on there is room for the columns that 80 characters can't hold."""
 
-_BARS = "▁▂▃▄▅▆▇█"
 _HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "stale": "yellow", "down": "bold red"}
 _STATE_STYLE = {"ready": "green", "loading": "cyan", "unloading": "yellow", "failed": "bold red", "unloaded": "dim"}
 _HELP = (
-    "↑ ↓ j k  move          u  unload the selected model    s  sort by the next column",
-    "PgUp PgDn  ten rows    l  load it                      /  filter (Esc clears)",
-    "space  pause           p  pin or unpin it              a  show unloaded models too",
-    "q  quit                d  drain or resume a neuron     c  cancel a request",
+    "↑ ↓ j k  move         u  unload the selected model   s  sort by the next column",
+    "PgUp PgDn  ten rows   l  load it                     /  filter (Esc clears)",
+    "space  pause          p  pin or unpin it             a  unloaded models too",
+    "q  quit               d  drain or resume a neuron    c  cancel a request",
 )
 
 
@@ -45,6 +46,11 @@ def draw(state: TopState, width: int, height: int) -> list[Text]:
     return lines[:height]
 
 
+def height_of_all(state: TopState) -> int:
+    """The height at which no row is left out: title, headings, rows, footer."""
+    return 3 + max(1, len(rows_of(state)))
+
+
 def _window(rows: Sequence[Row], selected: str, room: int) -> Sequence[Row]:
     at = next((index for index, row in enumerate(rows) if row.key == selected), 0)
     start = max(0, min(at - room // 2, len(rows) - room))
@@ -60,6 +66,8 @@ def _title(state: TopState, width: int) -> Text:
     if state.fleet is not None:
         up = [neuron for neuron in state.fleet.neurons if neuron.health in ("healthy", "degraded")]
         line.append(f"  {len(up)}/{len(state.fleet.neurons)} neurons up")
+        if state.fleet.state != "ready":
+            line.append(f"  {state.fleet.state}", style="yellow")
     rate = state.history[-1] if state.history else 0.0
     tail = f"{rate:.0f} tok/s "
     spark = sparkline(state.history, max(0, min(30, width - line.cell_len - len(tail) - 2)))
@@ -127,7 +135,7 @@ def _columns(width: int, cells: _Cells) -> str:
     else:
         fixed = f" {state:<12.12}{run:>5} {queue:>3} {rate:>7} {ttft:>6} {kv:>4} {idle:>5} "
     room = max(8, width - len(fixed))
-    return f"{_clip(name, room):<{room}}{fixed}"
+    return f"{clip(name, room):<{room}}{fixed}"
 
 
 def _line(row: Row, width: int, selected: bool) -> Text:
@@ -165,7 +173,7 @@ def _device_line(row: DeviceRow, width: int) -> Text:
     room = 20 if width >= WIDE else 10
     share = device.used_bytes / device.total_bytes if device.total_bytes else 0.0
     line = Text(f"  {device.id:<7} ", style="" if device.healthy else "bold red")
-    line.append(_bar(share, room), style=_load_style(share))
+    line.append(bar(share, room), style=_load_style(share))
     line.append(f" {format_bytes(device.used_bytes)} of {format_bytes(device.total_bytes)}")
     if device.reserved_bytes:
         line.append(f" ({format_bytes(device.reserved_bytes)} cortex)", style="dim")
@@ -177,6 +185,10 @@ def _device_line(row: DeviceRow, width: int) -> Text:
         device.name,
     ]
     return line.append("  " + "  ".join(fact for fact in facts if fact), style="dim")
+
+
+def _load_style(share: float) -> str:
+    return "red" if share > 0.95 else "yellow" if share > 0.8 else "green"
 
 
 def _model_line(row: ModelRow, width: int) -> Text:
@@ -213,46 +225,4 @@ def _request_line(row: RequestRow, width: int) -> Text:
     who = request.principal or "anonymous"
     tokens = f"{request.prompt_tokens}→{request.completion_tokens}"
     text = f"  ▸ {request.id[:18]:<18} {who[:12]:<12} {request.state:<8} {tokens:>12} {format_age(request.age_s):>5}  "
-    return Text(_clip(text + f"{request.model} @ {row.neuron}", width))
-
-
-# ---- small pictures
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """The last `width` values as block characters, the highest a full block."""
-    shown = list(values)[-width:] if width > 0 else []
-    top = max(shown, default=0.0)
-    if top <= 0:
-        return _BARS[0] * len(shown)
-    return "".join(_BARS[min(len(_BARS) - 1, round(value / top * (len(_BARS) - 1)))] for value in shown)
-
-
-def format_bytes(count: float) -> str:
-    """`18.2G`: three or four significant characters, binary units."""
-    for unit in "BKMG":
-        if count < 1024 or unit == "G":
-            return f"{count:.0f}{unit}" if unit in "BK" else f"{count:.1f}{unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
-def format_age(seconds: float) -> str:
-    """`12s`, `4m`, `3h`, `2d`."""
-    for limit, unit, name in ((60, 1, "s"), (3600, 60, "m"), (86400, 3600, "h")):
-        if seconds < limit:
-            return f"{int(seconds // unit)}{name}"
-    return f"{int(seconds // 86400)}d"
-
-
-def _bar(share: float, width: int) -> str:
-    full = round(max(0.0, min(1.0, share)) * width)
-    return "█" * full + "░" * (width - full)
-
-
-def _load_style(share: float) -> str:
-    return "red" if share > 0.95 else "yellow" if share > 0.8 else "green"
-
-
-def _clip(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+    return Text(clip(text + f"{request.model} @ {row.neuron}", width))

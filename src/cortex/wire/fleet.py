@@ -44,7 +44,8 @@ class FleetNeuron(Struct, frozen=True, omit_defaults=True):
 
 
 class FleetModel(Struct, frozen=True, omit_defaults=True):
-    """What the gateway itself counts per model: its own queue and admissions, not the neurons'."""
+    """What the gateway itself counts per model: its own queue and admissions, not the neurons'. `waiting_loads` are the
+    jobs of operators' orders that it still tries to carry out."""
 
     id: str
     in_flight: int = 0
@@ -55,6 +56,7 @@ class FleetModel(Struct, frozen=True, omit_defaults=True):
     last_error: str = ""
     tokens_per_second: float = 0.0
     ttft_s: float = 0.0
+    waiting_loads: list[str] = []
 
 
 class FleetRequest(Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,65 @@
+"""`cortex models probe FILE`: which chat formats a GGUF speaks, and how we know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cortex.cli.options import Json
+from cortex.cli.output import exits, print_json, print_table
+from cortex.cli.tables import table_of
+from cortex.errors import DeadlineExceeded, ModelLoadFailed
+from cortex.wire.worker import ProbeReport
+
+__all__ = ["probe"]
+
+_TIMEOUT_S = 120.0
+_PLAIN = {"True": "yes", "False": "no", "None": "none", "()": "none"}
+"""Values of the report as people write them."""
+
+
+@exits
+def probe(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A GGUF file.")],
+    template: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A chat template to use instead of the file's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show which reasoning and tool-call format a model file speaks, and by which evidence."""
+    report = msgspec.json.decode(_run(file, template), type=ProbeReport)
+    if as_json:
+        print_json(report)
+    else:
+        print_table(table_of(("model", report.model), _facts(report)))
+
+
+def _run(file: Path, template: Path | None) -> bytes:
+    """The engine's own program, since only the engine may load llama.cpp."""
+    command = [sys.executable, "-m", "cortex.engine.probe", str(file)]
+    command += ["--template", str(template)] if template else []
+    try:
+        # Fixed words and the caller's own paths, no shell.
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineExceeded(f"{file} was not read within {_TIMEOUT_S:.0f} s") from error
+    if done.returncode:
+        # what llama.cpp said comes before it, and is in it
+        raise ModelLoadFailed(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+    return done.stdout
+
+
+def _facts(report: ProbeReport) -> Iterator[tuple[str, str]]:
+    yield "reasoning", report.reasoning_format or "none"
+    yield "tool calls", report.tool_format or "none (taught a generic form when tools are sent)"
+    yield "self-test", report.self_test or "not run: no call is rendered"
+    for line in report.evidence:
+        yield "evidence", line
+    for name, value in report.template.items():
+        yield f"template: {name.replace('_', ' ')}", _PLAIN.get(value, value or "none")

@@ -1,0 +1,141 @@
+"""The operators' documents as tables for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from cortex.top.figures import format_age, format_bytes
+from cortex.top.rows import ModelRow
+from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
+from cortex.wire.status import DeviceStatus, ModelCard, ModelStatus
+
+__all__ = ["card_table", "cards_table", "model_table", "neuron_table", "plan_table", "table_of", "troubles"]
+
+Cell = str | Text
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: Sequence[str] = ()) -> Table:
+    """A table without lines. Columns named in `numbers` stand to the right and are never broken."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        if column in numbers:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text: a name in brackets is a name, not markup
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
+
+
+def neuron_table(fleet: FleetStatus) -> Table:
+    """A row per device, the neuron's name before its first."""
+    rows = [row for neuron in fleet.neurons for row in _neuron_rows(neuron)]
+    return table_of(("neuron", "health", "device", "memory", "by cortex", "use"), rows, numbers=("by cortex", "use"))
+
+
+def _neuron_rows(neuron: FleetNeuron) -> Iterator[Sequence[Cell]]:
+    head = (neuron.name, f"{neuron.health}, drained" if neuron.drained else neuron.health)
+    devices = neuron.status.devices if neuron.status else []
+    if not devices:
+        yield (*head, "", "", "", "")
+    for device in devices:
+        yield (*head, *_device_cells(device))
+        head = ("", "")
+
+
+def _device_cells(device: DeviceStatus) -> Sequence[Cell]:
+    use = "" if device.utilisation is None else f"{device.utilisation:.0%}"
+    memory = f"{format_bytes(device.used_bytes)} of {format_bytes(device.total_bytes)}"
+    return f"{device.id} {device.name}", memory, format_bytes(device.reserved_bytes), use
+
+
+def model_table(fleet: FleetStatus) -> Table:
+    """A row per model and neuron."""
+    counts = {model.id: model for model in fleet.models}
+    rows = [
+        _model_cells(ModelRow(neuron.name, status, counts.get(status.card.id)))
+        for neuron in fleet.neurons
+        for status in (neuron.status.models if neuron.status else ())
+    ]
+    figures = ("run", "queue", "context", "memory", "idle")
+    return table_of(("model", "state", "where", *figures), rows, numbers=figures)
+
+
+def _model_cells(row: ModelRow) -> Sequence[Cell]:
+    status = row.status
+    loaded = status.state == "ready"
+    return (
+        status.card.id,
+        f"{status.state}, pinned" if row.pinned else status.state,
+        " ".join([row.neuron, *status.devices]) if status.state != "unloaded" else "",
+        str(status.running) if loaded else "",
+        str(row.queued) if loaded or row.queued else "",
+        str(status.card.limits.context or ""),
+        format_bytes(status.bytes or status.estimate_bytes) if status.bytes or status.estimate_bytes else "",
+        format_age(status.idle_s) if loaded else "",
+    )
+
+
+def troubles(fleet: FleetStatus) -> list[str]:
+    """A sentence for everything in the fleet that says why it doesn't work."""
+    sentences = [f"the config was not reloaded: {fleet.config_error}"] if fleet.config_error else []
+    for neuron in fleet.neurons:
+        if neuron.reason:
+            sentences.append(f"{neuron.name} is {neuron.health}: {neuron.reason}")
+        models: Sequence[ModelStatus] = neuron.status.models if neuron.status else ()
+        sentences += [
+            f"{model.card.id} on {neuron.name}: {model.error.splitlines()[0]}" for model in models if model.error
+        ]
+    return sentences
+
+
+def plan_table(answer: PlacementPlan) -> Table:
+    """A row per neuron with its verdict, then one per device with the bytes."""
+    rows: list[Sequence[Cell]] = []
+    for neuron in answer.neurons:
+        verdict = Text(neuron.verdict.replace("_", " "), style="bold green" if neuron.chosen else "")
+        rows.append((neuron.neuron, verdict, "", "", "", ", ".join(neuron.evict), neuron.reason))
+        rows += [
+            ("", "", device.device, format_bytes(device.needed_bytes), format_bytes(device.free_bytes), "", "")
+            for device in neuron.devices
+        ]
+    return table_of(("neuron", "verdict", "device", "needs", "free", "evict", "why"), rows, numbers=("needs", "free"))
+
+
+def cards_table(cards: Iterable[ModelCard]) -> Table:
+    """A row per model of this machine."""
+    figures = ("parameters", "size", "context")
+    rows = [
+        (card.id, card.architecture, card.quantisation, *_size_cells(card), str(card.context_train or ""), card.problem)
+        for card in cards
+    ]
+    return table_of(("model", "architecture", "quant", *figures, "problem"), rows, numbers=figures)
+
+
+def card_table(card: ModelCard) -> Table:
+    """What is known of one model, a line each; what isn't known is left out."""
+    parameters, size = _size_cells(card)
+    facts = {
+        "model": card.id,
+        "aliases": ", ".join(card.aliases),
+        "architecture": card.architecture,
+        "quantisation": card.quantisation,
+        "parameters": parameters,
+        "file size": size,
+        "context": f"{card.limits.context} tokens a request, trained for {card.context_train}",
+        "parallel": str(card.parallel),
+        "content hash": card.gguf_hash or "",
+        "problem": card.problem,
+    }
+    table = table_of(("", ""), [(name, fact) for name, fact in facts.items() if fact])
+    table.show_header = False
+    return table
+
+
+def _size_cells(card: ModelCard) -> tuple[str, str]:
+    parameters = f"{card.parameters / 1e9:.2f} B" if card.parameters else ""
+    return parameters, format_bytes(card.size_bytes) if card.size_bytes else ""
