@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from cortex.config import NeuronEntry
@@ -11,7 +13,7 @@ from cortex.gateway.catalogue import Catalogue
 from cortex.gateway.fleet import Fleet, Unreachable
 from cortex.gateway.loop import Loop
 from cortex.gateway.messages import Refresh
-from cortex.gateway.poller import next_interval
+from cortex.gateway.poller import next_interval, silence_left_s
 from cortex.gateway.scheduler import Scheduler
 from cortex.profiles import Profile, Profiles
 from tests.fakes import FakeModel, FakeNeuron, ManualClock
@@ -96,12 +98,21 @@ def test_models_of_a_lost_neuron_stay_known_but_are_nowhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "busy", "swapping", "expected"),
-    [(0.0, False, False, 1.5), (10.0, False, False, 15.0), (15.0, False, False, 15.0), (15.0, True, False, 1.0),
-     (15.0, True, True, 0.25), (15.0, False, True, 0.25)],
+    ("last", "busy", "swapping", "heard", "expected"),
+    [(0.0, False, False, False, 1.5), (10.0, False, False, False, 15.0), (15.0, False, False, True, 15.0),
+     (15.0, True, False, False, 1.0), (15.0, True, True, False, 0.25), (15.0, False, True, False, 0.25),
+     (15.0, True, False, True, 3.0), (15.0, False, True, True, 3.0)],
 )  # fmt: skip
-def test_polls_are_frequent_while_something_happens(last: float, busy: bool, swapping: bool, expected: float) -> None:
-    assert next_interval(last, 1.0, 15.0, busy, swapping) == expected
+def test_polls_are_frequent_while_something_happens_that_nobody_pushes(
+    last: float, busy: bool, swapping: bool, heard: bool, expected: float
+) -> None:
+    assert next_interval(last, 1.0, 15.0, busy=busy, swapping=swapping, heard=heard) == expected
+
+
+def test_a_neuron_that_has_spoken_is_not_asked_soon() -> None:
+    assert silence_left_s(10.0, -math.inf, 3.0, 12.0) == 1.0
+    assert silence_left_s(10.0, 11.5, 3.0, 12.0) == 2.5
+    assert silence_left_s(10.0, 11.5, 3.0, 14.5) == 0.0
 
 
 def test_events_posted_from_within_an_effect_wait_their_turn() -> None:

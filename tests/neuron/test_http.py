@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -12,6 +13,7 @@ from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder
 from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus
 from cortex.wire.worker import ProbeReport
+from tests.neuron.conftest import until
 
 
 def client(neuron: object) -> httpx.AsyncClient:
@@ -115,3 +117,20 @@ async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(ben
         while told.state != "draining":
             told = await following()
         assert not [frame async for frame in frames]
+
+
+async def test_the_feed_tells_fresh_counts_while_requests_run(bench, tmp_path: Path, monkeypatch) -> None:
+    """Nothing that a decision depends on changes meanwhile: the counts alone are told again."""
+    monkeypatch.setattr("cortex.neuron.feed._BUSY_S", 0.0)
+    async with bench("m") as neuron:
+        await neuron.ask("m")
+        running = asyncio.create_task(neuron.ask("m", f"wait:{tmp_path / 'later'}"))
+        await until(lambda: neuron.holdings.residents["m"].running == 1)
+        frames = status_frames(neuron.residency, neuron.neuron.lifecycle, neuron.admin.status)
+        async with asyncio.timeout(60):
+            for _ in range(3):
+                await anext(frames)
+                neuron.holdings.changes.tell()
+        (tmp_path / "later").touch()
+        await running
+        await frames.aclose()

@@ -1,8 +1,9 @@
 """A worker that decodes nothing: one frame a step, an event in it for every running request, over the real socket.
 
-    python paced_worker.py FD INTERVAL_MS
+    python paced_worker.py FD INTERVAL_MS BUSY_THREADS
 
-A neuron's parent takes it for an engine (`road.py` starts one so).
+A neuron's parent takes it for an engine (`road.py` starts one so). Its busy threads read through memory without end, as
+an engine reads weights: what else runs on these cores finds its caches cold.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
 
 import msgspec
+import numpy as np
 
 from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta, Usage
 from cortex.wire.framing import FrameDecoder, encode_frame
@@ -35,6 +38,7 @@ from cortex.wire.worker import (
 
 PROMPT_TOKENS = 8
 HEARTBEAT_S = 0.5
+WEIGHTS_BYTES = 100_000_000
 
 
 class PacedWorker:
@@ -100,5 +104,13 @@ class PacedWorker:
             self._say(Heartbeat([EngineModelStats(self._model, 4096, running=len(self._left), canaries=1)]))
 
 
+def read_weights() -> None:
+    weights = np.ones(WEIGHTS_BYTES // 4, np.float32)
+    while True:
+        weights.max()
+
+
 if __name__ == "__main__":
+    for _ in range(int(sys.argv[3])):
+        threading.Thread(target=read_weights, daemon=True).start()
     PacedWorker(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]) / 1000).run()

@@ -1,10 +1,12 @@
 """The whole road of a token, without the engine: CPU of gateway and neuron parent per token.
 
-    .venv/bin/python contrib/bench/relay/road.py MODEL.gguf [--streams 8] [--tokens 500] [--interval-ms 20] [--rounds 3]
+    .venv/bin/python contrib/bench/relay/road.py MODEL.gguf [--streams 8] [--tokens 200] [--interval-ms 60] [--rounds 3]
+        [--busy THREADS]
 
 A real gateway before a real neuron, whose worker is `paced_worker.py`: a step each `--interval-ms` gives every running
 stream a token. MODEL's header is read, its weights aren't. Nothing else computes meanwhile, so the parents' caches
-stay warm, as they would beside a GPU.
+stay warmer than beside an engine on the same cores; with `--busy` so many threads of the worker read memory all the
+time, as such an engine does.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 import psutil
 import uvloop
 from load import streams
-from run import HERE, cpu_s, free_port, process
+from run import HERE, free_port, process
 
 from cortex.config import load_config
 from cortex.neuron.app import Neuron
@@ -29,12 +31,12 @@ from cortex.profiles import Profile, Profiles
 MODEL = "fake"
 
 
-def serve_neuron(config: Path, model: str, interval_ms: str) -> None:
+def serve_neuron(config: Path, model: str, *paces: str) -> None:
     """The neuron as `cortex neuron` runs it, but for its worker's command line."""
     profile = Profile(MODEL, file=model, context=4096, parallel=64)
     neuron = Neuron(load_config(config), Profiles(models=[profile]))
     neuron.holdings.pool.command = lambda _name, _threads: (
-        lambda fd: [sys.executable, str(HERE / "paced_worker.py"), str(fd), interval_ms]
+        lambda fd: [sys.executable, str(HERE / "paced_worker.py"), str(fd), *paces]
     )
     uvloop.run(neuron.serve())
 
@@ -53,17 +55,18 @@ def write_configs(directory: Path, gateway: int, neuron: int) -> tuple[Path, Pat
     return front, back
 
 
-def parent_cpu_s(parent: psutil.Process) -> float:
-    """Without its worker."""
-    return sum(parent.cpu_times()[:2])
+def cpu_s(process: psutil.Process) -> float:
+    """Of its own threads, without its children's. In nanoseconds from the scheduler: a tick is too coarse here."""
+    threads = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 async def measure(port: int, gateway: psutil.Process, neuron: psutil.Process, count: int, tokens: int) -> list[float]:
     """µs per token: the gateway's, the neuron parent's."""
     await streams(port, count, 20)
-    before = cpu_s(gateway), parent_cpu_s(neuron)
+    before = cpu_s(gateway), cpu_s(neuron)
     seen = await streams(port, count, tokens)
-    after = cpu_s(gateway), parent_cpu_s(neuron)
+    after = cpu_s(gateway), cpu_s(neuron)
     return [(late - early) / seen.events * 1e6 for early, late in zip(before, after, strict=True)]
 
 
@@ -71,16 +74,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--streams", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=500)
-    parser.add_argument("--interval-ms", type=float, default=20.0)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--interval-ms", type=float, default=60.0)
+    parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     front, back = free_port(), free_port()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         gateway_config, neuron_config = write_configs(directory, front, back)
-        model, interval = str(options.model.resolve()), str(options.interval_ms)
-        behind = [sys.executable, __file__, "--serve-neuron", str(neuron_config), model, interval]
+        paces = [str(options.model.resolve()), str(options.interval_ms), str(options.busy)]
+        behind = [sys.executable, __file__, "--serve-neuron", str(neuron_config), *paces]
         before = [sys.executable, "-m", "cortex", "gateway", "--config", str(gateway_config)]
         with (
             process(behind, back, "/health", directory / "neuron.log") as neuron,
@@ -97,6 +101,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve-neuron"]:
-        serve_neuron(Path(sys.argv[2]), *sys.argv[3:5])
+        serve_neuron(Path(sys.argv[2]), *sys.argv[3:])
     else:
         main()

@@ -35,6 +35,7 @@ from cortex.gateway.standing import StandingOrders, file_for
 from cortex.profiles import Profiles
 from cortex.serving.app import build_app
 from cortex.serving.auth import Keyring
+from cortex.serving.clockwork import tick
 from cortex.serving.errors import handle_exception
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.metrics import RequestMetrics
@@ -151,7 +152,7 @@ class Gateway:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            await tick(_TICK_S)
             try:
                 self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
                 self.desk.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)

@@ -1,12 +1,13 @@
 """One neuron's own word: it pushes its status whenever something changes there, and the loop hears of it at once.
 
-Polling goes on beside it and is all there is while the feed is broken. Both bring the same document to the same place.
+Polling is all there is while the feed is broken or silent. Both bring the same document to the same place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -29,10 +30,12 @@ def retry_s(failures: int) -> float:
 
 
 class Feed:
-    """`live` while the neuron is heard. `on_silence` is called when it isn't any more: its end shows here first."""
+    """`live` while the neuron is heard, last at `heard_at` on asyncio's clock. `on_silence` is called when it isn't any
+    more: its end shows here first."""
 
     def __init__(self, name: str, neurons: Neurons, loop: Loop, on_silence: Callable[[str], None]) -> None:
         self.live = False
+        self.heard_at = -math.inf
         self._name = name
         self._neurons = neurons
         self._loop = loop
@@ -58,6 +61,7 @@ class Feed:
                     if known is None or known.endpoint != neuron.endpoint:
                         break  # another neuron has this name by now
                     heard = self.live = True
+                    self.heard_at = asyncio.get_running_loop().time()
                     last = status.state == "draining"
                     self._hear(status)
         except (Lost, CortexError) as error:

@@ -1,10 +1,12 @@
-"""Asks every neuron for its status: often while something happens there, ever more rarely while nothing does."""
+"""Asks every neuron for its status: often while something happens there, ever more rarely while nothing does, and only
+if the neuron hasn't told it lately by itself."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from cortex.config import GatewayConfig
 from cortex.errors import CortexError
@@ -14,22 +16,29 @@ from cortex.gateway.fleet import Unreachable
 from cortex.gateway.loop import Loop
 from cortex.wire.status import NeuronStatus
 
-__all__ = ["Poller", "next_interval"]
+__all__ = ["Poller", "next_interval", "silence_left_s"]
 
 logger = logging.getLogger(__name__)
 
 _SWAPPING_S = 0.25
 _BACK_OFF = 1.5
+_HEARD_S = 3.0
+"""A busy neuron that pushes its status does so every two seconds: one that is silent for longer is asked."""
 
 
-def next_interval(last_s: float, busy_s: float, idle_s: float, busy: bool, swapping: bool) -> float:
-    """Seconds until the next poll: a load or a waiting queue wants to see each change (where the neuron doesn't push
-    it), a busy neuron a fresh count; an idle one is left alone for longer each time."""
-    if swapping:
+def next_interval(last_s: float, busy_s: float, idle_s: float, *, busy: bool, swapping: bool, heard: bool) -> float:
+    """Seconds of silence until the next poll: a load or a waiting queue wants to see each change, a busy neuron a fresh
+    count, if the neuron isn't `heard`, that is, doesn't push them; an idle one is left alone for longer each time."""
+    if swapping and not heard:
         return min(_SWAPPING_S, busy_s)
-    if busy:
-        return busy_s
+    if busy or swapping:
+        return max(busy_s, _HEARD_S) if heard else busy_s
     return min(idle_s, max(last_s, busy_s) * _BACK_OFF)
+
+
+def silence_left_s(asked_at: float, heard_at: float, interval_s: float, now: float) -> float:
+    """Seconds until the next poll of a neuron that may go on speaking by itself."""
+    return max(asked_at, heard_at) + interval_s - now
 
 
 class Poller:
@@ -96,14 +105,19 @@ class Poller:
         interval_s = 0.0
         while True:
             interval_s = self._interval(name, interval_s)
-            wake = self._wakes[name]
-            try:
-                async with asyncio.timeout(interval_s):
-                    await wake.wait()
-            except TimeoutError:
-                pass
-            wake.clear()
+            await self._silence(name, interval_s)
             await self.poll(name)
+
+    async def _silence(self, name: str, interval_s: float) -> None:
+        """Returns when the neuron has been silent for so long (or for less, should it become busy), or at a wake."""
+        wake, feed, clock = self._wakes[name], self._feeds[name], asyncio.get_running_loop().time
+        begun = clock()
+        while not wake.is_set() and (left_s := silence_left_s(begun, feed.heard_at, interval_s, clock())) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await wake.wait()
+            interval_s = min(interval_s, self._interval(name, interval_s))
+        wake.clear()
 
     def _interval(self, name: str, last_s: float) -> float:
         state, config = self._loop.scheduler.state, self._config()
@@ -111,8 +125,14 @@ class Poller:
         waiting = any(line.waiting for line in state.lines.values())
         ordered = any(order.command.neuron == name for order in state.orders.all())
         busy = bool(neuron and neuron.status and _is_busy(neuron.status)) or state.in_flight_on(name) > 0
-        swapping = (waiting or ordered) and not self.hears(name)
-        return next_interval(last_s, config.poll_busy_s, config.poll_idle_s, busy or waiting or ordered, swapping)
+        return next_interval(
+            last_s,
+            config.poll_busy_s,
+            config.poll_idle_s,
+            busy=busy,
+            swapping=waiting or ordered,
+            heard=self.hears(name),
+        )
 
     def _tell_missed(self, name: str, error: Unreachable) -> None:
         known = self._loop.scheduler.state.fleet.get(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cortex.config import Config
 from cortex.errors import ConfigError
 from cortex.profiles import Profiles
+from cortex.serving.clockwork import tick
 
 __all__ = ["Read", "Reloader"]
 
@@ -64,7 +65,7 @@ class Reloader:
         """Reload whenever one of `files` has changed and then stayed as it is for a moment. Never returns."""
         loaded = _stamps(files)
         while True:
-            await asyncio.sleep(interval_s)
+            await tick(interval_s)
             seen = _stamps(files)
             if seen == loaded:
                 continue

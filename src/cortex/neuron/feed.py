@@ -1,7 +1,7 @@
 """`GET /events`: the neuron's status, pushed whenever something changed that decisions depend on, as frames.
 
-What changed is found by looking, ten times a second and only while somebody listens: a look reads a few fields, and
-no place that changes something has to remember to tell.
+What changed is found by looking, whenever there is word of a change: it comes with every word of a worker but tokens,
+with every move of a model, and from the watchdog each second, so that nothing is missed for longer.
 """
 
 from __future__ import annotations
@@ -16,29 +16,37 @@ from cortex.wire.status import NeuronStatus
 
 __all__ = ["status_frames"]
 
-_LOOK_S = 0.1
 _QUIET_S = 10.0
 """So often something is sent at least: a listener that hears nothing for much longer knows that we are gone."""
+_BUSY_S = 2.0
+"""And so often while requests run, and once behind them: counts, cells and prefixes change all the time then."""
 
 
 async def status_frames(
     residency: Residency, lifecycle: Lifecycle, status: Callable[[], NeuronStatus]
 ) -> AsyncGenerator[bytes, None]:
-    """The status at once, after every change and every ten seconds; the last one, at a drain, says so."""
+    """The status at once, after every change and every ten seconds (two while requests run); the last one, at a drain,
+    says so."""
     drain = asyncio.ensure_future(lifecycle.wait_for_drain())
     clock = asyncio.get_running_loop().time
-    told: object = None
-    told_at = 0.0
+    told, told_at, told_busy = object(), 0.0, False
     try:
-        while not drain.done():
-            seen = _digest(residency)
-            if seen != told or clock() - told_at >= _QUIET_S:
-                told, told_at = seen, clock()
-                yield encode_frame(status())
-            await asyncio.wait({drain}, timeout=_LOOK_S)
+        with residency.holdings.changes.followed() as news:
+            drain.add_done_callback(lambda _: news.set())
+            while not drain.done():
+                news.clear()
+                seen, busy = _digest(residency), _busy(residency)
+                if seen != told or clock() - told_at >= (_BUSY_S if busy or told_busy else _QUIET_S):
+                    told, told_at, told_busy = seen, clock(), busy
+                    yield encode_frame(status())
+                await news.wait()
         yield encode_frame(status())
     finally:
         drain.cancel()
+
+
+def _busy(residency: Residency) -> bool:
+    return any(resident.busy for resident in residency.holdings.residents.values())
 
 
 def _digest(residency: Residency) -> object:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from cortex.config import Config, parse_bytes
 from cortex.errors import ModelNotFound
 from cortex.neuron.catalog import Entry
+from cortex.neuron.changes import Changes
 from cortex.neuron.devices import DeviceSource
 from cortex.neuron.downloads import OnProgress
 from cortex.neuron.ledger import Ledger, Measurements, measure_key
@@ -79,6 +80,7 @@ class Holdings:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     fetch: Callable[[Entry, OnProgress], Awaitable[Entry]] | None = None
     tell: Callable[[LoadEnded | Evicted], None] = lambda _: None
+    changes: Changes = field(default_factory=Changes)
 
     def get(self, model: str) -> Resident:
         """Raises ModelNotFound with the ids that exist."""
@@ -107,6 +109,7 @@ class Holdings:
     def become(self, resident: Resident, state: ModelState) -> None:
         resident.state = state
         self.revision += 1
+        self.changes.tell()
 
     def release(self, resident: Resident) -> None:
         """The model's memory is free again."""

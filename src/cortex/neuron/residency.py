@@ -69,6 +69,7 @@ class Residency:
                 del residents[model]
                 changed = True
         self.holdings.revision += changed
+        self.holdings.changes.tell()
 
     # ---- requests
 
@@ -178,9 +179,14 @@ class Residency:
     # ---- workers' words
 
     def on_notice(self, worker: Worker, notice: Notice) -> None:
+        if isinstance(notice, Emissions):
+            self.holdings.streams.feed(notice)
+            return
+        self._on_other(worker, notice)
+        self.holdings.changes.tell()
+
+    def _on_other(self, worker: Worker, notice: Notice) -> None:
         match notice:
-            case Emissions():
-                self.holdings.streams.feed(notice)
             case Heartbeat():
                 self._on_heartbeat(worker, notice)
             case LoadProgress(model, fraction, stage):
@@ -236,6 +242,7 @@ class Residency:
             self._lost(resident, _last_words(resident, worker, reason))
         self.holdings.streams.lose(worker, reason)
         self._queue.pump()
+        self.holdings.changes.tell()
 
     def _lost(self, resident: Resident, error: CortexError) -> None:
         """0. A split within layers may crash llama.cpp: from now on this model is split by layer.

@@ -5,7 +5,6 @@ Everything with a deadline but no timer of its own.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from cortex.errors import WorkerDied
@@ -13,6 +12,7 @@ from cortex.neuron.placement import expired
 from cortex.neuron.residency import Residency
 from cortex.neuron.resident import Resident
 from cortex.neuron.supervisor import Worker
+from cortex.serving.clockwork import tick
 from cortex.wire.worker import Canary
 
 __all__ = ["Watchdog"]
@@ -35,11 +35,12 @@ class Watchdog:
     async def run(self) -> None:
         """Until cancelled. A check that fails is a bug; it is logged and the others go on."""
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await tick(_PERIOD_S)
             try:
                 self.tick()
             except Exception:
                 logger.exception("watchdog check failed")
+            self._residency.holdings.changes.tell()
 
     def tick(self) -> None:
         residency = self._residency
