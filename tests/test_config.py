@@ -59,7 +59,17 @@ def test_variables_of_other_purposes_are_left_alone() -> None:
         ("[[neurons]]\nname = 'a'\nendpont = 'b'", "neurons[0].endpont: unknown key, did you mean endpoint?"),
         ("[[neurons]]\nname = 'a'", "missing required field `endpoint`"),
         ("[gateway]\ntries = 'three'", "gateway.tries: Expected `int`, got `str`"),
-        ("[eviction]\nstrategy = 'fifo'", "eviction.strategy: Invalid enum value 'fifo'"),
+        (
+            "[eviction]\nstrategy = 'fifo'",
+            'eviction.strategy: Invalid enum value \'fifo\', expected "lru" or "priority"',
+        ),
+        ("[neuron]\ngpus = '0'", 'neuron.gpus: Invalid enum value \'0\', expected "all" or "none" or a list'),
+        ("[neuron]\ncpu_memory = 'lots'", 'neuron.cpu_memory: not a size; write bytes or e.g. "2GiB"'),
+        ("[neuron]\ndry_run_from = 'nevr'", "neuron.dry_run_from: not a size"),
+        ("[neuron]\nmemory_margin = 5", "neuron.memory_margin: Expected `float` < 1.0"),
+        ("[gateway]\npoll_busy_s = 0", "gateway.poll_busy_s: Expected `float` > 0.0"),
+        ("[admission]\nin_flight = 0", "admission.in_flight: Expected `int` >= 1"),
+        ("[limits]\ndrain_s = -5", "limits.drain_s: Expected `float` >= 0.0"),
         ("[gateway\n", "cortex.toml"),
     ],
 )
@@ -96,6 +106,11 @@ def test_models_are_looked_for_beside_the_config(write, tmp_path: Path) -> None:
 )
 def test_sizes(text: int | str, size: int) -> None:
     assert parse_bytes(text) == size
+
+
+def test_a_dry_run_can_be_wanted_from_a_size_or_never(write) -> None:
+    for said in ("never", "1.5 GiB"):
+        assert load_config(write(f"[neuron]\ndry_run_from = '{said}'"), {}).neuron.dry_run_from == said
 
 
 @pytest.mark.parametrize("text", ["", "big", "1.2.3", "5 apples", "-1", "."])

@@ -59,6 +59,23 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(load) -> None:
         load('[[models]]\nid = "a"\ncontxt = 5')
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("context = 0", r"models\[0\]\.context: Expected `int` >= 1"),
+        ('context = "most"', r"""context: Invalid enum value 'most', expected a number or "auto\""""),
+        ('host_cache = "lots"', r"models\[0\]\.host_cache: not a size"),
+        ('cache_type_k = "q9_0"', r"models\[0\]\.cache_type_k: Invalid enum value 'q9_0', expected \"f32\" or \"f16\""),
+        ("tensor_split = [-1.0, 1.0]", r"models\[0\]\.tensor_split\[0\]: Expected `float` >= 0"),
+        ("devices = [-1]", r"models\[0\]\.devices\[0\]: Expected `int` >= 0"),
+        ("replicas = { max = 0 }", r"models\[0\]\.replicas\.max: Expected `int` >= 1"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(load, line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(f'[[models]]\nid = "a"\n{line}')
+
+
 def test_home_is_resolved_in_file_names(load) -> None:
     (profile,) = load('[[models]]\nid = "a"\nfile = "~/m.gguf"').models
     assert profile.file == str(Path.home() / "m.gguf")

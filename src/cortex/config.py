@@ -1,7 +1,7 @@
 """cortex.toml as frozen structs: file, then `CORTEX_SECTION__KEY` from the environment, then flags.
 
-An unknown key or a wrong type is a ConfigError that names the file, the path and the nearest valid key. The whole
-config is replaced on reload, never changed in place.
+An unknown key, a wrong type or a number out of range is a ConfigError that names the file, the path and the nearest
+valid key or the bound. The whole config is replaced on reload, never changed in place.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import platformdirs
 import tomli
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cortex import suggest
 from cortex.errors import ConfigError
@@ -26,6 +26,7 @@ __all__ = [
     "AnthropicConfig",
     "AuthConfig",
     "Config",
+    "Count",
     "EvictionConfig",
     "FaultsConfig",
     "GatewayConfig",
@@ -34,8 +35,12 @@ __all__ = [
     "LogConfig",
     "NeuronConfig",
     "NeuronEntry",
+    "Positive",
     "ResponsesConfig",
+    "Seconds",
     "Section",
+    "Size",
+    "Whole",
     "check_exposure",
     "convert",
     "load_config",
@@ -45,6 +50,16 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Struct)
+
+_SIZE = r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*"
+
+Whole = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Size = Whole | Annotated[str, Meta(pattern=f"(?i)^{_SIZE}$")]
+"""As `parse_bytes` reads it."""
+_SizeOrNever = Whole | Annotated[str, Meta(pattern=f"(?i)^{_SIZE}$|^never$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -61,20 +76,20 @@ class AuthConfig(Section, frozen=True):
 class LimitsConfig(Section, frozen=True):
     """`body_bytes`: long histories with images are tens of MiB. Seconds elsewhere."""
 
-    body_bytes: int | str = "64MiB"
-    request_s: float = 3600.0
-    first_event_s: float = 20.0
-    keepalive_s: float = 5.0
-    stall_s: float = 120.0
-    drain_s: float = 30.0
+    body_bytes: Size = "64MiB"
+    request_s: Positive = 3600.0
+    first_event_s: Positive = 20.0
+    keepalive_s: Positive = 5.0
+    stall_s: Positive = 120.0
+    drain_s: Seconds = 30.0
 
 
 class ImagesConfig(Section, frozen=True):
     """Fetching http(s) image URLs is off unless asked for: a URL in a prompt must not reach into the network."""
 
     fetch: bool = False
-    max_bytes: int | str = "10MiB"
-    timeout_s: float = 10.0
+    max_bytes: Size = "10MiB"
+    timeout_s: Positive = 10.0
 
 
 class AnthropicConfig(Section, frozen=True):
@@ -88,36 +103,36 @@ class ResponsesConfig(Section, frozen=True):
     """Where `store: true` responses live: `store` is a SQLite file, None keeps them in memory."""
 
     store: str | None = None
-    max_entries: int = 1000
-    max_age_s: float = 7 * 24 * 3600
+    max_entries: Whole = 1000
+    max_age_s: Seconds = 7 * 24 * 3600
 
 
 class AdmissionConfig(Section, frozen=True):
     """Per model: how many run at once, how many may wait, and for how long (seconds)."""
 
-    in_flight: int = 8
-    queue: int = 8
-    queue_s: float = 30.0
-    per_principal: int = 2
-    non_stream_load_s: float = 60.0
+    in_flight: Count = 8
+    queue: Whole = 8
+    queue_s: Seconds = 30.0
+    per_principal: Count = 2
+    non_stream_load_s: Seconds = 60.0
 
 
 class EvictionConfig(Section, frozen=True):
     strategy: Literal["lru", "priority"] = "lru"
-    defrag_after_cycles: int = 50
-    idle_ttl_s: float = 0.0
-    min_residency_s: float = 10.0
-    starvation_s: float = 60.0
+    defrag_after_cycles: Whole = 50
+    idle_ttl_s: Seconds = 0.0
+    min_residency_s: Seconds = 10.0
+    starvation_s: Seconds = 60.0
 
 
 class GatewayConfig(Section, frozen=True):
     listen: str = "127.0.0.1:31313"
     metrics_listen: str | None = "127.0.0.1:31314"
     default_model: str | None = None
-    poll_busy_s: float = 1.0
-    poll_idle_s: float = 15.0
-    connect_s: float = 2.0
-    tries: int = 3
+    poll_busy_s: Positive = 1.0
+    poll_idle_s: Positive = 15.0
+    connect_s: Positive = 2.0
+    tries: Count = 3
     push_profiles: bool = False
     state_dir: str | None = None
     insecure: bool = False
@@ -147,25 +162,25 @@ class NeuronConfig(Section, frozen=True):
     listen: str = "127.0.0.1:13131"
     name: str | None = None
     gpus: Literal["all", "none"] | list[int | str] = "all"
-    cpu_devices: int = 0
-    cpu_memory: int | str | None = None
-    threads: int | None = None
+    cpu_devices: Whole = 0
+    cpu_memory: Size | None = None
+    threads: Count | None = None
     model_dirs: list[str] = msgspec.field(default_factory=lambda: ["~/models"])
     huggingface_cache: bool = True
     offline: bool = False
     default_models: list[str] = []
     state_dir: str | None = None
-    memory_margin: float = 0.05
-    heartbeat_s: float = 10.0
-    canary_s: float = 60.0
-    load_stall_s: float = 120.0
-    kill_grace_s: float = 5.0
-    empty_worker_s: float = 2.0
-    worker_memory: int | str | None = None
-    kv_to_disk: int | str = "8GiB"
-    host_cache: int | str = "1GiB"
+    memory_margin: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    heartbeat_s: Positive = 10.0
+    canary_s: Seconds = 60.0
+    load_stall_s: Positive = 120.0
+    kill_grace_s: Seconds = 5.0
+    empty_worker_s: Seconds = 2.0
+    worker_memory: Size | None = None
+    kv_to_disk: Size = "8GiB"
+    host_cache: Size = "1GiB"
     rpc_listen: str | None = None
-    dry_run_from: int | str = "2GiB"
+    dry_run_from: _SizeOrNever = "2GiB"
     insecure: bool = False
 
     @property
@@ -246,7 +261,7 @@ def parse_bytes(value: int | str) -> int:
     """`"2GiB"`, `"500MB"`, `"1.5 GiB"` or a plain number of bytes. Raises ConfigError."""
     if isinstance(value, int):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", value, re.IGNORECASE)
+    match = re.fullmatch(_SIZE, value, re.IGNORECASE)
     if not match:
         raise ConfigError(f"{value!r} is not a size; write bytes or e.g. 2GiB")
     number, unit, binary = match.groups()

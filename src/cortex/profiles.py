@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import structs
+from msgspec import Meta, structs
 
-from cortex.config import Section, convert, read_toml
+from cortex.config import Count, Seconds, Section, Size, Whole, convert, read_toml
 from cortex.errors import ConfigError
 from cortex.wire.inference import Sampling
 from cortex.wire.status import Cost
@@ -20,17 +20,20 @@ from cortex.wire.status import Cost
 __all__ = ["Limit", "Profile", "Profiles", "Replicas", "decode_profiles", "encode_profiles", "load_profiles"]
 
 
+_CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+
 class Limit(Section, frozen=True):
     """Tokens a client may count on: what one request uses in all, sends, gets."""
 
-    context: int | None = None
-    input: int | None = None
-    output: int | None = None
+    context: Count | None = None
+    input: Count | None = None
+    output: Count | None = None
 
 
 class Replicas(Section, frozen=True):
-    min: int = 0
-    max: int = 1
+    min: Whole = 0
+    max: Count = 1
 
 
 class Profile(Section, frozen=True):
@@ -49,40 +52,40 @@ class Profile(Section, frozen=True):
     mmproj: str | None = None
     aliases: list[str] = []
     # serving
-    context: int | Literal["auto"] | None = None
-    parallel: int | None = None
-    kv_cells: int | None = None
-    batch: int = 2048
-    ubatch: int = 512
-    threads: int | None = None
+    context: Count | Literal["auto"] | None = None
+    parallel: Count | None = None
+    kv_cells: Count | None = None
+    batch: Count = 2048
+    ubatch: Count = 512
+    threads: Count | None = None
     gpu_layers: int = -1
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
+    cache_type_k: _CacheType = "f16"
+    cache_type_v: _CacheType = "f16"
     flash_attention: Literal["auto", "on", "off"] = "auto"
     mmap: bool = True
     mlock: bool = False
     embedding: bool | None = None
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None
-    host_cache: int | str | None = None
+    host_cache: Size | None = None
     isolate_keys: bool = False
     prompt_lookup: bool = True
     # placement
     split_mode: Literal["none", "layer", "row", "tensor"] = "none"
-    devices: list[int | str] | int | None = None
-    tensor_split: list[float] = []
+    devices: list[Whole | str] | Count | None = None
+    tensor_split: list[Annotated[float, Meta(ge=0)]] = []
     rpc: list[str] = []
-    min_devices: int = 1
-    min_device_vram_mb: int = 0
+    min_devices: Count = 1
+    min_device_vram_mb: Whole = 0
     pinned_on: list[str] = []
     pinned: bool = False
     residency_priority: int = 100
-    idle_ttl_s: float | None = None
+    idle_ttl_s: Seconds | None = None
     replicas: Replicas = Replicas()
     # what clients are told and may do
     limit: Limit = Limit()
     cost: Cost | None = None
-    in_flight: int | None = None
-    queue: int | None = None
+    in_flight: Count | None = None
+    queue: Whole | None = None
     sampling: Sampling = Sampling()
     # chat
     chat_template: str | None = None

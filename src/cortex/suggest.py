@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,10 @@ def nearest(word: str, candidates: list[str]) -> str | None:
 
 
 def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
-    """`gateway.listn: unknown key, did you mean listen?` or `gateway.tries: Expected int, got str`."""
+    """`gateway.listn: unknown key, did you mean listen?` or `gateway.tries: Expected int, got str`.
+
+    A text that must match a pattern is a size: config has no other patterns.
+    """
     text = str(error)
     if unknown := _UNKNOWN.match(text):
         path = unknown["path"] or ""
@@ -30,21 +33,43 @@ def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
         hint = f", did you mean {meant}?" if meant else ""
         return f"{'.'.join(filter(None, [path, unknown['key']]))}: unknown key{hint}"
     if at := _AT.match(text):
-        return f"{at['path']}: {at['what'].removeprefix('Object ')}"
+        return f"{at['path']}: {_in_words(at['what'], _annotation_at(type_, at['path']))}"
     return text
+
+
+def _in_words(what: str, annotation: Any) -> str:
+    if "matching regex" in what:
+        return 'not a size; write bytes or e.g. "2GiB"'
+    if what.startswith("Invalid enum value"):
+        return f"{what}, expected {' or '.join(_choices(annotation))}"
+    return what.removeprefix("Object ")
+
+
+def _choices(annotation: Any) -> list[str]:
+    """`"all"`, `"none"` and `a list` of `Literal["all", "none"] | list[int]`."""
+    if get_origin(annotation) is Literal:
+        return [f'"{word}"' for word in get_args(annotation)]
+    if get_origin(annotation) is list:
+        return ["a list"]
+    if annotation in (int, float):
+        return ["a number"]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def _keys_at(type_: type[Struct], path: str) -> list[str]:
     """The keys that the struct reached by `path` (`gateway`, `neurons[...]`) accepts."""
+    struct = _struct_in(_annotation_at(type_, path))
+    return [field.encode_name for field in msgspec.structs.fields(struct)] if struct else []
+
+
+def _annotation_at(type_: type[Struct], path: str) -> Any:
+    """What `path` is declared as; None where no field has that name."""
     current: Any = type_
     for name in filter(None, re.sub(r"\[[^]]*\]", "", path).split(".")):
-        fields = {field.encode_name: field.type for field in msgspec.structs.fields(current)}
-        if name not in fields:
-            return []
-        current = _struct_in(fields[name])
-        if current is None:
-            return []
-    return [field.encode_name for field in msgspec.structs.fields(current)]
+        struct = _struct_in(current)
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(struct)} if struct else {}
+        current = fields.get(name)
+    return current
 
 
 def _struct_in(type_: Any) -> type[Struct] | None:
