@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cortex.config import EvictionConfig
 from cortex.errors import Conflict, ModelLoadFailed, NoRoom
+from cortex.neuron.catalog import Entry
 from cortex.profiles import Profile
 from cortex.wire.events import Failed, Finished
 from cortex.wire.status import LoadOrder, UnloadOrder
@@ -39,12 +42,16 @@ async def test_an_order_that_does_not_wait_answers_with_the_job(bench) -> None:
 
 
 async def test_progress_is_told_as_events_up_to_the_end(bench) -> None:
-    async with bench("slow-m") as neuron:
-        await neuron.admin.load(LoadOrder("slow-m", wait=False))
-        frames = [frame async for frame in neuron.admin.events("slow-m")]
-        assert len(frames) > 3
-        assert b'"state":"ready"' in frames[-1]
-        assert b'"progress":1.0' in frames[-1]
+    async with bench("held-m") as neuron:
+        await neuron.admin.load(LoadOrder("held-m", wait=False))
+        events = neuron.admin.events("held-m")
+        async with asyncio.timeout(60):
+            while b'"progress":0.5' not in await anext(events):
+                pass
+        neuron.let_load("held-m")
+        *_, last = [frame async for frame in events]
+        assert b'"state":"ready"' in last
+        assert b'"progress":1.0' in last
 
 
 async def test_an_order_decided_on_an_old_revision_is_refused(bench) -> None:
@@ -100,13 +107,23 @@ async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request
         )
         (worker,) = neuron.holdings.pool.all()
         os.kill(worker.pid, signal.SIGKILL)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             (*_, end) = await waiting
         assert isinstance(end, Failed)
         assert "SIGKILL" in end.message
         neuron.residency.ensure("stall-m")
         await until(lambda: worker.state == "ready")
         assert neuron.state("stall-m") == "loading"
+
+
+async def test_a_worker_that_cannot_be_started_fails_the_load(bench) -> None:
+    """An upgrade may have moved the program away, the host may be out of processes."""
+    async with bench("m") as neuron:
+        neuron.holdings.pool.command = lambda _name, _threads: lambda _fd: ["/nowhere/python"]
+        with pytest.raises(ModelLoadFailed, match=r"can't be started: .*/nowhere/python"):
+            await neuron.admin.load(LoadOrder("m"))
+        assert neuron.state("m") == "failed"
+        assert neuron.holdings.ledger.lines() == []
 
 
 async def test_three_deaths_in_a_row_are_enough(bench) -> None:
@@ -149,7 +166,7 @@ async def test_a_death_leaves_the_other_device_alone(bench, tmp_path: Path) -> N
 
 async def test_a_stopped_worker_is_replaced(bench) -> None:
     """kill -STOP: the process lives, but its loop doesn't step."""
-    async with bench("m", heartbeat_s=0.5) as neuron:
+    async with bench("m", heartbeat_s=2.0) as neuron:
         await neuron.admin.load(LoadOrder("m"))
         (worker,) = neuron.holdings.pool.all()
         os.kill(worker.pid, signal.SIGSTOP)
@@ -158,10 +175,29 @@ async def test_a_stopped_worker_is_replaced(bench) -> None:
 
 
 async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_does_not(bench) -> None:
-    async with bench("slow-m", "stall-m", load_stall_s=0.1) as neuron:
-        assert (await neuron.admin.load(LoadOrder("slow-m"))).state == "ready"  # takes over 0.2 s
+    async with bench("slow-m", "stall-m", load_stall_s=100.0) as neuron:
+        resident, began = neuron.holdings.residents["slow-m"], neuron.holdings.clock()
+        # a minute passes with every tenth of the load
+        neuron.holdings.clock = lambda: began + 600 * (resident.loading.progress if resident.loading else 0.0)
+        assert (await neuron.admin.load(LoadOrder("slow-m"))).state == "ready"
+        await until(lambda: resident.canary_sent_at is None)  # else the next jump of the clock would make it late
+        loading = asyncio.create_task(neuron.admin.load(LoadOrder("stall-m")))
+        await until(lambda: neuron.admin.model("stall-m").stage == "loading")
+        neuron.holdings.clock = lambda: began + 700
         with pytest.raises(ModelLoadFailed, match="no progress"):
-            await neuron.admin.load(LoadOrder("stall-m"))
+            await loading
+
+
+async def test_a_signal_to_a_worker_does_not_take_its_exit_code_away(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that just died of its own is signalled, too, when its link breaks first. Whoever polls, reaps."""
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        polls: list[object] = []
+        monkeypatch.setattr(subprocess.Popen, "poll", polls.append)
+        worker.kill("a test")
+        assert polls == []
+        await until(lambda: worker.restarts == 1)
 
 
 async def test_a_worker_that_ignores_sigterm_is_killed(bench) -> None:
@@ -231,6 +267,30 @@ async def test_a_device_that_is_not_here_is_named_with_those_that_are(bench) -> 
             await neuron.admin.load(LoadOrder("b", devices=["cuda9"]))
 
 
+async def test_a_device_that_is_not_here_beside_one_that_is_blocks_no_other_load(bench) -> None:
+    """The size on the one that is here has been measured before."""
+    async with bench("a", "b", devices=2) as neuron:
+        holdings = neuron.holdings
+        holdings.measurements.put(holdings.measure_key(holdings.residents["a"].entry, 256, ["cpu0"]), [1000])
+        with pytest.raises(NoRoom, match="a is to run on cuda9; this neuron has cpu0, cpu1"):
+            await neuron.admin.load(LoadOrder("a", devices=["cpu0", "cuda9"]))
+        assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
+
+
+async def test_a_load_that_cannot_be_planned_blocks_no_other(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in sizing one model is that model's trouble."""
+    async with bench("odd", "b") as neuron:
+        sizes = neuron.holdings.sizes
+
+        def failing(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
+            return [] if entry.id == "odd" else sizes(entry, context, group)
+
+        monkeypatch.setattr(neuron.holdings, "sizes", failing)
+        with pytest.raises(ModelLoadFailed, match="can't be planned"):
+            await neuron.admin.load(LoadOrder("odd"))
+        assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
+
+
 async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it(bench) -> None:
     eviction = EvictionConfig(idle_ttl_s=0.5, min_residency_s=0.0)
     async with bench("m", eviction=eviction) as neuron:
@@ -265,6 +325,14 @@ async def test_cached_prefixes_stay_off_the_disk_when_told_so(bench, tmp_path: P
         await neuron.ask("m")
         await neuron.admin.unload(UnloadOrder("m"))
         assert not (tmp_path / "state" / "kv").exists()
+
+
+async def test_a_state_directory_that_cannot_be_written_costs_no_load_and_no_unload(bench, tmp_path: Path) -> None:
+    """A full disk looks the same: what was to be kept is lost, and the log says so."""
+    (tmp_path / "full").touch()
+    async with bench("m", state_dir=str(tmp_path / "full")) as neuron:
+        assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
+        assert (await neuron.admin.unload(UnloadOrder("m"))).state == "unloaded"
 
 
 async def test_an_unload_during_a_load_waits_for_it_and_then_unloads(bench) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from cortex.errors import NoRoom
 from cortex.neuron import app
 from cortex.neuron.discovery import find_devices
-from cortex.neuron.ledger import grown_bytes, measured_bytes
+from cortex.neuron.ledger import Measurements, grown_bytes, measured_bytes
 from cortex.neuron.probes import ProbeFailed, probe_size
 from cortex.profiles import Profile
 from cortex.wire.events import Finished
@@ -41,6 +42,7 @@ async def load(neuron: Bench, model: str, nvml: FakeNvml, size: int) -> None:
     if size:
         assert worker.pid is not None
         nvml.processes[worker.pid] = size
+    neuron.let_load(model)
     await loading
 
 
@@ -56,13 +58,13 @@ def held(neuron: Bench) -> dict[str, Reservation]:
 
 async def test_on_a_gpu_a_model_holds_what_its_process_has_grown_by(bench, gpu: FakeNvml) -> None:
     """The first model answers for the opened device, too; its next load may find that open."""
-    async with bench("slow-gpu-a", "slow-gpu-b", **ON_GPU) as neuron:
-        await load(neuron, "slow-gpu-a", gpu, 600 * MIB)
-        assert held(neuron)["slow-gpu-a"] == Reservation("cuda0", "slow-gpu-a", 600 * MIB, measured=True)
-        assert remembered(neuron, "slow-gpu-a") == [100 * MIB]
-        await load(neuron, "slow-gpu-b", gpu, 720 * MIB)
-        assert held(neuron)["slow-gpu-b"] == Reservation("cuda0", "slow-gpu-b", 120 * MIB, measured=True)
-        assert remembered(neuron, "slow-gpu-b") == [120 * MIB]
+    async with bench("held-gpu-a", "held-gpu-b", **ON_GPU) as neuron:
+        await load(neuron, "held-gpu-a", gpu, 600 * MIB)
+        assert held(neuron)["held-gpu-a"] == Reservation("cuda0", "held-gpu-a", 600 * MIB, measured=True)
+        assert remembered(neuron, "held-gpu-a") == [100 * MIB]
+        await load(neuron, "held-gpu-b", gpu, 720 * MIB)
+        assert held(neuron)["held-gpu-b"] == Reservation("cuda0", "held-gpu-b", 120 * MIB, measured=True)
+        assert remembered(neuron, "held-gpu-b") == [120 * MIB]
 
 
 @pytest.mark.parametrize("pid", ["hidden", "somebody else's"])
@@ -70,11 +72,11 @@ async def test_where_the_driver_does_not_tell_of_our_process_llama_cpp_is_believ
     bench, gpu: FakeNvml, monkeypatch: pytest.MonkeyPatch, pid: str
 ) -> None:
     """In a container the driver's process ids are the host's: another process may have ours."""
-    async with bench("slow-gpu", **ON_GPU) as neuron:
+    async with bench("held-gpu", **ON_GPU) as neuron:
         if pid != "hidden":
             monkeypatch.setattr(neuron.holdings.devices, "process_bytes", lambda _device: AnyPid())
-        await load(neuron, "slow-gpu", gpu, 0)
-        assert held(neuron)["slow-gpu"] == Reservation("cuda0", "slow-gpu", 100 * MIB, measured=True)
+        await load(neuron, "held-gpu", gpu, 0)
+        assert held(neuron)["held-gpu"] == Reservation("cuda0", "held-gpu", 100 * MIB, measured=True)
 
 
 class AnyPid:
@@ -85,8 +87,8 @@ class AnyPid:
 
 
 async def test_discovery_tells_who_holds_a_gpu_and_what_ails_it(bench, gpu: FakeNvml) -> None:
-    async with bench("slow-gpu", **ON_GPU) as neuron:
-        await load(neuron, "slow-gpu", gpu, 600 * MIB)
+    async with bench("held-gpu", **ON_GPU) as neuron:
+        await load(neuron, "held-gpu", gpu, 600 * MIB)
         (worker,) = neuron.holdings.pool.all()
         gpu.processes |= {2**22 + 1: 70 * MIB}
         gpu.report_xid("GPU-0", 95)
@@ -117,22 +119,31 @@ def test_a_split_within_layers_has_one_buffer_on_every_device() -> None:
     assert measured_bytes({"CPU": 5, "Meta()": 30}, ["CPU"], ["h:1", "i:1"]) == [5, 30, 30]
 
 
+def test_a_size_that_cannot_be_written_is_known_until_the_restart(tmp_path: Path) -> None:
+    """A full disk must not cost a load."""
+    (tmp_path / "full").touch()
+    sizes = Measurements(tmp_path / "full" / "measured.json")
+    sizes.put("m", [5])
+    assert sizes.get("m") == [5]
+
+
 async def test_layers_on_other_hosts_are_in_the_ledger_under_their_endpoints(bench) -> None:
     endpoints = ["10.0.0.2:50052", "10.0.0.3:50052"]
-    profiles = [Profile("slow-m", file="slow-m.gguf", split_mode="layer", rpc=endpoints)]
-    async with bench("slow-m", "whole", profiles=profiles) as neuron:
-        await neuron.admin.load(LoadOrder("slow-m", wait=False))
-        await until(lambda: neuron.state("slow-m") == "loading")
+    profiles = [Profile("held-m", file="held-m.gguf", split_mode="layer", rpc=endpoints)]
+    async with bench("held-m", "whole", profiles=profiles) as neuron:
+        await neuron.admin.load(LoadOrder("held-m", wait=False))
+        await until(lambda: neuron.state("held-m") == "loading")
         estimated = {line.device: line.bytes for line in neuron.holdings.ledger.lines()}
         assert list(estimated) == ["cpu0", *(f"rpc:{endpoint}" for endpoint in endpoints)]
         assert all(estimated.values())
-        await neuron.admin.load(LoadOrder("slow-m"))
+        neuron.let_load("held-m")
+        await neuron.admin.load(LoadOrder("held-m"))
         assert neuron.holdings.ledger.lines() == [
-            Reservation("cpu0", "slow-m", 10 * MIB, measured=True),
-            *(Reservation(f"rpc:{endpoint}", "slow-m", 50 * MIB, measured=True) for endpoint in endpoints),
+            Reservation("cpu0", "held-m", 10 * MIB, measured=True),
+            *(Reservation(f"rpc:{endpoint}", "held-m", 50 * MIB, measured=True) for endpoint in endpoints),
         ]
-        assert neuron.admin.model("slow-m").devices == ["cpu0"]
-        await neuron.admin.unload(UnloadOrder("slow-m"))
+        assert neuron.admin.model("held-m").devices == ["cpu0"]
+        await neuron.admin.unload(UnloadOrder("held-m"))
         assert neuron.holdings.ledger.lines() == []
 
 
@@ -151,7 +162,7 @@ async def test_a_load_that_runs_out_of_memory_teaches_the_ledger_and_harms_no_ne
 
 
 async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_load(bench) -> None:
-    async with bench("slow-m", dry_run_from=0) as neuron:
+    async with bench("held-m", dry_run_from=0) as neuron:
         asked: list[LoadSpec] = []
 
         async def plan(spec: LoadSpec, environment: object) -> SizeReport:
@@ -159,14 +170,15 @@ async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_
             return SizeReport({"CPU": 7 * MIB}, cache=5 * MIB, output=3 * MIB)
 
         neuron.holdings.probe_size = plan
-        await neuron.admin.load(LoadOrder("slow-m", wait=False))
-        await until(lambda: neuron.state("slow-m") == "loading" and neuron.holdings.ledger.lines())
+        await neuron.admin.load(LoadOrder("held-m", wait=False))
+        await until(lambda: neuron.state("held-m") == "loading" and neuron.holdings.ledger.lines())
         (line,) = neuron.holdings.ledger.lines()
-        weights = neuron.holdings.residents["slow-m"].entry.header.tensors
+        weights = neuron.holdings.residents["held-m"].entry.header.tensors
         assert line.bytes == pytest.approx(15 * MIB + sum(tensor.bytes for tensor in weights), abs=64)
-        await neuron.admin.load(LoadOrder("slow-m"))
-        await neuron.admin.unload(UnloadOrder("slow-m"))
-        await neuron.admin.load(LoadOrder("slow-m"))
+        neuron.let_load("held-m")
+        await neuron.admin.load(LoadOrder("held-m"))
+        await neuron.admin.unload(UnloadOrder("held-m"))
+        await neuron.admin.load(LoadOrder("held-m"))
         assert len(asked) == 1
 
 

@@ -121,7 +121,7 @@ class Neuron:
     async def running(self) -> AsyncIterator[None]:
         """1 read the catalogue; 2 start the watchers; 3 load the default models, not waiting for them.
         At the end: the watchers stop, then every worker exits."""
-        self.residency.adopt(await asyncio.to_thread(self.scan))  # 1
+        self.residency.adopt(await asyncio.to_thread(self._first_scan))  # 1
         limit = parse_bytes(self.config.neuron.worker_memory) if self.config.neuron.worker_memory else None
         watchers = [  # 2
             asyncio.create_task(Watchdog(self.residency, memory_limit_bytes=limit).run(), name="watchdog"),
@@ -143,6 +143,16 @@ class Neuron:
         """Read what is on disk; slow for many files, so never on the loop."""
         return scan_models(self.config, self.profiles.current, self.headers)
 
+    def _first_scan(self) -> Catalog:
+        """`scan`, with a word on what was found: a typo in a directory's name looks like a lack of models."""
+        for name in self.config.neuron.model_dirs:
+            if not Path(name).expanduser().is_dir():
+                logger.warning("no such model directory", extra={"directory": name})
+        catalog = self.scan()
+        broken = sum(bool(entry.problem) for entry in catalog.entries.values())
+        logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
+        return catalog
+
     def _wake_rescan(self) -> None:
         self._rescan_now.set()
 
@@ -163,7 +173,7 @@ class Neuron:
             self._rescan_now.clear()
             try:
                 catalog = await asyncio.to_thread(self.scan)
-            except OSError:
+            except Exception:  # whatever it is, the next look may go well, and nobody else would look
                 logger.exception("model directories are unreadable")
                 continue
             if catalog != previous:

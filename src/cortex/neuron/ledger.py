@@ -46,11 +46,15 @@ class Measurements:
         return [found[str(index)] for index in range(len(found))] if found else None
 
     def put(self, key: str, sizes: list[int]) -> None:
+        """Known from now on, and after a restart if it can be written."""
         self._sizes[key] = {str(index): size for index, size in enumerate(sizes)}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(_Stored(sizes=self._sizes)))
-        fresh.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(msgspec.json.encode(_Stored(sizes=self._sizes)))
+            fresh.replace(self._path)
+        except OSError as error:
+            logger.warning("measured sizes are not kept", extra={"path": self._path, "error": error})
 
 
 class Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,6 +15,8 @@ from cortex.neuron.plan import contexts, device_sets
 from cortex.neuron.resident import Loading, Resident
 
 __all__ = ["LoadQueue"]
+
+logger = logging.getLogger(__name__)
 
 
 class LoadQueue:
@@ -77,6 +80,12 @@ class LoadQueue:
             context, decision = self._choose(loading, resident)
         except CortexError as error:
             self.abandon(loading, error)
+            return
+        except Exception:  # a bug; left in the queue, it would end every other load's turn as well
+            logger.exception("a load can't be planned", extra={"model": loading.model})
+            self.abandon(
+                loading, ModelLoadFailed(f"{loading.model} can't be planned; the neuron's log has the details")
+            )
             return
         match decision:
             case Place(bytes_by_device) if self._holdings.wants_dry_run(resident.entry, context, list(bytes_by_device)):

@@ -206,15 +206,18 @@ class Moves:
         """Write what the model has cached to disk, for its next load; a slow disk is not worth waiting for."""
         if not self._saved.limit_bytes or resident.loaded is None or resident.loaded.embedding:
             return
-        directory = await asyncio.to_thread(self._saved.make, self._prefix_key(resident, worker))
-        resident.saved.clear()
-        worker.send(SaveState(resident.entry.id, str(directory)))
         try:
-            async with asyncio.timeout(_SAVE_S):
-                await resident.saved.wait()
-        except TimeoutError:
-            logger.warning("cached prefixes not saved in time", extra={"model": resident.entry.id})
-        await asyncio.to_thread(self._saved.prune)
+            directory = await asyncio.to_thread(self._saved.make, self._prefix_key(resident, worker))
+            resident.saved.clear()
+            worker.send(SaveState(resident.entry.id, str(directory)))
+            try:
+                async with asyncio.timeout(_SAVE_S):
+                    await resident.saved.wait()
+            except TimeoutError:
+                logger.warning("cached prefixes not saved in time", extra={"model": resident.entry.id})
+            await asyncio.to_thread(self._saved.prune)
+        except OSError as error:
+            logger.warning("cached prefixes not saved", extra={"model": resident.entry.id, "error": error})
 
     def _prefix_key(self, resident: Resident, worker: Worker) -> str:
         """One for each file, configuration and build: a state fits nothing else."""

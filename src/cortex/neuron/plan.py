@@ -146,10 +146,12 @@ def device_sets(
     """The device sets that may take the model with the bytes needed on each, emptiest devices first.
 
     `sizes` gives the bytes on each device of a set; `budgets` and `free` are bytes by device id; `wanted` is the
-    caller's choice, which beats the profile's.
+    caller's choice, which beats the profile's. A choice that names a device which isn't here has no sizes.
     """
     eligible = [name for name in budgets if budgets[name] >= entry.profile.min_device_vram_mb * 1024 * 1024]
     chosen = list(wanted) or _named(entry, list(budgets))
+    if not budgets.keys() >= set(chosen):
+        return [dict.fromkeys(chosen, 0)]
     if chosen:
         groups = [tuple(chosen)]
     else:

@@ -125,8 +125,9 @@ class Worker:
         await asyncio.wait([self._life])
 
     def kill(self, reason: str) -> None:
-        """End a hung process now; its death is reported to the owner with `reason`. SIGKILL ends stopped ones too."""
-        self._kill_reason = reason
+        """End a hung process now; its death is reported to the owner with the first `reason` that was given. SIGKILL
+        ends stopped ones too."""
+        self._kill_reason = self._kill_reason or reason
         self._signal(signal.SIGKILL)
 
     def silent_s(self) -> float | None:
@@ -179,25 +180,37 @@ class Worker:
             raise WorkerDied(f"worker {self.id} is stopping")
 
     async def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
         self._announced = asyncio.get_running_loop().create_future()
         self._announced.add_done_callback(_retrieved)
         self._kill_reason = ""
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._settings.command(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **self._settings.environment},
-                start_new_session=True,  # Ctrl-C is the parent's to interpret: it drains first
-            )
+        try:
+            self._process, ours = await self._forked()
+        except OSError as error:  # no process or descriptor to be had, or the program has been moved away
+            raise WorkerDied(f"worker {self.id} can't be started: {error}") from error
         self._move(WorkerEvent.SPAWNED)
         self.pid, self.exit_code, self._log, self.load_cycles = self._process.pid, None, LogTail(), 0
         _prefer_to_kill(self.pid)
         self._link = await connect(ours, self._on_notice, self._on_close)
         self._life = asyncio.create_task(self._live(self._process), name=f"worker-{self.id}")
+
+    async def _forked(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """The new process, and our end of the socketpair whose other end it has. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._settings.command(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env={**os.environ, **self._settings.environment},
+                    start_new_session=True,  # Ctrl-C is the parent's to interpret: it drains first
+                )
+            except OSError:
+                ours.close()
+                raise
+        return process, ours
 
     async def _live(self, process: asyncio.subprocess.Process) -> None:
         """Reads the log until the process is gone, then reports."""
@@ -264,7 +277,9 @@ class Worker:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                # Not by the process object: asyncio's first looks whether the process has ended, and takes the exit
+                # code of one that just has away from whoever waits for it, who is then told 255.
+                os.kill(self._process.pid, number)
 
 
 def _exit_word(code: int) -> str:
