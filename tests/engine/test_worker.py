@@ -35,6 +35,14 @@ pytestmark = pytest.mark.model
 HELLO = "Hello, world 😀!"
 
 
+@pytest.fixture(scope="module")
+def unhurried(scripted: WorkerProcess, scripted_path: Path) -> str:
+    """A model that takes its time for a token: its answer is still on the way when something happens to it."""
+    faults = {"models": ["unhurried"], "decode_delay_s": 0.02}
+    scripted.load(LoadSpec("unhurried", str(scripted_path), context=1024, prompt_lookup=False, faults=faults))
+    return "unhurried"
+
+
 def test_a_chat_is_answered_whole_and_in_order(scripted: WorkerProcess) -> None:
     events = scripted.run(chat("chat", "hi"))
     check_order(events)
@@ -176,12 +184,14 @@ def test_a_deadline_ends_a_request_with_a_timeout(scripted: WorkerProcess) -> No
     assert only(scripted.run(raw("late", "say<|loop|>", deadline_s=0.0)), Failed).code == "timeout"
 
 
-def test_a_cancel_frees_the_sequence_within_a_step(scripted: WorkerProcess) -> None:
-    scripted.submit(raw("doomed", "say<|loop|>"))
+def test_a_cancel_frees_the_sequence_within_a_step(scripted: WorkerProcess, unhurried: str) -> None:
+    scripted.submit(raw("doomed", "say<|loop|>", model=unhurried))
     scripted.until(lambda: len(scripted.events.get("doomed", [])) > 3)
     scripted.send(Cancel("doomed"))
     scripted.notices.clear()
-    scripted.until(lambda: any(isinstance(n, Heartbeat) and not n.models[0].running for n in scripted.notices), 5)
+    scripted.until(
+        lambda: any(isinstance(n, Heartbeat) and not any(stats.running for stats in n.models) for n in scripted.notices)
+    )
     assert not scripted.ended("doomed")
 
 
@@ -226,7 +236,9 @@ def test_a_truncated_file_fails_to_load(scripted: WorkerProcess, scripted_path: 
 def test_loading_goes_on_beside_decoding(scripted: WorkerProcess, scripted_path: Path) -> None:
     """A slow load (delayed by a fault switch) holds up no stream, and two models answer in turn."""
     scripted.submit(raw("running", "say<|loop|>"))
-    scripted.send(Load(LoadSpec("second", str(scripted_path), context=256, parallel=2, faults={"load_delay_s": 0.3})))
+    faults = {"models": ["second"], "load_delay_s": 0.3, "decode_delay_s": 0.05}
+    options = {"context": 256, "parallel": 2, "prompt_lookup": False, "faults": faults}
+    scripted.send(Load(LoadSpec("second", str(scripted_path), **options)))
     scripted.until(lambda: any(isinstance(n, Loaded) and n.model == "second" for n in scripted.notices))
     assert len(scripted.events["running"]) > 20
     assert text_of(scripted.run(chat("other", "hi", model="second"))) == HELLO
@@ -242,7 +254,8 @@ def test_loading_goes_on_beside_decoding(scripted: WorkerProcess, scripted_path:
 def test_a_short_pool_pauses_the_youngest_and_loses_nothing(scripted_path: Path) -> None:
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(LoadSpec("m", str(scripted_path), context=250, parallel=4, kv_cells=256))
-        names = [worker.submit(raw(f"p{i}", f"{i} say<|loop|>", max_output=120)) for i in range(4)]
+        names = [f"p{i}" for i in range(4)]
+        worker.send(*(Submit(raw(name, f"{name} say<|loop|>", max_output=120)) for name in names))
         worker.finish(*names)
         for name in names:
             assert text_of(worker.events[name]) == "tick tock " * 60
@@ -253,14 +266,14 @@ def test_a_short_pool_pauses_the_youngest_and_loses_nothing(scripted_path: Path)
 def test_the_end_of_the_socket_ends_the_worker(scripted_path: Path) -> None:
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.parent.close()
-        assert worker.process.wait(10) == 0
+        assert worker.process.wait(60) == 0
 
 
 def test_a_fatal_decode_error_ends_the_worker_with_a_clear_last_line(scripted_path: Path) -> None:
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(LoadSpec("m", str(scripted_path), context=256, faults={"decode_fatal_after": 3}))
         worker.send(Submit(raw("fatal", "say<|loop|>")))
-        assert worker.process.wait(20) == 3
+        assert worker.process.wait(60) == 3
         assert worker.stderr().splitlines()[-1].startswith("fatal: llama_decode returned")
 
 
@@ -293,6 +306,14 @@ def test_saved_prefixes_serve_a_worker_that_starts_later(scripted_path: Path, tm
         events = worker.run(raw("again", prompt, max_output=5))
         assert text_of(events) == first
         assert only(events, Finished).usage.cached_tokens == 299
+
+
+def test_a_disk_that_takes_no_prefixes_costs_only_these(scripted: WorkerProcess, tmp_path: Path) -> None:
+    """Full, or gone: the worker has other models, and this one is about to be unloaded."""
+    (tmp_path / "full").touch()
+    scripted.send(SaveState("m", str(tmp_path / "full" / "kv")))
+    assert scripted.wait(StateSaved).prefixes == 0
+    assert text_of(scripted.run(chat("after the disk", "hi"))) == HELLO
 
 
 def test_a_grammar_that_biases_leave_nothing_of_ends_the_answer(scripted: WorkerProcess) -> None:

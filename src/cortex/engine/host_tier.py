@@ -49,18 +49,21 @@ class HostTier:
         return False
 
     def write(self, kv: KvCache, directory: Path) -> tuple[int, int]:
-        """Write every finished prefix, of pool and RAM, below `directory`; (how many, bytes)."""
-        directory.mkdir(parents=True, exist_ok=True)
-        for old in directory.glob(f"*{_SUFFIX}"):
-            old.unlink()
+        """Write every finished prefix, of pool and RAM, below `directory`, as far as the disk takes them; (how many,
+        bytes)."""
         prefixes = [self._of_slot(slot) for slot in kv.cached_slots() if slot.length]
         prefixes += [_of_stored(stored) for stored in self.cache]
-        total = 0
-        for number, prefix in enumerate(prefixes):
-            data = msgspec.msgpack.encode(prefix)
-            (directory / f"{number:04d}{_SUFFIX}").write_bytes(data)
-            total += len(data)
-        return len(prefixes), total
+        count = total = 0
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for old in directory.glob(f"*{_SUFFIX}"):
+                old.unlink()
+            for prefix in prefixes:
+                total += (directory / f"{count:04d}{_SUFFIX}").write_bytes(msgspec.msgpack.encode(prefix))
+                count += 1
+        except OSError as error:
+            logger.warning("only %d of %d prefixes saved error=%s", count, len(prefixes), error)
+        return count, total
 
     def read(self, directory: Path) -> tuple[int, int]:
         """Take what `write` left into host RAM, oldest first; it moves into the pool when a request wants it."""

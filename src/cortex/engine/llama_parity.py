@@ -121,9 +121,17 @@ def _expected(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress) -> list[
     finally:
         model.close()
     if path is not None:
+        _keep(path, found)
+    return found
+
+
+def _keep(path: Path, found: list[int]) -> None:
+    """For the next load; one that can't be written is computed anew then."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(found))
-    return found
+    except OSError as error:
+        logger.warning("the continuation isn't kept path=%s error=%s", path, error)
 
 
 def _fall_back(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress, why: str) -> tuple[Model, LoadSpec, str]:
