@@ -210,6 +210,20 @@ def test_exposed_listeners_and_equal_names_are_refused() -> None:
     entry = NeuronEntry(name="n", endpoint="http://x")
     with pytest.raises(ConfigError, match="occurs twice"):
         check(Config(neurons=[entry, entry]))
+    with pytest.raises(ConfigError, match="'n' and 'm' are both at http://x/"):
+        check(Config(neurons=[entry, NeuronEntry(name="m", endpoint="http://x/")]))
+
+
+@pytest.mark.parametrize("endpoint", ["beast:13131", "127.0.0.1:13131", "htp://beast", "http://", "http://beast:port"])
+def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"write a URL such as http://beast:13131"):
+        check(Config(neurons=[NeuronEntry(name="n", endpoint=endpoint)]))
+
+
+@pytest.mark.parametrize("name", ["", "rack/beast"])
+def test_a_neuron_is_named_so_that_a_route_can_name_it(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no name"):
+        check(Config(neurons=[NeuronEntry(name=name, endpoint="http://x")]))
 
 
 def test_the_example_of_a_fleet_is_a_valid_config(tmp_path: Path) -> None:

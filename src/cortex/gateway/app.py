@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 from litestar import Litestar, Response, get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from cortex.config import Config, check_exposure
+from cortex.config import Config, NeuronEntry, check_exposure
 from cortex.errors import ConfigError
 from cortex.gateway.admin import Admin, admin_routes
 from cortex.gateway.backend import FleetBackend
@@ -62,14 +63,34 @@ def run(config: Config, profiles: Profiles, *, read: Read | None = None, files: 
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError for listeners that would be open to others, and for neurons that can't be told apart."""
+    """Raises ConfigError for listeners that would be open to others, and for neurons that can't be reached or told
+    apart."""
     keys = bool(config.auth.keys or config.auth.keys_file)
     check_exposure(config.gateway.listen, keys, config.gateway.insecure, "gateway")
     if config.gateway.metrics_listen:
         check_exposure(config.gateway.metrics_listen, keys, config.gateway.insecure, "gateway")
-    names = [entry.name for entry in config.neurons]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"neurons: the name {twice.pop()!r} occurs twice")
+    names: dict[str, str] = {}
+    for entry in config.neurons:
+        endpoint = _checked_endpoint(entry)
+        if entry.name in names.values():
+            raise ConfigError(f"neurons: the name {entry.name!r} occurs twice")
+        if endpoint in names:
+            raise ConfigError(f"neurons: {names[endpoint]!r} and {entry.name!r} are both at {entry.endpoint}")
+        names[endpoint] = entry.name
+
+
+def _checked_endpoint(entry: NeuronEntry) -> str:
+    """Raises ConfigError for what isn't a URL to which a route could be appended."""
+    try:
+        url = urlsplit(entry.endpoint.rstrip("/"))
+        whole = url.scheme in ("http", "https") and url.hostname and url.port != 0 and not (url.query or url.fragment)
+    except ValueError:  # a port that is no number
+        whole = False
+    if not whole:
+        raise ConfigError(f"neurons: {entry.name!r} is at {entry.endpoint!r}; write a URL such as http://beast:13131")
+    if not entry.name or "/" in entry.name:
+        raise ConfigError(f"neurons: {entry.name!r} is no name: it must not be empty nor hold a slash")
+    return url.geturl()
 
 
 class Gateway:
