@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,7 +27,8 @@ class WorkerProcess:
     def __init__(self, *flags: str) -> None:
         self.parent, child = socket.socketpair()
         command = [sys.executable, "-m", "cortex.engine.worker", "--fd", str(child.fileno()), *flags]
-        self.process = subprocess.Popen(command, pass_fds=[child.fileno()], stderr=subprocess.PIPE, text=True)
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - a pipe that nobody reads would stop a worker in the end
+        self.process = subprocess.Popen(command, pass_fds=[child.fileno()], stderr=self._log)
         child.close()
         self.events: dict[str, list[Event]] = {}
         self.arrived: dict[str, list[float]] = {}
@@ -40,15 +42,15 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.parent.close()
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._log.close()
 
-    def send(self, command: Command) -> None:
-        self.parent.sendall(encode_frame(command))
+    def send(self, *commands: Command) -> None:
+        """All in one write: the worker has read the last when it acts on the first."""
+        self.parent.sendall(b"".join(map(encode_frame, commands)))
 
     def read(self, timeout_s: float) -> bool:
         """Take in what comes next; False at end of file."""
@@ -83,9 +85,9 @@ class WorkerProcess:
         return self.until(first, deadline_s)
 
     def stderr(self) -> str:
-        assert self.process.stderr is not None
-        self.process.wait(10)
-        return self.process.stderr.read()
+        self.process.wait(60)
+        self._log.seek(0)
+        return self._log.read()
 
     def load(self, spec: LoadSpec) -> Loaded:
         self.send(Load(spec))
@@ -105,7 +107,7 @@ class WorkerProcess:
         events = self.events.get(request_id, [])
         return bool(events) and isinstance(events[-1], Finished | Failed)
 
-    def finish(self, *request_ids: str, deadline_s: float = 90.0) -> None:
+    def finish(self, *request_ids: str, deadline_s: float = 120.0) -> None:
         self.until(lambda: all(self.ended(name) for name in request_ids), deadline_s)
 
     def run(self, request: Request) -> list[Event]:

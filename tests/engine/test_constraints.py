@@ -178,7 +178,7 @@ def test_a_mask_prepared_in_another_thread_is_the_one_that_is_applied(compiler: 
     with ThreadPoolExecutor(1) as pool:
         for text in ('{"name": "Zoë", "age": 7}', '{"na'):
             for token in vocab.tokenize(text, special=False):
-                pool.submit(ahead.prepare).result(timeout=10)
+                pool.submit(ahead.prepare).result(timeout=60)
                 ahead.prepare()
                 expected, found = np.zeros((2, vocab.size), dtype=np.float32)
                 plain.apply(expected)

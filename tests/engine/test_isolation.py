@@ -13,7 +13,7 @@ import pytest
 
 from cortex.wire.events import Failed, Finished
 from cortex.wire.inference import InferenceRequest, Sampling
-from cortex.wire.worker import Cancel, Heartbeat, LoadSpec
+from cortex.wire.worker import Cancel, Heartbeat, LoadSpec, Submit
 from tests.engine.harness import WorkerProcess, raw, text_of
 from tests.scripted import build_scripted
 
@@ -35,12 +35,10 @@ def test_no_canary_of_500_conversations_shows_up_in_another(tmp_path: Path) -> N
         worker.load(spec)
         marks = [rng.randrange(len(MARKS)) for _ in range(REQUESTS)]
         requests = [_request(rng, number, mark) for number, mark in enumerate(marks)]
-        for request in requests:
-            worker.submit(request)
+        worker.send(*map(Submit, requests))
         cancelled = {request.id for request in rng.sample(requests, 25)}
-        for name in cancelled:
-            worker.send(Cancel(name))
-        worker.finish(*(request.id for request in requests if request.id not in cancelled), deadline_s=120)
+        worker.send(*map(Cancel, cancelled))
+        worker.finish(*(request.id for request in requests if request.id not in cancelled), deadline_s=400)
         for request, mark in zip(requests, marks, strict=True):
             _check(worker, request, mark, complete=request.id not in cancelled)
         worker.notices.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,13 +170,12 @@ def _echoed(worker: WorkerProcess, name: str, prompt: str | list[int]) -> list[T
 
 
 def test_a_cancel_inside_a_long_prefill_stops_it(smol: WorkerProcess) -> None:
-    smol.submit(raw("long prefill", SENTENCE * 40 + "x", max_output=500, cache_prompt=False))
+    endless = Sampling(temperature=0.0, ignore_eos=True)
+    smol.submit(raw("long prefill", SENTENCE * 40 + "x", max_output=1000, sampling=endless, cache_prompt=False))
     smol.until(lambda: "long prefill" in smol.events)
-    began = time.monotonic()
     smol.send(Cancel("long prefill"))
     text_of(smol.run(raw("after", "Hi", max_output=1)))
     assert not smol.ended("long prefill")
-    assert time.monotonic() - began < 20
 
 
 def test_vectors_are_normal_and_the_same_alone_and_packed() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cortex.wire.events import Finished, TextDelta
 from cortex.wire.inference import Sampling
-from cortex.wire.worker import Cancel, LoadSpec
+from cortex.wire.worker import Cancel, LoadSpec, Submit
 from tests.engine.harness import WorkerProcess, only, raw, text_of
 from tests.engine.recurrent import build_mamba
 
@@ -53,7 +53,9 @@ def test_a_continued_conversation_starts_where_it_stopped(worker: WorkerProcess)
 
 def test_prompts_sent_together_share_a_prefix_stopped_at_exactly(worker: WorkerProcess) -> None:
     together = "Sent at one time, these prompts have this much in common and no more than that. " * 3
-    names = [worker.submit(raw(f"t{i}", f"{together}{i}", max_output=16, sampling=GREEDY)) for i in range(4)]
+    requests = [raw(f"t{i}", f"{together}{i}", max_output=16, sampling=GREEDY) for i in range(4)]
+    names = [request.id for request in requests]
+    worker.send(*map(Submit, requests))
     worker.finish(*names)
     cached = [only(worker.events[name], Finished).usage.cached_tokens for name in names]
     assert sum(count > 200 for count in cached) >= 2
@@ -74,8 +76,10 @@ def test_a_prompt_is_found_again_although_its_answer_is_not(worker: WorkerProces
 
 def test_a_cancelled_neighbour_leaves_the_others_text_alone(worker: WorkerProcess) -> None:
     expected, _ = answer(worker, "expected", "Undisturbed", cache_prompt=False)
-    worker.submit(raw("doomed", "x" * 900, max_output=100, sampling=GREEDY))
-    worker.submit(raw("disturbed", "Undisturbed", max_output=24, sampling=GREEDY, cache_prompt=False))
-    worker.send(Cancel("doomed"))
+    worker.send(
+        Submit(raw("doomed", "x" * 900, max_output=100, sampling=GREEDY)),
+        Submit(raw("disturbed", "Undisturbed", max_output=24, sampling=GREEDY, cache_prompt=False)),
+        Cancel("doomed"),
+    )
     worker.finish("disturbed")
     assert text_of(worker.events["disturbed"]) == expected

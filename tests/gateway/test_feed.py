@@ -15,7 +15,7 @@ async def pushing(fleet: Fleet) -> None:
     fleet.neurons.pushes = True
     fleet.rest()
     fleet.poller.wake("n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fleet.poller.hears("n"):  # noqa: ASYNC110 - a double has no events
             await asyncio.sleep(0)
     await fleet.settled()

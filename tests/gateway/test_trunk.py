@@ -73,15 +73,15 @@ class Neuron:
 async def connected(*scripts: Serve) -> AsyncIterator[tuple[Trunks, str, Neuron]]:
     neuron = Neuron(*scripts)
     server = await asyncio.start_server(neuron.serve, "127.0.0.1", 0)
-    trunks = Trunks(connect_s=2.0)
+    trunks = Trunks(connect_s=60.0)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield trunks, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", neuron
     finally:
         trunks.close()
         server.close()
         if neuron.tasks:
-            await asyncio.wait(neuron.tasks, timeout=5)
+            await asyncio.wait(neuron.tasks, timeout=60)
 
 
 async def ask(trunks: Trunks, endpoint: str, request_id: str = "r") -> TrunkStream:

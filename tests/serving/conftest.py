@@ -31,7 +31,7 @@ class Running:
     http: httpx.AsyncClient
 
 
-async def until(fact: Callable[[], object], within_s: float = 10) -> None:
+async def until(fact: Callable[[], object], within_s: float = 60) -> None:
     """Waits until `fact()` holds; fails loudly when it doesn't in time."""
     async with asyncio.timeout(within_s):
         while not fact():  # noqa: ASYNC110 - the facts of a server under test have no events
@@ -52,10 +52,10 @@ async def _serve(backend: FakeBackend | None = None, config: Config | None = Non
     server = Server(server_config(app))
     task = asyncio.create_task(server.serve([sock]))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.up.wait()
         # verify: reading the system's certificates takes longer than most tests, and nothing here speaks TLS
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as http:
             yield Running(f"http://127.0.0.1:{port}", port, backend, lifecycle, records, http)
     finally:
         server.leave()

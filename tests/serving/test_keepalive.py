@@ -30,7 +30,7 @@ SIGNS = {
 
 async def read_until(reply: httpx.Response, wanted: str, times: int = 1) -> str:
     seen = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for text in reply.aiter_text():
             seen += text
             if seen.count(wanted) >= times:
