@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.e2e.clients import open_stream
 from tests.e2e.conftest import Launcher
 from tests.e2e.fleets import ONE, ask, loads, profiles, resident, said_hello, talkers
 from tests.e2e.models import TICKS
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 SLOW = {"models": ["a"], "decode_delay_s": 0.03}
 
@@ -46,7 +47,7 @@ def pair(launcher: Launcher, **sections: object) -> tuple[Daemon, Daemon, Daemon
         for _ in range(2)
     ]
     for neuron in neurons:
-        eventually(lambda neuron=neuron: resident(neuron) == {"a"}, within_s=40)  # type: ignore[misc]
+        eventually(lambda neuron=neuron: resident(neuron) == {"a"})  # type: ignore[misc]
     gateway = launcher.gateway(*neurons, **sections)
     return gateway, neurons[0], neurons[1]
 
@@ -61,11 +62,11 @@ def serving(gateway: Daemon) -> str:
 def test_a_repeatable_stream_outlives_the_neuron_it_began_on(launcher: Launcher, sampling: dict[str, float]) -> None:
     """The answer goes on where it was, and the dead neuron is shown as down."""
     gateway, *neurons = pair(launcher)
-    with open_stream(gateway, "forever", model="a", max_tokens=100, **sampling) as stream:
+    with open_stream(gateway, "forever", model="a", max_tokens=200, **sampling) as stream:
         first = stream.first()
         name = serving(gateway)
         killed(launcher, neurons[int(name[1:])])
-        assert first + stream.rest() == TICKS * 50
+        assert first + stream.rest() == TICKS * 100
         assert stream.done
     shown = {neuron["name"]: neuron["health"] for neuron in gateway.get("/fleet").json()["neurons"]}
     assert shown[name] == "down"
@@ -86,17 +87,17 @@ def test_a_sampled_stream_whose_neuron_dies_ends_with_an_error(launcher: Launche
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_a_neuron_that_stops_sending_is_given_up_within_the_limit(launcher: Launcher, temperature: float) -> None:
     """A stream that can be repeated goes on elsewhere, another one ends with an error."""
-    gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"poll_idle_s": 60.0, "connect_s": 20.0})
-    with open_stream(gateway, "forever", model="a", max_tokens=60, temperature=temperature) as stream:
+    gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"poll_idle_s": 600.0, "connect_s": 300.0})
+    with open_stream(gateway, "forever", model="a", max_tokens=200, temperature=temperature) as stream:
         first = stream.first()
         with stopped(neurons[int(serving(gateway)[1:])]):
             begun = time.monotonic()
             text = first + stream.rest()
-            assert time.monotonic() - begun < 15
+            assert time.monotonic() - begun < 60
     if temperature:
         assert stream.error is not None
     else:
-        assert text == TICKS * 30
+        assert text == TICKS * 100
 
 
 def test_a_restarted_gateway_finds_what_is_loaded(launcher: Launcher) -> None:
@@ -115,7 +116,7 @@ def test_a_neuron_that_comes_back_with_other_models_is_followed(launcher: Launch
     listen = before.url.removeprefix("http://")
     killed(launcher, before)
     launcher.neuron(talkers(launcher, "b"), profiles("b"), neuron={"cpu_memory": ONE, "listen": listen})
-    eventually(lambda: said_hello(ask(gateway, "b")), within_s=40, what="the new model is served")
+    eventually(lambda: said_hello(ask(gateway, "b")), what="the new model is served")
     assert ask(gateway, "a").status_code == 404
 
 
@@ -142,39 +143,46 @@ def test_a_changed_file_adds_a_neuron_and_a_broken_one_changes_nothing(launcher:
     path.write_text(head + entries[0])
     gateway = launcher.start(["gateway", "--config", str(path)])
     assert said_hello(ask(gateway, "a"))
-    path.write_text("[gateway]\nlistn = 1\n")
+    replaced(path, "[gateway]\nlistn = 1\n")
     eventually(lambda: "listn" in gateway.get("/fleet").json().get("config_error", ""), what="the error is shown")
     assert said_hello(ask(gateway, "a"))
-    path.write_text(head + "".join(entries))
+    replaced(path, head + "".join(entries))
     os.kill(gateway.pid, signal.SIGHUP)
     eventually(lambda: said_hello(ask(gateway, "b")), what="the new neuron serves")
     assert not gateway.get("/fleet").json().get("config_error")
 
 
+def replaced(path: Path, text: str) -> None:
+    """In one step, as a reader half-way would find an empty file, which is a valid one."""
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def test_an_open_event_feed_does_not_hold_the_gateway_up(launcher: Launcher) -> None:
     neuron = launcher.neuron(talkers(launcher, "a"), profiles("a"), neuron={"cpu_memory": ONE})
-    gateway = launcher.gateway(neuron)
-    with httpx.stream("GET", f"{gateway.url}/fleet/events", trust_env=False, timeout=20) as feed:
+    gateway = launcher.gateway(neuron, limits={"drain_s": 600.0})
+    with httpx.stream("GET", f"{gateway.url}/fleet/events", timeout=60, **PLAIN) as feed:
         lines = feed.iter_lines()
         assert next(lines) == "event: snapshot"
         gateway.signal(signal.SIGTERM)
-        assert gateway.wait(within_s=10) == 0
+        assert gateway.wait() == 0
 
 
 def test_a_neuron_tells_its_gateway_what_changes_and_takes_its_profiles(launcher: Launcher) -> None:
-    """Between polls a minute apart: a model loaded by hand, profiles pushed, the neuron's death."""
+    """Between polls an hour apart: a model loaded by hand, profiles pushed, the neuron's death."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     models = launcher.directory / "pushed.toml"
     models.write_text('[[models]]\nid = "a"\naliases = ["fast"]\nparallel = 3\n')
-    slow = {"poll_busy_s": 60.0, "poll_idle_s": 60.0, "push_profiles": True}
+    slow = {"poll_busy_s": 3600.0, "poll_idle_s": 3600.0, "push_profiles": True}
     gateway = launcher.gateway(neuron, gateway=slow, models=models)
-    card = eventually(lambda: neuron.status().get("profiles") and neuron.status()["models"][0]["card"], within_s=10)
-    eventually(lambda: neuron.status()["models"][0]["card"].get("parallel") == 3, within_s=5, what=f"laid over {card}")
+    card = eventually(lambda: neuron.status().get("profiles") and neuron.status()["models"][0]["card"])
+    eventually(lambda: neuron.status()["models"][0]["card"].get("parallel") == 3, what=f"laid over {card}")
     neuron.post("/models/load", {"model": "fast"})
-    eventually(lambda: _loaded_on(gateway, "a") == ["n0"], within_s=5, what="the load is known without a poll")
+    eventually(lambda: _loaded_on(gateway, "a") == ["n0"], what="the load is known without a poll")
     assert said_hello(ask(gateway, "fast"))
     killed(launcher, neuron)
-    eventually(lambda: gateway.get("/fleet").json()["neurons"][0]["health"] == "down", within_s=5, what="it is down")
+    eventually(lambda: gateway.get("/fleet").json()["neurons"][0]["health"] == "down", what="it is down")
 
 
 def _loaded_on(gateway: Daemon, model: str) -> list[str]:

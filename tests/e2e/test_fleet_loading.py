@@ -15,7 +15,7 @@ from tests.e2e.clients import chat_body, open_stream
 from tests.e2e.conftest import Launcher
 from tests.e2e.fleets import ONE, ask, ask_all, loads, profiles, resident, said_hello, talkers
 from tests.e2e.models import HELLO, TICKS
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 QUICK = {"min_residency_s": 1.0, "starvation_s": 10.0}
 WIDE = {"queue": 200, "queue_s": 60.0}
@@ -65,12 +65,14 @@ def test_two_explicit_loads_with_room_for_one_never_leave_two_resident(launcher:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    with ThreadPoolExecutor(2) as pool:
-        jobs = list(pool.map(lambda name: gateway.post(f"/fleet/models/{name}/load"), ["a", "b"]))
-    assert all(job.is_success for job in jobs)
-    eventually(lambda: loads(neuron, "a") and loads(neuron, "b"), what="both were loaded, one after the other")
-    stop.set()
-    watcher.join()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            jobs = list(pool.map(lambda name: gateway.post(f"/fleet/models/{name}/load"), ["a", "b"]))
+        assert all(job.is_success for job in jobs)
+        eventually(lambda: loads(neuron, "a") and loads(neuron, "b"), what="both were loaded, one after the other")
+    finally:
+        stop.set()
+        watcher.join()
     assert max(map(len, seen)) == 1
 
 
@@ -82,7 +84,7 @@ def test_a_broken_model_does_not_block_another(launcher: Launcher) -> None:
     assert failed.status_code == 503
     assert failed.json()["error"]["code"] == "model_load_failed"
     assert said_hello(ask(gateway, "b"))
-    eventually(lambda: said_hello(ask(gateway, "a")), within_s=30, what="the load is tried again")
+    eventually(lambda: said_hello(ask(gateway, "a")), what="the load is tried again")
 
 
 def test_a_worker_killed_while_loading_ends_its_waiters_and_the_next_request_loads(launcher: Launcher) -> None:
@@ -91,31 +93,27 @@ def test_a_worker_killed_while_loading_ends_its_waiters_and_the_next_request_loa
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ask, gateway, "a")
         os.kill(eventually(lambda: _loading_in(neuron, "a"), what="loading"), signal.SIGKILL)
-        killed_at = time.monotonic()
-        answer = waiting.result(timeout=30)
-    assert time.monotonic() - killed_at < 10
+        answer = waiting.result(timeout=50)  # less than the queue's own limit
     assert answer.is_success or answer.json()["error"]["message"]
-    eventually(lambda: said_hello(ask(gateway, "a")), within_s=40, what="the next request loads again")
+    eventually(lambda: said_hello(ask(gateway, "a")), what="the next request loads again")
 
 
 def test_a_waiter_that_leaves_does_not_stop_the_load(launcher: Launcher) -> None:
     gateway, neuron = one_of(launcher, "a", faults={"load_delay_s": 1.5})
-    with suppress(httpx.ReadTimeout):
-        httpx.post(f"{gateway.url}/v1/chat/completions", json=chat_body("hello", model="a"), timeout=0.5)
+    with suppress(httpx.TimeoutException):
+        httpx.post(f"{gateway.url}/v1/chat/completions", json=chat_body("hello", model="a"), timeout=0.5, **PLAIN)
     assert said_hello(ask(gateway, "a"))
     assert loads(neuron) == 1
-    assert _gauges(gateway) == (0, 0)
+    eventually(lambda: _gauges(gateway) == (0, 0), what="both are gone from the books")
 
 
 def test_pins_that_leave_no_room_are_named_at_once(launcher: Launcher) -> None:
     """A public bug of this kind: llama.cpp#18153."""
     pinned = profiles("a", "b", a="pinned = true")
     neuron = launcher.neuron(talkers(launcher, "a", "b"), pinned, neuron={"cpu_memory": ONE})
-    gateway = launcher.gateway(neuron)
+    gateway = launcher.gateway(neuron, admission={"queue_s": 600.0})
     assert said_hello(ask(gateway, "a"))
-    asked_at = time.monotonic()
-    refused = ask(gateway, "b")
-    assert time.monotonic() - asked_at < 5
+    refused = ask(gateway, "b")  # who waited in the queue would get no answer before the client gives up
     assert refused.status_code == 503
     assert "retry-after" not in refused.headers
     assert "a is pinned" in refused.json()["error"]["message"]
@@ -126,8 +124,8 @@ def test_scraping_and_listing_keep_nothing_alive(launcher: Launcher) -> None:
     """A public bug of this kind: llama.cpp#23096."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron, eviction={"idle_ttl_s": 2.0})
+    asked_at = time.monotonic()
     assert said_hello(ask(gateway, "a"))
-    answered_at = time.monotonic()
 
     def unloaded() -> bool:
         for path in ("/v1/models", "/health", "/fleet"):
@@ -135,8 +133,8 @@ def test_scraping_and_listing_keep_nothing_alive(launcher: Launcher) -> None:
         neuron.get("/metrics")
         return not resident(neuron)
 
-    eventually(unloaded, within_s=8, what="the idle model is unloaded though everybody looks at it")
-    assert time.monotonic() - answered_at >= 1.5
+    eventually(unloaded, what="the idle model is unloaded though everybody looks at it")
+    assert time.monotonic() - asked_at >= 1.9
     assert loads(neuron) == 1
 
 

@@ -76,7 +76,7 @@ class Storm:
         url = f"{self.gateway.url}/v1/chat/completions"
         try:
             answer = httpx.post(url, json=body, timeout=patience, **PLAIN)
-        except httpx.ReadTimeout:
+        except httpx.TimeoutException:
             if patience == ANSWER_S:
                 tally.hung.append(model)
             else:
@@ -99,7 +99,7 @@ class Storm:
         return sum(len(daemon.events("model loaded")) for daemon in [*self.neurons, *self.dead])
 
 
-@pytest.mark.timeout(1800 if REQUESTS >= 2000 else 300)
+@pytest.mark.timeout(1800 if REQUESTS >= 2000 else 900)
 def test_every_request_of_a_storm_is_answered_or_refused_and_nothing_is_left_behind(launcher: Launcher) -> None:
     storm = Storm(launcher, talkers(launcher, *MODELS))
     tally, stop = Tally(), threading.Event()
@@ -127,9 +127,9 @@ def test_every_request_of_a_storm_is_answered_or_refused_and_nothing_is_left_beh
     assert (tally.hung, tally.wrong) == ([], [])
     assert tally.answered + tally.refused + tally.cancelled == REQUESTS // CLIENTS * CLIENTS
     assert tally.answered >= 0.8 * REQUESTS
-    eventually(lambda: at_rest(storm.gateway), within_s=30, what="all gauges at zero")
+    eventually(lambda: at_rest(storm.gateway), what="all gauges at zero")
     for neuron in storm.neurons:
-        eventually(lambda neuron=neuron: not neuron.status().get("requests"), within_s=10)  # type: ignore[misc]
+        eventually(lambda neuron=neuron: not neuron.status().get("requests"))  # type: ignore[misc]
     print(f"loads {storm.loads()}, fewest {fewest_loads(sequences, 3)}, kills {storm.kills}, {tally}")
     assert storm.loads() <= LOADS_BOUND * (fewest_loads(sequences, 3) + storm.kills)
 

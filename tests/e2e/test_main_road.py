@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.clients import chat_body, open_stream, sdk
 from tests.e2e.conftest import Fleet
 from tests.e2e.models import EMOJI, HELLO, TICKS
-from tests.e2e.processes import Daemon, eventually
+from tests.e2e.processes import PLAIN, Daemon, eventually
 
 QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 
@@ -95,7 +95,8 @@ def test_malformed_json_is_a_400(server: Daemon) -> None:
         f"{server.url}/v1/chat/completions",
         content=b'{"model": "talker", "messages": [',
         headers={"content-type": "application/json"},
-        trust_env=False,
+        timeout=60,
+        **PLAIN,
     )
     assert "JSON" in refused(answer, 400)["message"]
 

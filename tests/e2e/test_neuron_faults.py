@@ -58,7 +58,7 @@ def worker(neuron: Daemon, device: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_a_killed_or_stopped_worker_is_replaced_while_the_other_device_streams_on(twins: Any, number: int) -> None:
-    neuron = twins(neuron={"heartbeat_s": 2.0}, faults={"decode_delay_s": 0.01})
+    neuron = twins(neuron={"heartbeat_s": 5.0}, faults={"decode_delay_s": 0.01})
     assert answer(neuron, "right") == HELLO
     with open_stream(neuron, "forever", model="left", max_tokens=600) as stream:
         stream.first()

@@ -8,12 +8,13 @@ import signal
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.clients import chat_body, sdk
 from tests.e2e.conftest import Fleet, Launcher
 from tests.e2e.models import HELLO, build_talker
-from tests.e2e.processes import Daemon, toml
+from tests.e2e.processes import PLAIN, Daemon, eventually, toml
 
 GREETING = "cortex is up at "
 
@@ -108,15 +109,13 @@ def up(launcher: Launcher, tmp_path: Path) -> Daemon:
 
 
 def up_url(daemon: Daemon) -> str:
-    from tests.e2e.processes import eventually
-
     (line,) = eventually(lambda: [line for line in daemon.output if line.startswith(GREETING)], what=daemon.log())
     return line.removeprefix(GREETING)
 
 
 def test_up_serves_and_stops_as_one(up: Daemon) -> None:
     url = up_url(up)
-    answer = httpx.post(f"{url}/v1/chat/completions", json=chat_body("hello"), trust_env=False, timeout=60)
+    answer = httpx.post(f"{url}/v1/chat/completions", json=chat_body("hello"), timeout=60, **PLAIN)
     assert answer.json()["choices"][0]["message"]["content"] == HELLO
     pids = children(up.pid)
     assert len(pids) == 2
@@ -134,5 +133,5 @@ def test_up_ends_when_a_role_dies(up: Daemon, launcher: Launcher) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Child processes in the order they were started: the neuron, then the gateway."""
-    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    """The neuron's and the gateway's processes."""
+    return [child.pid for child in psutil.Process(pid).children()]

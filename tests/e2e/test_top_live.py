@@ -10,7 +10,8 @@ pytestmark = needs_tmux
 
 
 def test_devices_models_and_a_running_request_are_seen_and_a_model_is_unloaded_by_key(launcher: Launcher) -> None:
-    gateway = launcher.gateway(launcher.neuron(neuron={"cpu_devices": 2, "cpu_memory": "2GiB"}))
+    slow = {"models": ["talker"], "decode_delay_s": 0.05}
+    gateway = launcher.gateway(launcher.neuron(neuron={"cpu_devices": 2, "cpu_memory": "2GiB"}, faults=slow))
     for model in ("talker", "smollm2"):
         answer = gateway.post("/v1/chat/completions", chat_body("hello", model=model, max_tokens=2))
         assert answer.status_code == 200, answer.text

@@ -38,7 +38,7 @@ class Running:
         return await self.http.post("/v1/chat/completions", json=document)
 
 
-async def until(fact: Callable[[], object], within_s: float = 10) -> None:
+async def until(fact: Callable[[], object], within_s: float = 60) -> None:
     async with asyncio.timeout(within_s):
         while not fact():  # noqa: ASYNC110 - facts of a server under test have no events
             await asyncio.sleep(0.005)
@@ -56,10 +56,10 @@ async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> Async
         server = Server(server_config(gateway.app))
         task = asyncio.create_task(server.serve([sock]))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await server.up.wait()
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-            async with httpx.AsyncClient(base_url=url, timeout=20) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as http:
                 yield Running(gateway, http, endpoints)
         finally:
             gateway.lifecycle.begin_drain()
@@ -173,7 +173,7 @@ async def test_the_event_feed_begins_with_a_snapshot_and_ends_at_shutdown() -> N
         data = (await anext(lines)).removeprefix("data: ")
         assert msgspec.json.decode(data, type=FleetStatus).neurons[0].name == "n"
         it.gateway.lifecycle.begin_drain()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             async for _ in lines:
                 pass
 

@@ -32,7 +32,7 @@ def fake_command(_name: str, _threads: int | None) -> Callable[[int], list[str]]
     return lambda fd: [sys.executable, str(FAKE), str(fd)]
 
 
-async def until(fact: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(fact: Callable[[], object], within_s: float = 60.0) -> None:
     """Wait for a fact, not for a time."""
     async with asyncio.timeout(within_s):
         while not fact():  # noqa: ASYNC110 - the facts come from other processes, too
@@ -63,10 +63,14 @@ class Bench:
             {"type": "generate", "id": f"r{self._count}", "model": model, "prompt": prompt, **fields}, InferenceRequest
         )
 
-    async def ask(self, model: str, prompt: str = "hi", *, within_s: float = 20.0, **fields: object) -> list[Event]:
+    async def ask(self, model: str, prompt: str = "hi", *, within_s: float = 60.0, **fields: object) -> list[Event]:
         async with asyncio.timeout(within_s):
             batches = [batch async for batch in self.neuron.backend.infer(self.request(model, prompt, **fields))]
         return [event for batch in batches for event in batch]
+
+    def let_load(self, model: str) -> None:
+        """A `held` model's load goes on behind its half, where it waits."""
+        Path(f"{self.holdings.residents[model].entry.path}.go").touch()
 
     def state(self, model: str) -> str:
         return self.holdings.residents[model].state

@@ -1,9 +1,10 @@
 """A worker process without llama.cpp: the real wire, and a behaviour for each word in a model's id or a prompt.
 
-Model ids: `slow` loads in steps, `stall` never gets on, `bad` fails, `oom` finds no memory, `die` exits while loading,
-`gpu` tells of buffers on one, `stubborn` makes the process ignore SIGTERM and Shutdown. Prompts: `wait` answers only
-after a file appears, `crash` exits at once, `crash-once:FILE` exits unless FILE exists, `half` crashes after the first
-delta, `mute` stops all heartbeats.
+Model ids: `slow` loads in steps, `held` does so, too, but waits half-way until a file appears beside the model's,
+`stall` never gets on, `bad` fails, `oom` finds no memory, `die` exits while loading, `gpu` tells of buffers on one,
+`stubborn` makes the process ignore SIGTERM and Shutdown. Prompts: `wait` answers only after a file appears, `crash`
+exits at once, `crash-once:FILE` exits unless FILE exists, `half` crashes after the first delta, `mute` stops all
+heartbeats.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class FakeWorker:
         self.decoder = FrameDecoder(msgspec.msgpack.Decoder(Command))
         self.models: dict[str, int] = {}
         self.loading: dict[str, float] = {}
+        self.gates: dict[str, Path] = {}
         self.buffers: dict[str, dict[str, int]] = {}
         self.waiting: dict[str, Path] = {}
         self.mute = self.stubborn = False
@@ -79,7 +81,7 @@ class FakeWorker:
 
     def turn(self) -> None:
         for model, fraction in list(self.loading.items()):
-            if "stall" in model:
+            if "stall" in model or (fraction >= 0.5 and model in self.gates and not self.gates[model].exists()):
                 continue
             self.loading[model] = fraction + 0.1
             self.say(LoadProgress(model, min(fraction + 0.1, 1.0)))
@@ -127,8 +129,10 @@ class FakeWorker:
             self.say(LoadFailed(spec.model, "model_load_failed", "tensor 'x' is nonsense"))
         elif "oom" in spec.model:
             self.say(LoadFailed(spec.model, "no_room", "failed to allocate buffer for kv cache"))
-        elif "slow" in spec.model or "stall" in spec.model:
+        elif any(word in spec.model for word in ("slow", "held", "stall")):
             self.loading[spec.model] = 0.0
+            if "held" in spec.model:
+                self.gates[spec.model] = Path(f"{spec.path}.go")
         else:
             self.loaded(spec.model)
         if "stubborn" in spec.model:

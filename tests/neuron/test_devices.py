@@ -234,19 +234,19 @@ def test_what_a_probe_says_on_standard_output_is_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "deadline_s", "reason"),
     [
-        ("import sys; sys.exit('no driver')", "exit code 1: no driver"),
-        ("import os; os.abort()", "exit code -6"),
-        ("print('GPU!')", "can't be read"),
-        ("import time; time.sleep(60)", "within"),
+        ("import sys; sys.exit('no driver')", 60.0, "exit code 1: no driver"),
+        ("import os; os.abort()", 60.0, "exit code -6"),
+        ("print('GPU!')", 60.0, "can't be read"),
+        ("import time; time.sleep(600)", 0.5, "within"),
     ],
 )
 def test_a_probe_that_fails_says_why_and_the_neuron_serves_without(
-    text: str, reason: str, caplog: pytest.LogCaptureFixture, nvml: FakeNvml
+    text: str, deadline_s: float, reason: str, caplog: pytest.LogCaptureFixture, nvml: FakeNvml
 ) -> None:
     def ask() -> DeviceReport:
-        return probe_devices(program(text), deadline_s=1.0)
+        return probe_devices(program(text), deadline_s=deadline_s)
 
     with pytest.raises(ProbeFailed, match=reason):
         ask()

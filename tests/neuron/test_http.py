@@ -18,7 +18,7 @@ from tests.neuron.conftest import until
 
 def client(neuron: object) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=neuron.neuron.app)  # type: ignore[attr-defined]
-    return httpx.AsyncClient(transport=transport, base_url="http://neuron", timeout=20)
+    return httpx.AsyncClient(transport=transport, base_url="http://neuron", timeout=60)
 
 
 def frames(body: bytes) -> list[Event]:
@@ -101,7 +101,7 @@ async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(ben
         decoder = FrameDecoder(msgspec.msgpack.Decoder(NeuronStatus))
 
         async def following() -> NeuronStatus:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 return decoder.feed(await anext(frames))[0]
 
         assert (await following()).models[0].state == "unloaded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -21,9 +22,11 @@ from tests.models import smollm2
 from tests.neuron.conftest import Bench, until
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Held at one time, so that no two are the same."""
+    with ExitStack() as held:
+        socks = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(sock.getsockname()[1]) for sock in socks]
 
 
 def accepts(endpoint: str) -> bool:
@@ -38,10 +41,10 @@ def accepts(endpoint: str) -> bool:
 @pytest.fixture
 async def endpoints() -> AsyncIterator[list[str]]:
     """Two device servers on loopback."""
-    found = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    found = [f"127.0.0.1:{port}" for port in free_ports(2)]
     tasks = [asyncio.create_task(RpcServer(endpoint, 1).run()) for endpoint in found]
     for endpoint in found:
-        await until(lambda endpoint=endpoint: accepts(endpoint), 30)
+        await until(lambda endpoint=endpoint: accepts(endpoint))
     yield found
     for task in tasks:
         task.cancel()

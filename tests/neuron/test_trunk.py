@@ -14,6 +14,7 @@ from cortex.neuron.trunk import TrunkExchange
 from cortex.wire.events import Event, Failed, Finished, Started
 from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.worker import Cancel, Emissions, Submit
+from tests.neuron.conftest import until
 
 
 class Gateway:
@@ -56,7 +57,7 @@ async def trunk(neuron: object) -> AsyncIterator[Gateway]:
     gateway = Gateway()
     exchange = TrunkExchange(Service(daemon.backend, daemon.lifecycle))
     task = asyncio.create_task(exchange({}, gateway.down.get, gateway.send))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         yield gateway
         gateway.leave()
         await task
@@ -81,7 +82,7 @@ async def test_a_cancel_reaches_the_worker_and_leaves_the_others_alone(bench, tm
         (tmp_path / "later").touch()
         await gateway.until(other.id, Finished)
         assert isinstance(gateway.events(doomed.id)[-1], Started)
-        assert len(neuron.holdings.streams) == 0
+        await until(lambda: len(neuron.holdings.streams) == 0)
 
 
 async def test_a_gateway_that_goes_takes_its_requests_along(bench, tmp_path: Path) -> None:

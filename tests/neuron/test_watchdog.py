@@ -31,7 +31,7 @@ async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:
 
 
 async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answered(bench) -> None:
-    async with bench("m", heartbeat_s=0.5) as neuron:
+    async with bench("m", heartbeat_s=2.0) as neuron:
         stream = neuron.neuron.backend.infer(neuron.request("m", "mute"))
         while not any(isinstance(event, Started) for event in await anext(stream)):
             pass
@@ -45,7 +45,7 @@ async def test_a_worker_over_its_memory_limit_is_replaced(bench) -> None:
     async with bench("m", worker_memory=500) as neuron:  # a fake worker claims 1000 bytes per model
         await neuron.admin.load(LoadOrder("m"))
         (worker,) = neuron.holdings.pool.all()
-        await until(lambda: worker.restarts == 1)
+        await until(lambda: worker.restarts >= 1)
 
 
 async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
