@@ -129,6 +129,11 @@ def test_neurons_that_take_no_orders_say_why(change: dict[str, object], reason: 
     assert verdict(away).reason == reason
 
 
+def test_a_neuron_that_never_answered_is_not_blamed_for_its_catalogue() -> None:
+    never = Neuron("ghost", "http://ghost", lost_at=1.0, reason="connection refused")
+    assert verdict(Site(never, {}, [])).reason == "down: connection refused"
+
+
 def test_free_memory_beats_eviction_and_the_most_of_it_wins() -> None:
     full, _ = host("full", [device("gpu0", 24, 20, 20)], [resident("x", "gpu0", 20)])
     tight, _ = host("tight", [device("gpu0", 24)])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cortex.errors import Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
+from cortex.errors import BadRequest, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
 from cortex.neuron import downloads
 from cortex.neuron.catalog import HeaderCache, scan
 from cortex.neuron.downloads import Downloader, RemoteFile, choose_files
@@ -98,6 +98,8 @@ def test_gated_missing_offline_and_unreachable_are_told_apart(hub: FakeHub, tmp_
         downloader.fetch(Profile("g", source="huggingface", repo="org/gated"), ignore)
     with pytest.raises(ModelNotFound, match="no repository org/none"):
         downloader.fetch(Profile("n", source="huggingface", repo="org/none"), ignore)
+    with pytest.raises(BadRequest, match="no repository's name"):
+        downloader.fetch(Profile("", source="huggingface", repo="a b"), ignore)
     with pytest.raises(Unavailable, match="offline"):
         Downloader(tmp_path / "hub", offline=True, endpoint=hub.url).fetch(profile(), ignore)
     with pytest.raises(Unavailable, match="reached"):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cortex.top.commands import on_key
 from cortex.top.model import TopState
-from tests.top.presses import press, shown, start
+from tests.top.presses import press, start
 
 
 def select(state: TopState, key: str) -> TopState:

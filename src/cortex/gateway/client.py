@@ -6,7 +6,8 @@ so several events in one read leave in one write.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import os
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol, TypeVar
 
 import aiohttp
@@ -33,6 +34,11 @@ class EventStream(Protocol):
 
     async def read(self) -> list[Event]:
         """What has come since the last read, at least one event. Raises Lost when the stream breaks off."""
+        ...
+
+    def divert(self, take: Callable[[list[Event]], bool]) -> None:
+        """While the reader waits, batches other than the last may go to `take`, on the stack of whoever has them, and
+        are read only if it returns False. What it raises, `read` raises."""
         ...
 
     def close(self) -> None: ...
@@ -177,5 +183,14 @@ def _error_of(status: int, answer: bytes) -> CortexError:
 
 def _lost(error: BaseException) -> Lost:
     """A timeout may be a slow neuron; every other failure means that the connection is gone."""
-    slow = isinstance(error, TimeoutError)
-    return Lost("it doesn't answer in time" if slow else str(error) or type(error).__name__, refused=not slow)
+    if isinstance(error, TimeoutError):
+        return Lost("it doesn't answer in time")
+    if isinstance(error, aiohttp.ClientConnectorError):  # whose own words tell of sockets and TLS contexts
+        return Lost(_os_words(error.os_error), refused=True)
+    return Lost(str(error) or type(error).__name__, refused=True)
+
+
+def _os_words(error: OSError) -> str:
+    """`connection refused`, `name or service not known`: resolvers have negative numbers of their own."""
+    number = error.errno or 0
+    return (os.strerror(number) if number > 0 else error.strerror or str(error)).lower()

@@ -82,7 +82,8 @@ def assess(site: Site, claim: Claim, rules: EvictionConfig, now: float) -> Verdi
     evicting. 6. Would fit once the busy ones are done. 7. Not as things are."""
     neuron, status = site.neuron, site.neuron.model(claim.model)
     if status is None:
-        return _refused(neuron, "the model isn't in its catalogue")
+        known = neuron.status is not None
+        return _refused(neuron, "the model isn't in its catalogue" if known else _absence(neuron))
     if blocked := _not_here(site, status):  # 1
         return blocked
     if status.state in ("ready", "loading"):  # 2

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from cortex.errors import CortexError, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
+from cortex.errors import BadRequest, CortexError, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
 from cortex.profiles import Profile
 
 __all__ = ["Downloader", "OnProgress", "RemoteFile", "choose_files"]
@@ -203,6 +203,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
     """huggingface_hub's errors as ours: missing, gated and unreachable are different things to do."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # noqa: PLC0415 - see above
         GatedRepoError,
+        HFValidationError,
         HTTPError,  # the base of whichever httpx they use
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -213,6 +214,8 @@ def _hub_errors(repo: str) -> Iterator[None]:
         yield
     except CortexError:
         raise
+    except HFValidationError as error:
+        raise BadRequest(f"{repo!r} is no repository's name on the hub; write org/repo") from error
     except GatedRepoError as error:
         raise Forbidden(
             f"{repo} is gated: accept its terms at https://huggingface.co/{repo} and set HF_TOKEN to your token"
