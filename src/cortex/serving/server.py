@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 from cortex.config import split_listen
 from cortex.errors import ConfigError
 from cortex.serving.clockwork import tick
+from cortex.serving.connection import Connection
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.notify import notify
 
@@ -168,7 +169,7 @@ def server_config(app: ASGIApp) -> uvicorn.Config:
     """The one way cortex runs uvicorn: its access log alone would cost more than relaying an event."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         access_log=False,
