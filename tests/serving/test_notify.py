@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 
 from cortex.serving.notify import notify
 
 
-def test_systemd_is_told_by_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+def test_systemd_is_told_by_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory with a short name, as a socket's may have no more than 107 characters."""
+    with TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        path = f"{directory}/notify"
         systemd.bind(path)
         monkeypatch.setenv("NOTIFY_SOCKET", path)
         notify("READY=1", "STATUS=listening")
@@ -19,8 +21,9 @@ def test_systemd_is_told_by_datagram(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_abstract_name_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind("\0cortex-test-notify")
-        monkeypatch.setenv("NOTIFY_SOCKET", "@cortex-test-notify")
+        name = f"cortex-test-{uuid4().hex}"
+        systemd.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
         notify("STOPPING=1")
         assert systemd.recv(1024) == b"STOPPING=1"
 
