@@ -41,6 +41,13 @@ async def test_an_order_that_does_not_wait_answers_with_the_job(bench) -> None:
         assert job.id
 
 
+async def test_an_order_that_fails_at_once_says_so_though_it_does_not_wait(bench) -> None:
+    """It was answered with a job that named no error."""
+    async with bench("m", profiles=[Profile("gone", file="gone.gguf")]) as neuron:
+        with pytest.raises(ModelLoadFailed, match="no such GGUF"):
+            await neuron.admin.load(LoadOrder("gone", wait=False))
+
+
 async def test_progress_is_told_as_events_up_to_the_end(bench) -> None:
     async with bench("held-m") as neuron:
         await neuron.admin.load(LoadOrder("held-m", wait=False))
@@ -94,6 +101,12 @@ async def test_a_bad_file_fails_with_the_reason_and_blocks_no_other_model(bench)
         assert isinstance(remembered, Failed)
         assert remembered.retry_after is not None
         assert neuron.holdings.pool.all()[0].load_cycles == 1
+
+
+async def test_a_model_whose_projector_is_missing_is_not_served_blind(bench) -> None:
+    async with bench("m", profiles=[Profile("m", file="m.gguf", mmproj="gone.gguf")]) as neuron:
+        with pytest.raises(ModelLoadFailed, match=r"mmproj .*gone\.gguf"):
+            await neuron.admin.load(LoadOrder("m"))
 
 
 async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request_loads_again(bench) -> None:

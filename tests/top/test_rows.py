@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from cortex.top.model import SORTS
 from cortex.top.rows import ModelRow, NeuronRow, RequestRow, rows_of
+from cortex.wire.status import Limits, ModelCard, ModelStatus
+from tests.top.fleets import model
 from tests.top.presses import press, shown, start
 
 
@@ -43,3 +47,16 @@ def test_filter_keeps_matching_models_and_their_requests() -> None:
 def test_row_types_cover_the_picture() -> None:
     kinds = {type(row) for row in rows_of(start())}
     assert {NeuronRow, ModelRow, RequestRow} <= kinds
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (model("m"), "unloaded"),
+        (ModelStatus(ModelCard("m", Limits(4096), available=False)), "unavailable"),
+        (model("m", state="ready"), "not servable"),
+        (model("m", state="ready", servable=True), "ready"),
+    ],
+)
+def test_a_models_state_is_told_as_it_matters(status: ModelStatus, word: str) -> None:
+    assert ModelRow("n", status).state == word

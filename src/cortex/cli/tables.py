@@ -70,7 +70,7 @@ def _model_cells(row: ModelRow) -> Sequence[Cell]:
     loaded = status.state == "ready"
     return (
         status.card.id,
-        f"{status.state}, pinned" if row.pinned else status.state,
+        f"{row.state}, pinned" if row.pinned else row.state,
         " ".join([row.neuron, *status.devices]) if status.state != "unloaded" else "",
         str(status.running) if loaded else "",
         str(row.queued) if loaded or row.queued else "",
@@ -88,7 +88,9 @@ def troubles(fleet: FleetStatus) -> list[str]:
             sentences.append(f"{neuron.name} is {neuron.health}: {neuron.reason}")
         models: Sequence[ModelStatus] = neuron.status.models if neuron.status else ()
         sentences += [
-            f"{model.card.id} on {neuron.name}: {model.error.splitlines()[0]}" for model in models if model.error
+            f"{model.card.id} on {neuron.name}: {why.splitlines()[0]}"
+            for model in models
+            if (why := model.error or model.card.problem)
         ]
     return sentences
 

@@ -104,8 +104,8 @@ class Admin:
     async def load(self, order: LoadOrder) -> LoadJob:
         order = msgspec.structs.replace(order, model=self.backend.resolve(order.model))
         loading = self.residency.order_load(order)
-        if loading is not None and order.wait:
-            await loading.wait()
+        if loading is not None and (order.wait or loading.done):
+            await loading.wait()  # raises what a load that ended at once ended with
         return self.job(order.model)
 
     def job(self, model: str) -> LoadJob:

@@ -44,6 +44,17 @@ class ModelRow:
         return f"m:{self.neuron}:{self.status.card.id}"
 
     @property
+    def state(self) -> str:
+        """The state in a word: a model that can't be loaded isn't just unloaded, one that can't decode isn't ready."""
+        match self.status.state:
+            case "unloaded" if not self.status.card.available:
+                return "unavailable"
+            case "ready" if not self.status.servable:
+                return "not servable"
+            case state:
+                return state
+
+    @property
     def queued(self) -> int:
         return self.status.waiting + (self.counts.queued if self.counts else 0)
 

@@ -11,7 +11,6 @@ from cortex.top.figures import bar, clip, format_age, format_bytes, sparkline
 from cortex.top.model import TopState
 from cortex.top.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, rows_of
 from cortex.wire.fleet import FleetNeuron
-from cortex.wire.status import ModelStatus
 
 __all__ = ["draw", "height_of_all"]
 
@@ -197,7 +196,7 @@ def _model_line(row: ModelRow, width: int) -> Text:
         return Text(f"    · {status.card.id}  failed: {status.error.splitlines()[0]}", style=_STATE_STYLE["failed"])
     cells = _Cells(
         name=f"    {'◆' if row.pinned else '·'} {status.card.id}",
-        state=_state_word(status),
+        state=f"loading {status.progress:.0%}" if status.state == "loading" else row.state,
         run=f"{status.running}/{status.card.parallel}",
         queue=str(row.queued),
         rate=f"{status.tokens_per_second:.1f}" if status.running else "-",
@@ -208,12 +207,6 @@ def _model_line(row: ModelRow, width: int) -> Text:
         memory=format_bytes(status.bytes) if status.bytes else "-",
     )
     return Text(_columns(width, cells), style=_STATE_STYLE[status.state])
-
-
-def _state_word(status: ModelStatus) -> str:
-    if status.state == "loading":
-        return f"loading {status.progress:.0%}"
-    return "not servable" if status.state == "ready" and not status.servable else status.state
 
 
 def _share(part: int, whole: int) -> str:
