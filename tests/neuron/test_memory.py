@@ -81,7 +81,6 @@ def test_the_estimate_holds_for_models_that_nothing_was_fitted_to(name: str, tmp
 @pytest.mark.model
 @pytest.mark.parametrize("model", [smollm2, gemma])
 async def test_a_dry_run_tells_what_a_load_then_takes(model: Callable[[], Path]) -> None:
-    """To the weights' second copy in a faster layout, which llama.cpp doesn't plan."""
     path = model()
     spec = LoadSpec("m", str(path), 1024, parallel=2, devices=["CPU"])
     profile = Profile("m", context=1024, parallel=2)

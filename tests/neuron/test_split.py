@@ -53,7 +53,7 @@ async def endpoints() -> AsyncIterator[list[str]]:
 
 async def words(bench: Bench, model: str) -> str:
     events = await bench.ask(
-        model, "The capital of France is", within_s=60, max_output=6, sampling={"temperature": 0.0}
+        model, "The capital of France is", within_s=120, max_output=4, sampling={"temperature": 0.0}
     )
     assert isinstance(events[-1], Finished), events[-1]
     return "".join(event.text for event in events if isinstance(event, TextDelta))
