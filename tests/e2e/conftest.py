@@ -66,6 +66,7 @@ class Launcher:
             "listen": "127.0.0.1:0",
             "metrics_listen": "127.0.0.1:0",
             "poll_busy_s": 0.2,
+            "connect_s": 20.0,
             **sections.pop("gateway", {}),
         }
         return self.role("gateway", **{"gateway": gateway, "neurons": entries, **sections})

@@ -26,7 +26,7 @@ from cortex.wire.worker import LoadSpec
 from tests.engine.harness import WorkerProcess, only, text_of
 from tests.models import smollm2
 
-pytestmark = [pytest.mark.model, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
 
 WEATHER = Tool(
     "get_weather",
@@ -159,14 +159,14 @@ def ask(name: str, text: str, seed: int, **fields: Any) -> InferenceRequest:
         model="m",
         messages=[Message("user", [Text(text)])],
         sampling=Sampling(temperature=1.2, seed=seed),
-        max_output=fields.pop("max_output", 160),
+        max_output=fields.pop("max_output", 400),
         **fields,
     )
 
 
 def answers(worker: WorkerProcess, requests: list[InferenceRequest]) -> list[list[Event]]:
     """The event streams of requests that run together."""
-    worker.finish(*[worker.submit(request) for request in requests], deadline_s=400)
+    worker.finish(*[worker.submit(request) for request in requests], deadline_s=800)
     return [worker.events[request.id] for request in requests]
 
 
