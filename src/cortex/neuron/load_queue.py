@@ -109,7 +109,7 @@ class LoadQueue:
 
     def _choose(self, loading: Loading, resident: Resident) -> tuple[int, Decision]:
         """The largest context that fits as things are; failing that, the decision for the largest."""
-        if resident.entry.header is None:
+        if resident.entry.header is None or resident.entry.problem:
             raise ModelLoadFailed(resident.entry.problem or f"{loading.model} has not been downloaded")
         first: tuple[int, Decision] | None = None
         scene = self._holdings.scene()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import sys
 from contextlib import suppress
 
 from cortex.config import split_listen
 from cortex.errors import ConfigError
 from cortex.neuron.worker_state import LogTail, backoff_s
+from cortex.neuron.workers import QUIET_ABORT
 
 __all__ = ["RpcServer", "check_rpc_listen"]
 
@@ -57,6 +59,7 @@ class RpcServer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **QUIET_ABORT},
             start_new_session=True,
         )
         logger.info("offering devices by RPC", extra={"listen": self._listen, "pid": process.pid})

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from cortex.neuron.devices import Device
 from cortex.neuron.supervisor import Worker, WorkerOwner, WorkerSettings
 
-__all__ = ["WorkerPool", "ggml_names", "shipped_worker", "visibility"]
+__all__ = ["QUIET_ABORT", "WorkerPool", "ggml_names", "shipped_worker", "visibility"]
 
 logger = logging.getLogger(__name__)
+
+QUIET_ABORT = {"GGML_NO_BACKTRACE": "1"}
+"""llama.cpp's own word on why it aborts is its last one then. Else a debugger, where there is one, stops the dying
+process for seconds, and the frames it prints push the reason out of the log's tail."""
 
 CommandFor = Callable[[str, int | None], Callable[[int], list[str]]]
 
@@ -101,4 +105,4 @@ class WorkerPool:
 
     def _environment(self, key: tuple[str, ...]) -> Mapping[str, str]:
         by_id = {device.id: device for device in self.devices}
-        return visibility([by_id[name] for name in key if name in by_id])
+        return {**QUIET_ABORT, **visibility([by_id[name] for name in key if name in by_id])}
