@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from cortex.config import EvictionConfig
+from cortex.neuron import watchdog as watchdog_module
 from cortex.neuron.watchdog import Watchdog
 from cortex.wire.events import Failed, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
@@ -21,6 +22,28 @@ async def test_a_loaded_model_proves_itself_by_a_canary_before_it_counts_as_serv
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
         await until(lambda: neuron.admin.model("m").servable)
+
+
+async def test_nobody_is_judged_by_a_time_in_which_the_neuron_itself_stood_still(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped neuron kills no worker for its silence when it goes on."""
+    async with bench("m") as neuron:
+        now, sleeps, looks = 0.0, iter([1.0, 60.0, 1.0]), []
+
+        async def sleep(_period_s: float) -> None:
+            nonlocal now
+            if (slept_s := next(sleeps, None)) is None:
+                raise asyncio.CancelledError
+            now += slept_s
+
+        monkeypatch.setattr(watchdog_module, "tick", sleep)
+        monkeypatch.setattr(neuron.holdings, "clock", lambda: now)
+        watchdog = Watchdog(neuron.residency)
+        monkeypatch.setattr(watchdog, "tick", lambda: looks.append(now))
+        with pytest.raises(asyncio.CancelledError):
+            await watchdog.run()
+        assert looks == [1.0, 62.0]
 
 
 async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:

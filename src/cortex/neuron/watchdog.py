@@ -20,6 +20,9 @@ __all__ = ["Watchdog"]
 logger = logging.getLogger(__name__)
 
 _PERIOD_S = 1.0
+_AWAY_S = 2.0
+"""Who wakes so much later than it meant to was stopped or frozen: what its workers said meanwhile is still unread, and
+they may have been frozen, too."""
 _SICK_LOOKS = 3
 """A driver that is busy may not answer once; a device that is gone stays gone."""
 
@@ -34,8 +37,13 @@ class Watchdog:
 
     async def run(self) -> None:
         """Until cancelled. A check that fails is a bug; it is logged and the others go on."""
+        clock = self._residency.holdings.clock
         while True:
+            asleep_at = clock()
             await tick(_PERIOD_S)
+            if (away_s := clock() - asleep_at - _PERIOD_S) > _AWAY_S:
+                logger.warning("this process stood still, nobody is judged by it", extra={"seconds": round(away_s, 1)})
+                continue
             try:
                 self.tick()
             except Exception:
