@@ -46,6 +46,19 @@ def test_a_request_for_a_loaded_model_is_granted_at_once() -> None:
     assert world.granted == {"1": "n", "2": "n"}
 
 
+def test_a_neuron_at_two_addresses_is_counted_once() -> None:
+    """Else its memory would be promised twice, and one copy would pass for two."""
+    world = one("a")
+    fleet = [NeuronEntry(name="n", endpoint="http://n"), NeuronEntry(name="also-n", endpoint="http://localhost")]
+    world.scheduler.on_neurons(fleet, world.now)
+    world.scheduler.on_status("also-n", world.neurons["n"].status(), world.now)
+    twin = world.scheduler.state.fleet.neurons["also-n"]
+    assert (twin.health, twin.ailment) == ("down", "it is n under another address")
+    world.scheduler.on_neurons(fleet[1:], world.now)
+    world.scheduler.on_status("also-n", world.neurons["n"].status(), world.now)
+    assert world.scheduler.state.fleet.neurons["also-n"].health == "healthy"
+
+
 def test_twenty_parallel_cold_requests_make_exactly_one_load() -> None:
     """A public bug of this kind: lmstudio-bug-tracker#1751."""
     world = slow("a", in_flight=20)

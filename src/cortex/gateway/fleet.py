@@ -131,6 +131,11 @@ class Fleet(Struct, frozen=True):
     def get(self, name: str) -> Neuron | None:
         return self.neurons.get(name)
 
+    def twin(self, name: str, boot: str) -> str | None:
+        """The entry under which the daemon behind `name` is in the fleet already: it must not be counted twice."""
+        known = (neuron for neuron in self if neuron.name != name and neuron.boot == boot and neuron.health != "down")
+        return next((neuron.name for neuron in known), None)
+
     def with_(self, neuron: Neuron) -> Fleet:
         return Fleet({**self.neurons, neuron.name: neuron})
 

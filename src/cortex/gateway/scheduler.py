@@ -101,6 +101,8 @@ class Scheduler:
         known = neuron.status
         if known is not None and known.boot == status.boot and status.revision < known.revision:
             return []  # an answer that a later one has overtaken
+        if twin := self.state.fleet.twin(name, status.boot):
+            return self.on_unreachable(name, Unreachable(f"it is {twin} under another address", refused=True), now)
         reborn = known is not None and known.boot != status.boot
         if reborn:
             self.state.orders.abandon(name)
