@@ -50,8 +50,8 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> No
     print_table(neuron_table(fleet))
     say("")
     print_table(model_table(fleet))
-    for sentence in troubles(fleet):
-        say(f"\n{sentence}")
+    if sentences := troubles(fleet):
+        say("\n" + "\n".join(sentences))
 
 
 @exits

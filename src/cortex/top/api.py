@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import TypeVar
@@ -119,7 +120,8 @@ class FleetApi:
                 method, path, content=content, headers={"content-type": "application/json"} if content else None
             )
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.url} can't be reached: {error or type(error).__name__}") from error
+            reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+            raise Unavailable(f"{self.url} can't be reached: {reason}") from error
 
     def _decode(self, response: httpx.Response, type_: type[T]) -> T:
         self._check(response)

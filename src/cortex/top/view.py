@@ -86,7 +86,7 @@ def _footer(state: TopState, width: int) -> Text:
     if state.typing_filter:
         return Text(f" filter: {state.filter}▏ (Enter keeps, Esc clears)", style="bold")
     if state.error:
-        return Text(f" {state.error} – showing the last picture, trying again", style="bold red")
+        return Text(f" the last picture, trying again: {state.error}", style="bold red")
     marks = [f"sort: {state.sort}"]
     if state.filter:
         marks.append(f"filter: {state.filter}")
