@@ -132,6 +132,14 @@ async def test_a_model_is_loaded_pinned_and_unloaded_at_an_operators_word() -> N
         await until(lambda: fake.models["org/a"].state == "unloaded")
 
 
+async def test_an_order_without_a_name_is_not_the_default_models() -> None:
+    """As from a script whose variable is empty."""
+    async with running(FakeNeuron("n", models("a"))) as it:
+        await it.chat()
+        assert (await it.http.post("/fleet/models//unload")).status_code == 404
+        assert (await it.chat()).status_code == 200
+
+
 async def test_a_load_that_cannot_be_is_answered_with_the_reason() -> None:
     async with running(FakeNeuron("n", models("a"), (50,))) as it:
         answer = await it.http.post("/fleet/models/a/load")
@@ -146,6 +154,8 @@ async def test_a_drained_neuron_is_shown_and_resumed() -> None:
         assert shown.drained
         refused = await it.chat()
         assert refused.status_code == 503
+        useless = await it.http.get("/health")
+        assert (useless.status_code, useless.json()) == (503, {"status": "unavailable"})
         await it.http.post("/fleet/neurons/n/resume")
         assert (await it.chat()).status_code == 200
         assert (await it.http.post("/fleet/neurons/x/drain")).status_code == 404

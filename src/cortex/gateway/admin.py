@@ -115,6 +115,8 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
     @post("/fleet/models/{rest:path}", status_code=200, sync_to_thread=False)
     def model(rest: FromPath[str]) -> Response[bytes]:
         name, _, verb = rest.strip("/").rpartition("/")
+        if not name:
+            raise NotFound("say which model: /fleet/models/{id}/{verb}")
         return _json(_on_model(admin, admin.catalogue.resolve(name), verb))
 
     @post("/fleet/neurons/{name:str}/{verb:str}", status_code=200, sync_to_thread=False)

@@ -76,9 +76,12 @@ def _model_routes(service: Service) -> list[HTTPRouteHandler]:
 def _status_routes(service: Service) -> list[HTTPRouteHandler]:
     @get("/health", sync_to_thread=False, opt={"public": True})
     def health() -> Response[dict[str, str]]:
-        """200 while new requests are taken, 503 while draining."""
-        ready = service.backend.ready() and not service.lifecycle.draining
-        return Response({"status": "ok" if ready else "draining"}, status_code=200 if ready else 503)
+        """200 while new requests are taken, 503 while draining and where nobody could serve them."""
+        if service.lifecycle.draining:
+            return Response({"status": "draining"}, status_code=503)
+        if not service.backend.ready():
+            return Response({"status": "unavailable"}, status_code=503)
+        return Response({"status": "ok"}, status_code=200)
 
     @get("/version", sync_to_thread=False)
     def version() -> dict[str, str]:
