@@ -201,6 +201,32 @@ async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_doe
             await loading
 
 
+async def test_a_load_behind_the_decision_to_stop_its_worker_gets_the_next_process(bench) -> None:
+    """Sent to the one that is told to go, it would be lost: that end was asked for, and nobody is blamed."""
+    async with bench("m", empty_worker_s=3600.0) as neuron:
+        await neuron.ask("m")
+        await neuron.admin.unload(UnloadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        stopping = asyncio.create_task(worker.stop())
+        await asyncio.sleep(0)
+        assert worker.state == "draining"
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        await stopping
+
+
+async def test_a_recycling_spares_what_was_loaded_meanwhile(bench) -> None:
+    async with bench("a", "b") as neuron:
+        await neuron.admin.load(LoadOrder("a"))
+        await neuron.admin.load(LoadOrder("b"))
+        (worker,) = neuron.holdings.pool.all()
+        pid, leaving = worker.pid, neuron.holdings.residents["a"]
+        await neuron.admin.unload(UnloadOrder("a"))
+        await neuron.residency._recycle(worker, [leaving])
+        assert isinstance((await neuron.ask("b"))[-1], Finished)
+        assert worker.pid == pid
+        await until(lambda: neuron.state("a") == "ready")
+
+
 async def test_a_signal_to_a_worker_does_not_take_its_exit_code_away(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that just died of its own is signalled, too, when its link breaks first. Whoever polls, reaps."""
     async with bench("m") as neuron:

@@ -172,7 +172,8 @@ class Residency:
     async def _recycle(self, worker: Worker, models: list[Resident]) -> None:
         for resident in models:
             await resident.gone.wait()
-        await worker.stop()
+        if not self.holdings.models_in(worker):  # else one was loaded while another was still leaving
+            await worker.stop()
         for resident in models:
             self._reload(resident.entry.id)
 

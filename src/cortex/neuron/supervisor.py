@@ -103,9 +103,12 @@ class Worker:
         self._link.send(command)
 
     async def stop(self) -> None:
-        """Ask it to exit, then SIGTERM, then SIGKILL, each after the grace; returns when the process is gone."""
+        """Ask it to exit, then SIGTERM, then SIGKILL, each after the grace; returns when the process is gone.
+
+        One that runs is draining as soon as this is called: what is loaded from then on waits for the next process.
+        """
         self._stop_asked.set()
-        if self._spawning is not None:
+        if self._spawning is not None and not self._spawning.done():
             await asyncio.wait([self._spawning])
         if self.state in ("starting", "ready"):
             self._move(WorkerEvent.DRAIN)
