@@ -298,6 +298,9 @@ class FakeStream:
         self._sent += 1
         return self._frames.pop(0)
 
+    def divert(self, take: Callable[[list[Event]], bool]) -> None:
+        """Everything is read."""
+
     def close(self) -> None:
         self._closed.set()
         if self.open:

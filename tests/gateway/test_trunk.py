@@ -221,6 +221,56 @@ async def test_a_long_silent_trunk_gets_no_new_requests_and_keeps_the_old(monkey
         assert neuron.opened == 2
 
 
+async def test_the_middle_of_an_answer_may_be_taken_without_waking_its_reader() -> None:
+    """Its beginning, what isn't wanted, and its end are read."""
+    wanted = asyncio.Event()
+    taken: list[Event] = []
+
+    def take(events: list[Event]) -> bool:
+        if not wanted.is_set():
+            return False
+        taken.extend(events)
+        return True
+
+    async def talk(peer: Peer) -> None:
+        peer.raw(OK)
+        await peer.hear()
+        peer.say(Emission("a", [TextDelta("read")]))
+        await wanted.wait()
+        peer.say(Emission("a", [TextDelta("taken")]))
+        peer.say(Emission("a", END))
+        await peer.closed()
+
+    async with connected(talk) as (trunks, endpoint, _):
+        stream = await ask(trunks, endpoint, "a")
+        stream.divert(take)
+        assert await stream.read() == [TextDelta("read")]
+        reading = asyncio.create_task(stream.read())
+        await asyncio.sleep(0)
+        wanted.set()
+        assert await reading == END
+        assert taken == [TextDelta("taken")]
+
+
+async def test_what_the_taker_raises_is_its_readers_alone() -> None:
+    def take(events: list[Event]) -> bool:
+        raise ValueError("a bug")
+
+    async def talk(peer: Peer) -> None:
+        peer.raw(OK)
+        await peer.hear()
+        await peer.hear()
+        peer.say(Emission("a", [TextDelta("x")]), Emission("b", END))
+        await peer.closed()
+
+    async with connected(talk) as (trunks, endpoint, _):
+        a, b = await ask(trunks, endpoint, "a"), asyncio.create_task(whole(await ask(trunks, endpoint, "b")))
+        a.divert(take)
+        with pytest.raises(ValueError, match="a bug"):
+            await a.read()
+        assert await b == END
+
+
 async def test_a_refusal_tells_its_status_and_why() -> None:
     async def refuse(peer: Peer) -> None:
         peer.raw(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno")

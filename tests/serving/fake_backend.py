@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cortex.errors import BadRequest, ModelNotFound
+from cortex.serving.backend import Tap
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Started, TextDelta, Usage
 from cortex.wire.inference import Request
 from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
@@ -66,7 +67,7 @@ class FakeBackend:
     )
     is_ready: bool = True
 
-    async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
+    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
         self.requests.append(request)
         self.running += 1
         self.begun.set()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cortex.config import Config, LimitsConfig
+from cortex.serving.backend import Tap
 from cortex.wire.events import Event, Progress, Started, TextDelta
 from cortex.wire.inference import Request
 from tests.serving.conftest import Running, Serve, until
@@ -116,7 +117,7 @@ async def test_a_backend_that_fails_while_it_is_cancelled_is_logged(
     pause = Pause()
 
     class Clumsy(FakeBackend):
-        async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
+        async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
             try:
                 yield [Started(5)]
                 await pause.wait()

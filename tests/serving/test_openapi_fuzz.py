@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cortex.config import Config
 from cortex.serving.app import build_app
+from cortex.serving.backend import Tap
 from cortex.serving.lifecycle import Lifecycle
 from cortex.wire.events import ChoiceFinished, Embedded, Event, Finished, Scored, Started, TextDelta, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
@@ -24,7 +25,7 @@ class Willing(FakeBackend):
     def resolve(self, name: str) -> str:
         return "acme/demo-1B"
 
-    async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
+    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
         match request:
             case InferenceRequest():
                 ends = [ChoiceFinished("stop", choice=choice) for choice in range(request.n)]

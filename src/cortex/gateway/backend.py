@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from cortex.errors import CortexError, Unavailable
 from cortex.gateway.attempt import Attempt
 from cortex.gateway.catalogue import Catalogue
 from cortex.gateway.client import Lost, Neurons
-from cortex.gateway.desk import Desk, Mailbox
+from cortex.gateway.desk import Desk, Mailbox, Running
 from cortex.gateway.loop import Loop
 from cortex.gateway.messages import Grant, Job, Outcome, Refuse, Tell, Verdict
+from cortex.serving.backend import Tap
 from cortex.wire.events import Event, Failed, Finished, failed
 from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.status import ModelStatus
@@ -48,9 +50,10 @@ class FleetBackend:
         """A gateway without a neuron that answers is alive, but of no use to a load balancer in front of it."""
         return any(neuron.takes_orders() for neuron in self._loop.scheduler.state.fleet)
 
-    async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
-        """1. Wait for a place. 2. Granted: read the neuron's stream. 3. It broke: wait for another place if the client
-        need not notice, else that is the end. Leaving early, at any point, is the cancel."""
+    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        """1. Wait for a place. 2. Granted: read the neuron's stream, whose middle goes through the tap. 3. It broke:
+        wait for another place if the client need not notice, else that is the end. Leaving early, at any point, is the
+        cancel."""
         attempt = Attempt(request)
         with self._queued(request) as (job, mailbox):
             while not attempt.over:
@@ -73,6 +76,8 @@ class FleetBackend:
                     ask = attempt.request(self._loop.clock() - job.arrived_at)
                     stream = await self._neurons.infer(neuron, ask)
                     with self._desk.running(job.id, neuron.name, stream, self._loop.clock()) as entry:
+                        if tap is not None:
+                            stream.divert(partial(self._take, attempt, entry, tap))
                         while not attempt.over:  # 2
                             events = attempt.feed(await stream.read(), neuron.name)
                             entry.read_at = self._loop.clock()
@@ -86,6 +91,15 @@ class FleetBackend:
                     attempt.end = failed(error)
                 if failure := self._after(attempt, job, word.neuron, why):  # 3
                     yield [failure]
+
+    def _take(self, attempt: Attempt, entry: Running, tap: Tap, events: list[Event]) -> bool:
+        """Whether `events` went through the tap. An answer's beginning is read: it decides too much."""
+        if not attempt.has_output or not tap.ready():
+            return False
+        entry.read_at = self._loop.clock()
+        if shown := attempt.feed(events, entry.neuron):
+            tap.put(shown)
+        return True
 
     @contextmanager
     def _queued(self, request: Request) -> Iterator[tuple[Job, Mailbox]]:

@@ -51,6 +51,10 @@ class TrunkStream:
         self._events: list[Event] = []
         self._error: Lost | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[list[Event]], bool] | None = None
+
+    def divert(self, take: Callable[[list[Event]], bool]) -> None:
+        self._take = take
 
     async def read(self) -> list[Event]:
         while not self._events:
@@ -69,6 +73,13 @@ class TrunkStream:
         self._on_close(self)
 
     def feed(self, events: list[Event]) -> None:
+        if self._waiter is not None and not self._waiter.done() and type(events[-1]) not in _ENDS:
+            try:
+                if self._take is not None and self._take(events):
+                    return
+            except Exception as error:  # noqa: BLE001 - the reader's to handle: other streams share this stack
+                self._waiter.set_exception(error)
+                return
         self._events = [*self._events, *events] if self._events else events
         self._wake()
 

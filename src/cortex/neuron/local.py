@@ -14,6 +14,7 @@ from cortex.neuron.residency import Residency
 from cortex.neuron.resident import Loading
 from cortex.neuron.streams import Emit, LostWorker, Stream
 from cortex.neuron.supervisor import Worker
+from cortex.serving.backend import Tap
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
 from cortex.wire.inference import Request
 from cortex.wire.status import ModelStatus
@@ -38,7 +39,11 @@ class LocalBackend:
         self._default = default_model
         self.draining = False
 
-    async def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]:
+    async def infer(
+        self,
+        request: Request,
+        tap: Tap | None = None,  # noqa: ARG002 - yields everything
+    ) -> AsyncGenerator[Sequence[Event], None]:
         outbox: Outbox[Sequence[Event]] = Outbox()
         serving = asyncio.create_task(self.serve(request, outbox.put))
         serving.add_done_callback(lambda _: outbox.close())

@@ -33,6 +33,11 @@ class Answer(Protocol):
 
     @property
     def is_open(self) -> bool: ...
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write waits, for its client or for another write."""
+        ...
+
     async def feed(self, part: int, events: Sequence[Event]) -> None: ...
     async def beat(self) -> None: ...
     async def fail(self, reply: ErrorReply, error: CortexError) -> None: ...
@@ -53,6 +58,10 @@ class StreamAnswer:
         self._held = b""
         self._lock = asyncio.Lock()
         self.is_open = False
+
+    @property
+    def is_writing(self) -> bool:
+        return self._lock.locked()
 
     async def feed(self, part: int, events: Sequence[Event]) -> None:
         async with self._lock:
@@ -106,6 +115,7 @@ class WholeAnswer:
     """One JSON body, sent when everything is there."""
 
     is_open = False
+    is_writing = False
 
     def __init__(self, send: Send, collector: Collector, headers: Headers, parts: int, before_end: BeforeEnd) -> None:
         self._send = send

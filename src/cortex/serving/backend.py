@@ -9,7 +9,20 @@ from cortex.wire.events import Event
 from cortex.wire.inference import Request
 from cortex.wire.status import ModelStatus
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Tap"]
+
+
+class Tap(Protocol):
+    """A short way for the middle of an answer: a batch is passed to the client on the stack of whoever has it, and no
+    task wakes for it."""
+
+    def ready(self) -> bool:
+        """Whether everything before has been written and the client takes more."""
+        ...
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Only when `ready`, when everything yielded has been taken, and never a Finished or Failed."""
+        ...
 
 
 class Backend(Protocol):
@@ -17,10 +30,10 @@ class Backend(Protocol):
 
     `infer` yields batches of events in the order of `wire.events`, ending with exactly one Finished or Failed: it
     reports failure as an event and doesn't raise CortexError. Closing the iterator (`aclose`) cancels the request, at
-    any point, and returns when the cancel is on its way.
+    any point, and returns when the cancel is on its way. A backend may put batches into `tap` instead of yielding them.
     """
 
-    def infer(self, request: Request) -> AsyncGenerator[Sequence[Event], None]: ...
+    def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]: ...
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
         """Every model that is or can be served, with the neurons that have it loaded."""

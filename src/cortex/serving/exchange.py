@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from litestar.types import Receive, Scope, Send
 from msgspec import structs
@@ -17,6 +18,7 @@ from cortex.dialects.base import Call, ErrorEncoder
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
 from cortex.serving.answers import Answer, BeforeEnd, StreamAnswer, WholeAnswer
 from cortex.serving.backend import Backend
+from cortex.serving.eager import begin
 from cortex.serving.errors import ErrorReply, as_cortex_error
 from cortex.serving.identity import RequestIdentity
 from cortex.serving.lifecycle import Lifecycle
@@ -153,25 +155,29 @@ class Exchange:
             raise errors.exceptions[0] from None
 
     async def _relay_one(self, answer: Answer, part: int, request: Request) -> None:
-        meter, pacing, clock = self._meters[part], self._pacing, self._service.clock
-        async with aclosing(self._service.backend.infer(request)) as stream:
+        tap = _Tap(answer, partial(self._pass_on, answer, part), self._spawn)
+        async with aclosing(self._service.backend.infer(request, tap)) as stream:
             async for events in stream:
-                meter.feed(events)
                 last = events[-1]
                 if type(last) is Failed:
+                    self._meters[part].feed(events)
                     self._ended.add(part)
                     if len(events) > 1:
                         await answer.feed(part, events[:-1])
                     raise last.to_error()
-                await answer.feed(part, events)
-                now = clock()
-                if answer.is_open:
-                    pacing.on_write(now)
-                pacing.on_events(now, generated=not _only_waiting(events))
+                await self._pass_on(answer, part, events)
                 if type(last) is Finished:
                     self._ended.add(part)
                     return
         raise InternalError("the request ended without a result")
+
+    async def _pass_on(self, answer: Answer, part: int, events: Sequence[Event]) -> None:
+        self._meters[part].feed(events)
+        await answer.feed(part, events)
+        now = self._service.clock()
+        if answer.is_open:
+            self._pacing.on_write(now)
+        self._pacing.on_events(now, generated=not _only_waiting(events))
 
     async def _fail(self, answer: Answer, relay: asyncio.Task[None], error: CortexError) -> None:
         relay.cancel()
@@ -213,6 +219,24 @@ class Exchange:
             record = meter.finish(self._status)
             for observer in self._service.observers:
                 observer(record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tap:
+    """`backend.Tap` into an answer. A write that has to wait for its client goes on in a task, and the tap isn't ready
+    meanwhile: what comes then is yielded, and waits behind that write."""
+
+    answer: Answer
+    pass_on: Callable[[Sequence[Event]], Coroutine[None, None, None]]
+    spawn: Callable[[Coroutine[None, None, None]], object]
+
+    def ready(self) -> bool:
+        return not self.answer.is_writing
+
+    def put(self, events: Sequence[Event]) -> None:
+        rest = begin(self.pass_on(events))
+        if rest is not None:
+            self.spawn(rest)
 
 
 async def _nothing() -> None:
