@@ -69,6 +69,7 @@ class Profile(Section, frozen=True):
     host_cache: Size | None = None
     isolate_keys: bool = False
     prompt_lookup: bool = True
+    backend_sampling: bool = False
     # placement
     split_mode: Literal["none", "layer", "row", "tensor"] = "none"
     devices: list[Whole | str] | Count | None = None

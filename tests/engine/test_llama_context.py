@@ -12,8 +12,11 @@ from cortex.engine import llama_backend
 from cortex.engine.kv_cache import CopyPrefix, Slot
 from cortex.engine.llama import Model
 from cortex.engine.llama_context import Aborted, Context, ContextShape, DecodeFailed
+from cortex.engine.llama_sampler import Sampler
+from cortex.engine.sampling import DEFAULTS
 from cortex.engine.scheduler import Entry
 from cortex.engine.sequence import Sequence, TokenBuffer
+from cortex.wire.inference import Sampling
 from cortex.wire.worker import LoadSpec
 from tests.models import smollm2
 
@@ -100,3 +103,35 @@ def test_a_batch_that_makes_no_sense_is_refused_without_being_fatal(context: Con
 def test_a_canary_leaves_nothing_behind(context: Context) -> None:
     context.decode_canary(1)
     context.decode_canary(1)
+
+
+def test_a_sampler_draws_on_wherever_it_is_moved(context: Context) -> None:
+    """On the device, on the CPU, on the device under another id: one stream of random numbers, and one history."""
+    warm = Sampling(temperature=2.0, top_k=200, repeat_penalty=1.5).merged_over(DEFAULTS)
+    tokens = context.model.vocab.tokenize("Once upon a time there was")
+    for slot in (0, 3):
+        context.decode([Entry(sequence(slot, tokens), 0, len(tokens), 0)])
+
+    def draw(sampler: Sampler, slot: int) -> int:
+        context.forget_beyond(slot, len(tokens) - 1)
+        rows = context.decode([Entry(sequence(slot, tokens), len(tokens) - 1, 1, 1)])
+        return sampler.sample(context.handle, rows[0])
+
+    def draws(places: list[tuple[int, bool]]) -> list[int]:
+        sampler = Sampler(warm, 5, context.model.vocab)
+        drawn: list[int] = []
+        for slot, on_device in places:
+            if on_device:
+                assert context.set_sampler(slot, sampler.lend())
+            drawn += [draw(sampler, slot) for _ in range(3)]
+            if on_device:
+                context.set_sampler(slot, None)
+                sampler.take_back()
+        sampler.close()
+        return drawn
+
+    expected = draws([(0, False)] * 3)
+    assert len(set(expected)) > 5
+    assert draws([(0, True), (0, False), (3, True)]) == expected
+    for slot in (0, 3):
+        context.forget_beyond(slot, 0)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cortex.engine.sampling import DEFAULTS, from_metadata, is_repeatable, resolve, seed_for
+from cortex.engine.sampling import DEFAULTS, from_metadata, is_repeatable, resolve, seed_for, suits_backend
 from cortex.errors import BadRequest
 from cortex.wire.inference import Sampling
 
@@ -55,3 +55,36 @@ def test_choices_have_their_own_seeds_and_no_seed_is_a_random_one() -> None:
 )
 def test_what_another_worker_can_go_on_with(sampling: Sampling, repeatable: bool) -> None:
     assert is_repeatable(resolve(sampling, Sampling(), Sampling())) is repeatable
+
+
+@pytest.mark.parametrize(
+    ("sampling", "suits"),
+    [
+        (Sampling(), True),
+        (Sampling(temperature=0.0), True),
+        (Sampling(temperature=0.0, top_k=0, mirostat=2), True),
+        (Sampling(top_k=1), True),
+        (Sampling(repeat_penalty=1.1, presence_penalty=1.5, logit_bias={3: 2.0}, ignore_eos=True), True),
+        (Sampling(top_p=1.0, min_p=0.0, temperature=1.0), True),
+        (Sampling(top_k=0), False),
+        (Sampling(top_k=1000), True),
+        (Sampling(top_k=1025), False),
+        (Sampling(min_p=1.0), False),
+        (Sampling(dry_multiplier=0.8), False),
+        (Sampling(dry_multiplier=0.8, temperature=0.0), False),
+        (Sampling(dry_multiplier=0.8, dry_penalty_last_n=0), True),
+        (Sampling(top_n_sigma=1.0), False),
+        (Sampling(typical_p=0.9), False),
+        (Sampling(xtc_probability=0.5), False),
+        (Sampling(mirostat=1), False),
+        (Sampling(dynatemp_range=0.5), False),
+    ],
+)
+def test_what_llama_cpp_samples_on_the_device_as_on_the_cpu(sampling: Sampling, suits: bool) -> None:
+    assert suits_backend(resolve(sampling, Sampling(), Sampling()), 50_000) is suits
+
+
+def test_a_top_k_beyond_the_vocabulary_is_not_for_the_device() -> None:
+    """There it is an assertion that ends the process; on the CPU it means all."""
+    assert not suits_backend(resolve(Sampling(top_k=40), Sampling(), Sampling()), 39)
+    assert suits_backend(resolve(Sampling(top_k=40), Sampling(), Sampling()), 40)

@@ -14,7 +14,9 @@ from cortex.config import Config, NeuronConfig
 from cortex.neuron.app import Neuron
 from cortex.profiles import Profile, Profiles
 from cortex.wire.events import Failed, Finished
+from cortex.wire.inference import Sampling
 from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.engine.harness import text_of
 from tests.models import smollm2
 from tests.neuron.conftest import Bench, until
 
@@ -41,6 +43,7 @@ async def gpus(tmp_path: Path) -> AsyncIterator[Bench]:
         pytest.skip("NVML finds no NVIDIA GPU here")
     profiles = [
         Profile("one", file=str(smollm2()), context=2048, parallel=2),
+        Profile("drawn", file=str(smollm2()), context=2048, parallel=2, backend_sampling=True),
         Profile("two", file=str(smollm2()), context=2048, parallel=2, split_mode="tensor", devices=2),
     ]
     settings = NeuronConfig(model_dirs=[], huggingface_cache=False, state_dir=str(tmp_path), empty_worker_s=0.1)
@@ -104,6 +107,13 @@ async def test_a_killed_worker_is_replaced(gpus: Bench) -> None:
     os.kill(worker.pid, signal.SIGKILL)
     await until(lambda: worker.restarts == 1)
     assert isinstance((await gpus.ask("one", within_s=120, max_output=4))[-1], Finished)
+
+
+async def test_a_gpu_that_draws_the_tokens_says_what_the_cpu_would_have_drawn(gpus: Bench) -> None:
+    """Twice, one after the other: each time llama.cpp plans its graphs anew."""
+    for sampling in (Sampling(temperature=0.0), Sampling(temperature=0.8, seed=7)):
+        asked = {"within_s": 120, "max_output": 12, "sampling": sampling}
+        assert text_of(await gpus.ask("drawn", **asked)) == text_of(await gpus.ask("one", **asked))
 
 
 async def test_two_gpus_share_a_model_and_say_what_one_says(gpus: Bench) -> None:

@@ -20,13 +20,14 @@ __all__ = ["Active", "Branch"]
 @dataclass(slots=True, eq=False)
 class Branch:
     """One choice being generated: what the scheduler moves, what samples, what speaks. `mask` is what its grammar
-    allows next, while that is being computed."""
+    allows next, while that is being computed; `on_device`: its tokens are drawn by the device's samplers."""
 
     sequence: Sequence
     sampler: Sampler
     choice: Choice
     scores: PromptScores | None = None
     mask: Future[None] | None = None
+    on_device: bool = False
 
     @classmethod
     def begin(cls, job: Job, number: int, arrival: int, vocab: Vocab) -> Branch:

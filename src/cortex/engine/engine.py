@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from cortex.engine.active import Active, Branch
+from cortex.engine.backend_sampling import BackendSampling
 from cortex.engine.generation import Job
 from cortex.engine.host_cache import HostCache
 from cortex.engine.host_tier import HostTier
@@ -61,6 +62,7 @@ class Engine:
         self.kv = kv
         self.scheduler = Scheduler(kv, parallel, host, pace.worth_restoring)
         self.host = HostTier(host, context, pace)
+        self.backend_sampling = BackendSampling(model, context)
         self._recovery = Recovery(self.scheduler, context)
         self._vocab = vocab
         self._context = context
@@ -93,7 +95,9 @@ class Engine:
             del self._active[active.id]
             return
         for number in range(job.request.n):
-            active.branches.append(Branch.begin(job, number, self._arrivals, self._vocab))
+            branch = Branch.begin(job, number, self._arrivals, self._vocab)
+            branch.on_device = self.backend_sampling.wants(job)
+            active.branches.append(branch)
         for branch in active.branches:
             if branch.choice.finished:  # the neuron that died had sent everything but the end
                 self._start(active)
@@ -137,7 +141,7 @@ class Engine:
     def _decode(self, entries: list[Entry]) -> list[int]:
         """Rows of logits per entry; none when the batch has to be tried anew."""
         began = self._clock()
-        self._prefilling = frozenset([entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK])
+        self._prefilling = self._abortable(entries)
         try:
             rows = self._compute(entries)
         except NoCells:
@@ -162,17 +166,29 @@ class Engine:
         if self._vision and entries[0].image:
             self._vision.decode(self._context, entries[0])
             return [-1]
+        self.backend_sampling.settle(map(self._branch, self.scheduler.running))
         return self._context.decode(entries)
 
+    def _abortable(self, entries: list[Entry]) -> frozenset[str]:
+        """Requests whose prefill is worth stopping. None beside a draw on the device: its random number is gone once
+        the batch has begun, and the same seed would say something else."""
+        if any(entry.outputs and self._branch(entry.sequence).on_device for entry in entries):
+            return frozenset()
+        return frozenset([entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK])
+
+    def _branch(self, sequence: Sequence) -> Branch:
+        return self._active[sequence.request_id].branches[sequence.choice]
+
     def _measure(self, entries: list[Entry], seconds: float) -> None:
-        prefill = total = 0
+        prefill = total = guesses = 0
         for entry in entries:
             total += entry.count
+            guesses += entry.sequence.drafts
             if entry.count > 1 + entry.sequence.drafts:
                 prefill += entry.count
         self._pace.record(prefill=prefill, decode=total - prefill, seconds=seconds)
         if not prefill:
-            self._lookup.record(total, seconds)
+            self._lookup.record(total, guesses, seconds)
         self._tally.steps += 1
 
     def _commit(self, entry: Entry, row: int) -> None:
@@ -209,8 +225,10 @@ class Engine:
         return row + entry.count - entry.outputs
 
     def _guess(self, sequence: Sequence) -> list[int]:
-        active = self._active[sequence.request_id]
-        return self._lookup.guess(sequence, active.branches[sequence.choice], len(self.scheduler.running))
+        branch = self._branch(sequence)
+        if branch.on_device:  # one row of a sequence a step is all that llama.cpp takes then
+            return []
+        return self._lookup.guess(sequence, branch, len(self.scheduler.running))
 
     # ---- beginnings
 
@@ -316,5 +334,6 @@ class Engine:
             self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
         self.kv.take_effects()  # moot: the memory they speak of goes as a whole
         self._rows.close()
+        self.backend_sampling.close()
         self._context.close()
         return self._spoken.take()

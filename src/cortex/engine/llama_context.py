@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +16,11 @@ from cortex.engine.kv_cache import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama import Model
 from cortex.engine.llama_backend import LogTap, load_error
 from cortex.engine.llama_batch import Batch, EmbeddingBatch
+from cortex.engine.llama_sampler import Sampler
 from cortex.engine.llama_threads import ThreadPool
+from cortex.engine.sampling import DEFAULTS
 from cortex.engine.scheduler import Entry
+from cortex.wire.inference import Sampling
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
@@ -63,8 +68,10 @@ class Context:
         self.model = model
         self.shape = shape
         self.abort = AbortFlag()
-        with tap.errors() as errors:
-            self.handle = c.llama_init_from_model(model.handle, self._params(spec, shape))
+        self.backend_sampling = spec.backend_sampling and not spec.embedding and spec.split_mode != "tensor"
+        params = self._params(spec, shape)
+        with tap.errors() as errors, self._sampling_planned(params):
+            self.handle = c.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise load_error(f"llama.cpp can't make a context of {shape.cells} tokens", errors)
         self.cells = int(c.llama_n_ctx(self.handle))
@@ -95,7 +102,31 @@ class Context:
         self.abort.install(params)
         return params
 
+    @contextmanager
+    def _sampling_planned(self, params: c.llama_context_params) -> Iterator[None]:
+        """Make the context with samplers where the device may sample, so that their memory is planned and reserved with
+        the rest: a second copy of the logits above all, whatever they are."""
+        if not self.backend_sampling:
+            yield
+            return
+        vocab = self.model.vocab
+        usual = Sampling(repeat_penalty=1.1, top_k=min(40, vocab.size)).merged_over(DEFAULTS)
+        sampler = Sampler(usual, 0, vocab)
+        chain = ctypes.cast(sampler.lend(), ctypes.c_void_p)
+        params.samplers = ctypes.pointer(c.llama_sampler_seq_config(0, chain))
+        params.n_samplers = 1
+        yield
+        if self.handle:
+            self.set_sampler(0, None)
+        sampler.close()
+        sampler.take_back()
+
     # ---- decoding
+
+    def set_sampler(self, slot: int, chain: int | None) -> bool:
+        """From the next decode on, `chain` samples the rows of `slot` on the device; one row per decode, then. It must
+        stay allocated until it is replaced or taken away (None). False when llama.cpp leaves it to the CPU."""
+        return bool(c.llama_set_sampler(self.handle, slot, chain))
 
     def decode(self, entries: Seq[Entry]) -> list[int]:
         """Compute the batch; for each entry the index of its first wanted logits row (-1 without).

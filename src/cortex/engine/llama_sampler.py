@@ -21,6 +21,9 @@ class Sampler:
 
     The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
     What is switched off isn't added: even an idle sampler would cost a pass over the candidates.
+
+    llama.cpp makes a chain part of its graphs once, ends the process at the second try, and from then on leaves out of
+    `sample` what the graph should have done. So a chain that was lent is never used again, but copied.
     """
 
     def __init__(self, sampling: Sampling, seed: int, vocab: Vocab) -> None:
@@ -28,7 +31,8 @@ class Sampler:
         params.no_perf = True
         self._vocab = vocab
         self._chain = c.llama_sampler_chain_init(params)
-        self._draw: int | None = None
+        self._draws = False
+        self._lent = self._closed = False
         self.greedy = (sampling.temperature or 0.0) <= 0.0
         self.history = _history_length(sampling)
         self._add_bias(sampling)
@@ -39,8 +43,8 @@ class Sampler:
             self._add_mirostat(sampling, seed)
         else:
             self._add_filters(sampling, seed)
-            self._draw = c.llama_sampler_init_dist(seed)
-            self._add(self._draw)
+            self._add(c.llama_sampler_init_dist(seed))
+            self._draws = True
 
     def sample(self, context: int, row: int) -> int:
         """Draw from logits row `row` of `context`'s last decode, and remember what was drawn."""
@@ -54,10 +58,10 @@ class Sampler:
         """Remember a token that was drawn elsewhere, and use up the random number that it took there: what is drawn
         next is what would have been drawn next there. Choosing among one candidate takes one number, too."""
         c.llama_sampler_accept(self._chain, token)
-        if self._draw is not None:
+        if self._draws:
             only = c.llama_token_data(token, 0.0, 0.0)
             candidates = c.llama_token_data_array(ctypes.pointer(only), 1, -1, False)
-            c.llama_sampler_apply(self._draw, ctypes.byref(candidates))
+            c.llama_sampler_apply(self._member(-1), ctypes.byref(candidates))
 
     def accept_prompt(self, tokens: Int32Array) -> None:
         """Penalties look back into the prompt."""
@@ -65,10 +69,39 @@ class Sampler:
             for token in tokens[-self.history :].tolist():
                 c.llama_sampler_accept(self._chain, token)
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What the chain is made of. Once lent, + before a name means on the device, ? that there is nothing to do."""
+        count = c.llama_sampler_chain_n(self._chain)
+        return tuple(c.llama_sampler_name(self._member(number)).decode() for number in range(count))
+
+    def lend(self) -> int:
+        """The chain, for a context that samples on its device. It stays where it is until `take_back`, even if this is
+        closed meanwhile; `sample` then fetches what was drawn."""
+        assert not self._lent
+        self._lent = True
+        chain: int = self._chain
+        return chain
+
+    def take_back(self) -> None:
+        """No context knows the chain any more: go on with a copy, history and random numbers included."""
+        assert self._lent
+        self._lent = False
+        lent, self._chain = self._chain, None if self._closed else c.llama_sampler_clone(self._chain)
+        c.llama_sampler_free(lent)
+
     def close(self) -> None:
-        if self._chain:
+        self._closed = True
+        if self._chain and not self._lent:
             c.llama_sampler_free(self._chain)
             self._chain = None
+
+    def _member(self, number: int) -> int:
+        """One sampler of the chain; -1 = the last."""
+        if number < 0:
+            number += c.llama_sampler_chain_n(self._chain)
+        sampler: int = c.llama_sampler_chain_get(self._chain, number)
+        return sampler
 
     def _add(self, sampler: int) -> None:
         c.llama_sampler_chain_add(self._chain, sampler)

@@ -11,7 +11,7 @@ import msgspec
 from cortex.errors import BadRequest
 from cortex.wire.inference import Sampling
 
-__all__ = ["DEFAULTS", "from_metadata", "is_repeatable", "resolve", "seed_for"]
+__all__ = ["DEFAULTS", "from_metadata", "is_repeatable", "resolve", "seed_for", "suits_backend"]
 
 DEFAULTS = Sampling(
     temperature=0.8,
@@ -44,6 +44,12 @@ DEFAULTS = Sampling(
 
 _RANDOM_SEED = 0xFFFFFFFF
 """All ones means "choose one" to llama.cpp."""
+
+_MOST_CANDIDATES = 1024
+"""Backend samplers hand every candidate to the host, three numbers each, and add up probabilities in single precision:
+over a whole vocabulary that costs more than the logits and draws from the wrong end now and then."""
+_MOST_MIN_P = 0.99
+"""The backend keeps what lies above the threshold; at 1 that is nothing, not even the best token."""
 
 _METADATA_KEYS = {
     "general.sampling.top_k": "top_k",
@@ -103,6 +109,24 @@ def is_repeatable(sampling: Sampling) -> bool:
         return False
     seeded = sampling.seed is not None and sampling.seed >= 0
     return sampling.top_k == 1 or (seeded and not sampling.xtc_probability)
+
+
+def suits_backend(sampling: Sampling, vocab_size: int) -> bool:
+    """Whether llama.cpp's backend samplers draw as its CPU samplers do (`sampling` as resolved).
+
+    They know biases, penalties, top-k, top-p, min-p, temperature, the draw, and greedy. Their dynamic temperature
+    counts the candidates that filters have dropped, and a top-k beyond the vocabulary ends the process.
+    """
+    s = sampling
+    if s.dry_multiplier and s.dry_penalty_last_n:
+        return False
+    if (s.temperature or 0.0) <= 0.0:
+        return True
+    if s.mirostat or s.xtc_probability or (s.dynatemp_range or 0.0) > 0.0:
+        return False
+    if (s.top_n_sigma or 0.0) > 0.0 or (s.typical_p is not None and s.typical_p < 1.0):
+        return False
+    return 0 < (s.top_k or 0) <= min(vocab_size, _MOST_CANDIDATES) and (s.min_p or 0.0) <= _MOST_MIN_P
 
 
 def _number(text: str) -> float | None:

@@ -254,6 +254,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         host_cache_bytes=parse_bytes(config.neuron.host_cache if profile.host_cache is None else profile.host_cache),
         isolate_keys=profile.isolate_keys,
         prompt_lookup=profile.prompt_lookup,
+        backend_sampling=profile.backend_sampling,
         chat_template=profile.chat_template,
         template_kwargs=profile.template_kwargs,
         reasoning_format=profile.reasoning_format,

@@ -79,6 +79,7 @@ class LoadSpec(Struct, frozen=True, omit_defaults=True):
     host_cache_bytes: int = 0
     isolate_keys: bool = False
     prompt_lookup: bool = True
+    backend_sampling: bool = False
     chat_template: str | None = None
     template_kwargs: dict[str, Any] = {}
     reasoning_format: str | None = None
