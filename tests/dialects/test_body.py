@@ -29,7 +29,8 @@ DECODER = msgspec.json.Decoder(Body)
     ("body", "param", "says"),
     [
         (b"{", None, "not valid JSON"),
-        (b"", None, "not valid JSON"),
+        (b"", None, "is empty"),
+        (b" \n", None, "is empty"),
         (b'{"text": "\xff"}', None, "not valid JSON"),
         (b"[]", None, "expected `object`"),
         (b'{"text": 1}', "text", "expected `str`, got `int`"),
@@ -56,6 +57,11 @@ def test_a_wrong_body_is_explained(body: bytes, param: str | None, says: str) ->
 )
 def test_half_an_emoji_is_forgiven(escaped: str, read: str) -> None:
     assert decode_body(DECODER, f'{{"text": "{escaped}"}}'.encode()).text == read
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """PowerShell writes one in front of a file's text."""
+    assert decode_body(DECODER, b'\xef\xbb\xbf{"text": "x"}').text == "x"
 
 
 @given(st.text(st.characters(codec=None), max_size=20))

@@ -133,8 +133,9 @@ def test_an_answer_that_is_not_streamed_has_anthropics_shape() -> None:
 
 def test_an_error_body_has_anthropics_shape_and_says_what_claude_code_looks_for() -> None:
     error = ContextLengthExceeded("9000 tokens, at most 8192 fit")
-    envelope = json.loads(anthropic_error(error, "r"))
+    envelope = json.loads(anthropic_error(error, "req_1"))
     assert envelope["type"] == "error"
+    assert envelope["request_id"] == "req_1"
     assert envelope["error"] == {
         "type": "invalid_request_error",
         "message": "prompt is too long: 9000 tokens, at most 8192 fit",

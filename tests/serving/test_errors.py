@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -66,11 +68,35 @@ async def test_an_unknown_path_is_json(serve: Serve, path: str) -> None:
     error_of(reply.json())
 
 
-async def test_a_wrong_method_is_a_405_in_json(serve: Serve) -> None:
+async def test_an_unknown_path_is_named_and_so_is_the_usual_mistake(serve: Serve) -> None:
+    """Clients put /v1 behind a base URL that ends in it already."""
+    async with serve() as running:
+        reply = await running.http.get("/nope")
+        twice = await running.http.post("/v1/v1/messages", json=CHAT)
+    assert "/nope" in error_of(reply.json())["message"]
+    assert "/v1 twice" in error_of(twice.json())["message"]
+
+
+async def test_a_wrong_method_is_a_405_in_json_that_says_which_are_right(serve: Serve) -> None:
     async with serve() as running:
         reply = await running.http.get("/v1/chat/completions")
-    assert reply.status_code == 405
-    error_of(reply.json())
+        put = await running.http.put("/v1/models")
+    assert reply.status_code == put.status_code == 405
+    assert set(reply.headers["allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert set(put.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert "POST" in error_of(reply.json())["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_compressed_body_is_a_415_that_says_so(serve: Serve, path: str) -> None:
+    async with serve() as running:
+        content = gzip.compress(json.dumps(CHAT | {"input": "hi"}).encode())
+        reply = await running.http.post(path, content=content, headers={"content-encoding": "gzip"})
+        plain = await running.http.post(path, json=CHAT | {"input": "hi"}, headers={"content-encoding": "identity"})
+    assert reply.status_code == 415
+    assert "gzip" in reply.json()["error"]["message"]
+    assert reply.headers["accept-encoding"] == "identity"
+    assert plain.status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -158,7 +184,16 @@ async def test_errors_on_anthropic_routes_wear_anthropics_envelope(serve: Serve)
     ]:
         assert reply.json()["type"] == "error"
         assert reply.json()["error"]["type"] == kind
-        assert reply.headers["request-id"]
+        assert reply.headers["request-id"] == reply.json()["request_id"]
+
+
+@pytest.mark.parametrize("given", ["", "abc-1"])
+async def test_an_anthropic_error_in_mid_stream_has_the_id_of_the_headers(serve: Serve, given: str) -> None:
+    script = [*plain("a", "b")[:2], [failed(WorkerDied("signal 9"))]]
+    async with serve(FakeBackend(lambda _: script)) as running:
+        body = CHAT | {"stream": True, "max_tokens": 5}
+        reply = await running.http.post("/v1/messages", json=body, headers={"x-request-id": given})
+    assert f'"request_id":"{reply.headers["request-id"]}"' in reply.text
 
 
 @pytest.mark.parametrize("given", ["abc-1", "bad id\twith spaces", "x" * 300])

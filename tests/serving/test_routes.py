@@ -71,6 +71,24 @@ async def test_a_model_is_found_by_id_with_slashes_and_by_alias(serve: Serve) ->
             assert (await running.http.get(f"/v1/models/{name}")).json()["id"] == "acme/demo-1B"
 
 
+@pytest.mark.parametrize("path", ["/health", "/version", "/v1/models", "/v1/models/demo"])
+async def test_what_can_be_got_can_be_asked_after(serve: Serve, path: str) -> None:
+    """HEAD gives GET's headers and no body: monitors and proxies ask so."""
+    async with serve() as running:
+        reply = await running.http.head(path)
+        whole = await running.http.get(path)
+    assert reply.status_code == 200
+    assert reply.content == b""
+    assert reply.headers["content-length"] == whole.headers["content-length"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/demo"])
+async def test_an_answer_about_models_carries_a_request_id(serve: Serve, path: str) -> None:
+    async with serve() as running:
+        reply = await running.http.get(path, headers={"x-request-id": "mine"})
+    assert reply.headers["x-request-id"] == reply.headers["request-id"] == "mine"
+
+
 async def test_the_list_follows_its_readers(serve: Serve) -> None:
     async with serve() as running:
         plain_list = (await running.http.get("/v1/models")).json()

@@ -51,7 +51,7 @@ def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool
     return Call(
         requests=[request],
         stream=bool(decoded.stream),
-        renderer=partial(MessageRenderer, context.request_id, head),
+        renderer=partial(MessageRenderer, context.echo or context.request_id, head),
         collector=partial(MessageCollector, head),
     )
 
@@ -64,7 +64,7 @@ def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: 
     return Call(
         requests=[msgspec.structs.replace(request, count_only=True)],
         stream=False,
-        renderer=partial(MessageRenderer, context.request_id, head),
+        renderer=partial(MessageRenderer, context.echo or context.request_id, head),
         collector=CountCollector,
     )
 
@@ -149,11 +149,12 @@ def _sampling(body: Body) -> Sampling:
 
 
 def _reasoning(body: Body) -> Reasoning:
-    """`adaptive` and what is newer leave it to the model; the budget is kept below `max_tokens`, as the API asks."""
+    """`between_tools` is off but for progress notes; `adaptive` and what is newer leave it to the model. The budget is
+    kept below `max_tokens`, as the API asks."""
     effort = body.output_config.effort if body.output_config else None
     if body.thinking is None:
         return Reasoning(effort=effort)
-    if body.thinking.type == "disabled":
+    if body.thinking.type in ("disabled", "between_tools"):
         return Reasoning("off")
     budget = body.thinking.budget_tokens
     if budget is not None:

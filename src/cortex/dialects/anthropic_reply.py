@@ -130,14 +130,14 @@ class ErrorReply(Struct, frozen=True, tag="error"):
 
 
 def error_reply(error: CortexError, request_id: str) -> ErrorReply:
-    """The envelope, in the body of an HTTP error and in a stream's `error` event alike.
+    """The envelope, in the body of an HTTP error and in a stream's `error` event alike. `request_id` as in the header.
 
     Claude Code compacts its history when a message says "prompt is too long".
     """
     message = error.message
     if isinstance(error, ContextLengthExceeded) and not message.startswith("prompt is too long"):
         message = f"prompt is too long: {message}"
-    return ErrorReply(ErrorDetail(_ERROR_TYPES.get(error.status, "api_error"), message), make_id("req_", request_id))
+    return ErrorReply(ErrorDetail(_ERROR_TYPES.get(error.status, "api_error"), message), request_id)
 
 
 def anthropic_error(error: CortexError, request_id: str) -> bytes:

@@ -23,6 +23,7 @@ __all__ = ["Call", "CallContext", "Collector", "ErrorEncoder", "StreamRenderer",
 class CallContext:
     """What the HTTP layer knows and the body doesn't say. `created` in whole Unix seconds.
 
+    `request_id` is unique even when a client repeats its own; `echo` is the one it reads in the answer's headers.
     `resolve` maps the client's model word (alias, `claude-*`, "" = default) to a model id that exists; it raises
     ModelNotFound with the ids there are. `images` turns image URLs into wire images.
     """
@@ -33,6 +34,7 @@ class CallContext:
     principal: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     images: Images = field(default_factory=Images)
+    echo: str = ""
 
 
 class StreamRenderer(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TypeVar
 
@@ -33,8 +34,10 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, whe
         raise _explained(str(error), where) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raw = bytes(body)
-        if (repaired := _ESCAPE.sub(_whole, raw)) != raw:
+        if (repaired := _ESCAPE.sub(_whole, raw.removeprefix(codecs.BOM_UTF8))) != raw:
             return decode_body(decoder, repaired, where)
+        if not raw.strip():
+            raise BadRequest("the body is empty; send a JSON object") from None
         raise BadRequest(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None

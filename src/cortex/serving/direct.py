@@ -8,7 +8,7 @@ take other spellings of a path.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from litestar import Litestar
 from litestar.datastructures import Headers
@@ -25,7 +25,7 @@ Begin = Callable[[Scope, Receive], Awaitable[ASGIApp]]
 
 
 class Application(Litestar):
-    """Litestar, but for POSTs to the `direct` paths."""
+    """Litestar, but for POSTs to the `direct` paths. HEAD is answered as GET; the server leaves the body out."""
 
     def __init__(self, direct: dict[str, ASGIApp], **options: Any) -> None:
         super().__init__(**options)
@@ -37,6 +37,8 @@ class Application(Litestar):
         route = None
         if scope["type"] != "lifespan" and scope.get("method") == "POST":
             route = self._direct.get(scope["path"])
+        elif scope.get("method") == "HEAD":
+            scope = cast("Scope", {**scope, "method": "GET"})
         await (route or super().__call__)(scope, receive, send)  # type: ignore[arg-type]
 
 

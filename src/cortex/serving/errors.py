@@ -6,6 +6,7 @@ The dialect is chosen by the route; on shared routes and unknown paths by what t
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,31 @@ from cortex.dialects.envelope import openai_error
 from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
 from cortex.serving.identity import RequestIdentity
 
-__all__ = ["ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
+__all__ = ["CompressedBody", "ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
 
 logger = logging.getLogger(__name__)
 
 
+_SHOWN_PATH = 200
+
+
 class MethodNotAllowed(CortexError):
+    """`allowed` are the methods that the path takes."""
+
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
+        super().__init__(f"this path doesn't take that method; it takes {self.allowed}")
+
+
+class CompressedBody(CortexError):
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the body is compressed (content-encoding: {encoding}); send it as it is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +76,30 @@ def _headers(error: CortexError) -> dict[str, str]:
         headers["x-should-retry"] = "true" if error.retryable else "false"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allowed
+    if isinstance(error, CompressedBody):
+        headers["accept-encoding"] = "identity"
     return headers
 
 
-def as_cortex_error(exception: BaseException) -> CortexError:
+def as_cortex_error(exception: BaseException, path: str = "") -> CortexError:
     """Foreign exceptions become ours at this border; one that nobody foresaw is logged and hidden."""
     if isinstance(exception, CortexError):
         return exception
     if isinstance(exception, HTTPException):
-        return _from_litestar(exception)
+        return _from_litestar(exception, path)
     logger.error("unexpected error", exc_info=exception)
     return InternalError("an internal error occurred; the server's log has the details")
 
 
-def _from_litestar(exception: HTTPException) -> CortexError:
+def _from_litestar(exception: HTTPException, path: str) -> CortexError:
     match exception.status_code:
         case 404:
-            return NotFound("no such path; the API lives under /v1")
+            hint = ", and the client's base URL names /v1 twice" if "/v1/v1/" in path else ""
+            return NotFound(f"no such path: {path[:_SHOWN_PATH]}; the API lives under /v1{hint}")
         case 405:
-            return MethodNotAllowed("this path doesn't take that method")
+            return MethodNotAllowed((exception.headers or {}).get("allow", "").split(", "))
         case 413:
             return PayloadTooLarge("the body is larger than this server accepts (limits.body_bytes)")
         case status if status < 500:
@@ -103,4 +126,4 @@ def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestIdent
     identity = RequestIdentity.of(headers)
     speaks_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
     encode = anthropic_error if speaks_anthropic else openai_error
-    return ErrorReply.of(as_cortex_error(exception), encode, identity.echo), identity
+    return ErrorReply.of(as_cortex_error(exception, scope["path"]), encode, identity.echo), identity

@@ -15,6 +15,7 @@ from cortex.config import ImagesConfig, parse_bytes
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, PayloadTooLarge
+from cortex.serving.errors import CompressedBody
 from cortex.serving.exchange import Service
 from cortex.serving.identity import RequestIdentity
 
@@ -44,7 +45,8 @@ class Intake:
         self._most_bytes = parse_bytes(service.config.limits.body_bytes)
 
     async def read(self, scope: Scope, receive: Receive) -> Arrived:
-        """Raises Draining while the server shuts down, PayloadTooLarge, and BadRequest for a body that doesn't come."""
+        """Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest for a body that
+        doesn't come."""
         self._service.lifecycle.refuse_when_draining()
         headers = Headers.from_scope(scope)
         identity = RequestIdentity.of(headers)
@@ -52,6 +54,7 @@ class Intake:
             request_id=identity.id,
             created=int(time.time()),
             resolve=self._service.backend.resolve,
+            echo=identity.echo,
             principal=scope["auth"],
             headers=headers,
             images=Images(allowed=self._images is not None),
@@ -60,6 +63,8 @@ class Intake:
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         limit = self._service.config.limits.stall_s
+        if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
+            raise CompressedBody(encoding)
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._most_bytes:
             raise _too_large()

@@ -15,6 +15,7 @@ from cortex.dialects.response_store import ResponseStore
 from cortex.errors import ModelNotFound
 from cortex.serving.endpoints import Endpoint
 from cortex.serving.exchange import Exchange, Service
+from cortex.serving.identity import RequestIdentity
 from cortex.serving.intake import Intake
 from cortex.serving.openapi import BodyDocuments
 from cortex.serving.responses import response_routes
@@ -60,14 +61,14 @@ def _inference_route(
 def _model_routes(service: Service) -> list[HTTPRouteHandler]:
     @get(["/v1/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return _json(models.listing(service.backend.models(), _style(request)))
+        return _json(models.listing(service.backend.models(), _style(request)), request)
 
     @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
         wanted = service.backend.resolve(model_id.strip("/"))
         for status, neurons in service.backend.models():
             if status.card.id == wanted:
-                return _json(models.entry(status, neurons, _style(request)))
+                return _json(models.entry(status, neurons, _style(request)), request)
         raise ModelNotFound(f"there is no model {wanted!r}", param="model")
 
     return [list_models, get_model]
@@ -96,5 +97,6 @@ def _style(request: Request[Any, Any, Any]) -> models.ListStyle:
     )
 
 
-def _json(body: bytes) -> Response[bytes]:
-    return Response(body, media_type="application/json")
+def _json(body: bytes, request: Request[Any, Any, Any]) -> Response[bytes]:
+    headers = {name.decode(): value.decode() for name, value in RequestIdentity.of(request.headers).headers()}
+    return Response(body, media_type="application/json", headers=headers)
