@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from anthropic.types import ModelInfo
 
 from cortex.dialects.models import ListStyle, entry, listing
 from cortex.wire.status import Capabilities, Cost, Limits, ModelCard, ModelState, ModelStatus
@@ -60,11 +61,29 @@ def shown(style: ListStyle | None = None) -> dict[str, Any]:
     return dict(msgspec.json.decode(listing(MODELS, style or ListStyle())))
 
 
-@pytest.mark.parametrize("reader", [OpenAIModel, AnthropicModel, LmStudioModel])
-@pytest.mark.parametrize("style", [ListStyle(), ListStyle(anthropic=True), ListStyle(codex=True)], ids=str)
+@pytest.mark.parametrize("reader", [OpenAIModel, LmStudioModel])
+@pytest.mark.parametrize("style", [ListStyle(), ListStyle(codex=True)], ids=str)
 def test_every_reader_accepts_every_model(reader: type[msgspec.Struct], style: ListStyle) -> None:
     for model in shown(style)["data"]:
         msgspec.convert(model, reader)
+
+
+def test_anthropics_readers_accept_every_model_in_their_list() -> None:
+    for model in shown(ListStyle(anthropic=True))["data"]:
+        msgspec.convert(model, AnthropicModel)
+        msgspec.convert(model, OpenAIModel)
+        ModelInfo.model_validate(model, strict=False)
+
+
+def test_anthropics_readers_learn_what_a_model_can_do() -> None:
+    model = ModelInfo.model_validate(shown(ListStyle(anthropic=True))["data"][0])
+    assert model.capabilities
+    assert model.capabilities.image_input.supported
+    assert model.capabilities.structured_outputs.supported
+    assert not model.capabilities.thinking.supported
+    assert model.capabilities.thinking.types.disabled.supported
+    assert not model.capabilities.effort.high.supported
+    assert not model.capabilities.server_tools.supported
 
 
 def test_what_a_client_needs_to_choose_is_there() -> None:

@@ -1,6 +1,6 @@
 """GET /v1/models: one object per model that OpenAI's, Anthropic's, Codex's and LM Studio's readers all accept.
 
-Their fields don't collide, so every model carries all of them; only the list around the models differs.
+Hardly a field of theirs collides, so every model carries all of them; only the list around the models differs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from cortex.dialects.anthropic_capabilities import AnthropicCapabilities
 from cortex.wire.status import Capabilities, Cost, Limits, ModelState, ModelStatus
 
 __all__ = ["ListStyle", "entry", "listing"]
@@ -28,7 +29,7 @@ class ListStyle:
 
 class ModelEntry(Struct, frozen=True):
     """`id` … `owned_by` are OpenAI's; `display_name` … `max_tokens` Anthropic's; `publisher` … `capabilities` LM
-    Studio's; the rest is ours. `type` is the one key that two of them fill differently: "model" for Anthropic's."""
+    Studio's; the rest is ours. `type` and `capabilities` are the keys that two of them fill differently."""
 
     id: str
     object: str
@@ -47,7 +48,7 @@ class ModelEntry(Struct, frozen=True):
     state: Literal["loaded", "loading", "not-loaded"]
     max_context_length: int
     loaded_context_length: int | UnsetType
-    capabilities: list[str]
+    capabilities: list[str] | AnthropicCapabilities
     status: ModelState
     progress: float
     limits: Limits
@@ -110,7 +111,7 @@ def _entry(status: ModelStatus, neurons: list[str], style: ListStyle) -> ModelEn
         state=_lm_studio_state(status.state),
         max_context_length=card.limits.context,
         loaded_context_length=status.context or UNSET,
-        capabilities=_words(card.capabilities),
+        capabilities=AnthropicCapabilities.of(card.capabilities) if style.anthropic else _words(card.capabilities),
         status=status.state,
         progress=status.progress,
         limits=card.limits,
