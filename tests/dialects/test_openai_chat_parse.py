@@ -273,6 +273,12 @@ def test_of_two_tools_with_one_name_the_later_counts() -> None:
         ("none", ToolChoice("none")),
         ("required", ToolChoice("required")),
         ({"type": "function", "function": {"name": "clock"}}, ToolChoice("required", ["clock"])),
+        ({"type": "function", "name": "clock"}, ToolChoice("required", ["clock"])),
+        ({"type": "tool", "name": "clock"}, ToolChoice("required", ["clock"])),
+        ({"type": "auto"}, ToolChoice()),
+        ({"type": "any"}, ToolChoice("required")),
+        ({"type": "required"}, ToolChoice("required")),
+        ({"type": "none"}, ToolChoice("none")),
         (
             {
                 "type": "allowed_tools",
@@ -476,6 +482,7 @@ def test_logprobs(fields: dict[str, Any], expected: int | None) -> None:
 
 def test_top_logprobs_without_logprobs_is_refused() -> None:
     assert refusal(top_logprobs=2).param == "top_logprobs"
+    assert parse(top_logprobs=0, logprobs=False).logprobs is None
 
 
 def test_n_is_never_silently_one() -> None:

@@ -81,7 +81,7 @@ def _refuse(chat: ChatBody) -> None:
     """What can't be ignored without changing the meaning of the request."""
     if chat.modalities == ["audio"]:
         raise UnsupportedValue("only text can be generated", param="modalities")
-    if chat.top_logprobs is not None and not chat.logprobs:
+    if chat.top_logprobs and not chat.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
     if chat.grammar and (chat.tools or chat.functions):
         raise BadRequest("grammar and tools can't be combined", param="grammar")

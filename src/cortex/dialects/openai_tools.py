@@ -71,7 +71,10 @@ class AllowedTools(Struct, frozen=True):
 
 
 class ChoiceBody(Struct, frozen=True):
+    """`name` and the bare types are how the Responses and Anthropic APIs say it: clients mix them up."""
+
     type: str = "function"
+    name: str | None = None
     function: Named | None = None
     custom: Named | None = None
     allowed_tools: AllowedTools | None = None
@@ -104,15 +107,15 @@ def functions_of(bodies: list[FunctionTool]) -> list[Tool]:
 def choice_of(choice: str | ChoiceBody | None, tools: list[Tool]) -> ToolChoice:
     """Raises BadRequest for a choice that the tools can't satisfy, UnsupportedValue for an unknown word."""
     match choice:
-        case None | "auto":
+        case None | "auto" | ChoiceBody(type="auto"):
             return ToolChoice()
-        case "none":
+        case "none" | ChoiceBody(type="none"):
             return ToolChoice("none")
-        case "required" | "any":
+        case "required" | "any" | ChoiceBody(type="required" | "any"):
             return _among(ToolChoice("required"), tools)
         case ChoiceBody(type="allowed_tools", allowed_tools=AllowedTools() as allowed):
             return _among(ToolChoice(allowed.mode, [tool.tool for tool in allowed.tools]), tools)
-        case ChoiceBody(function=Named(name)) | ChoiceBody(custom=Named(name)):
+        case ChoiceBody(function=Named(name)) | ChoiceBody(custom=Named(name)) | ChoiceBody(name=str(name)):
             return _among(ToolChoice("required", [name]), tools)
         case _:
             known = "none, auto, required, or an object naming a function"
