@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
+import pytest
+
+from cortex.serving.answers import StreamAnswer
 from cortex.serving.backend import Tap
 from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta
 from cortex.wire.inference import Request
@@ -101,3 +104,23 @@ async def test_a_client_that_leaves_while_the_tap_waits_for_it_is_gone(serve: Se
         writer.transport.abort()
         backend.cancelled = [request.id for request in backend.requests]
         await cancelled(running)
+
+
+async def test_a_write_that_fails_after_its_wait_ends_the_answer(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = StreamAnswer._write
+
+    async def failing(self: StreamAnswer, data: bytes, more: bool) -> None:
+        if b"xx" in data:
+            await asyncio.sleep(0)
+            raise RuntimeError("a bug")
+        await write(self, data, more)
+
+    monkeypatch.setattr(StreamAnswer, "_write", failing)
+    async with serve(Hanging()) as running:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        reply = await running.http.post("/v1/chat/completions", json=body)
+    assert '"error"' in reply.text
+    assert running.records[0].ended == "error"
+    assert "a bug" in caplog.text

@@ -18,12 +18,12 @@ from cortex.dialects.base import Call, ErrorEncoder
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
 from cortex.serving.answers import Answer, BeforeEnd, StreamAnswer, WholeAnswer
 from cortex.serving.backend import Backend
-from cortex.serving.eager import begin
 from cortex.serving.errors import ErrorReply, as_cortex_error
 from cortex.serving.identity import RequestIdentity
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.pacing import Due, Pacing
 from cortex.serving.records import Observer, RequestMeter
+from cortex.serving.tap import AnswerTap
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
 from cortex.wire.inference import InferenceRequest, Request
 
@@ -155,7 +155,7 @@ class Exchange:
             raise errors.exceptions[0] from None
 
     async def _relay_one(self, answer: Answer, part: int, request: Request) -> None:
-        tap = _Tap(answer, partial(self._pass_on, answer, part), self._spawn)
+        tap = AnswerTap(answer, partial(self._pass_on, answer, part), self._go_on)
         async with aclosing(self._service.backend.infer(request, tap)) as stream:
             async for events in stream:
                 last = events[-1]
@@ -203,6 +203,19 @@ class Exchange:
         self._tasks.add(task)
         return task
 
+    def _go_on(self, rest: Coroutine[None, None, None]) -> None:
+        """A tapped batch has to wait for the client. That it fails is the end of the answer."""
+
+        def on_end(task: asyncio.Task[None]) -> None:
+            if task.cancelled():
+                return
+            if task.exception() is None:
+                self._tasks.discard(task)
+            else:
+                self._abort()
+
+        self._spawn(rest).add_done_callback(on_end)
+
     async def _stop(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -219,24 +232,6 @@ class Exchange:
             record = meter.finish(self._status)
             for observer in self._service.observers:
                 observer(record)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tap:
-    """`backend.Tap` into an answer. A write that has to wait for its client goes on in a task, and the tap isn't ready
-    meanwhile: what comes then is yielded, and waits behind that write."""
-
-    answer: Answer
-    pass_on: Callable[[Sequence[Event]], Coroutine[None, None, None]]
-    spawn: Callable[[Coroutine[None, None, None]], object]
-
-    def ready(self) -> bool:
-        return not self.answer.is_writing
-
-    def put(self, events: Sequence[Event]) -> None:
-        rest = begin(self.pass_on(events))
-        if rest is not None:
-            self.spawn(rest)
 
 
 async def _nothing() -> None:
