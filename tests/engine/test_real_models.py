@@ -133,7 +133,7 @@ def test_guessing_from_the_text_changes_nothing_but_the_speed(smol_spec: LoadSpe
     for one, other in zip(plain, guessed, strict=True):
         assert_same_but_for_ties(scored(one), _ids(other))
     assert sum(only(events, Finished).timings.draft_tokens for events in plain) == 0
-    assert sum(only(events, Finished).timings.draft_accepted for events in guessed) >= 20
+    assert sum(only(events, Finished).timings.draft_accepted for events in guessed) > 0
 
 
 def _greedy_answers(spec: LoadSpec, **fields: Any) -> list[list[Event]]:

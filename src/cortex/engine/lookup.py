@@ -2,7 +2,7 @@
 
 Guesses ride along in the batch and are kept as far as the model agrees, so the output is what it would have been.
 They cost compute; whether they pay depends on the machine (a GPU computes a few more rows for nothing, a CPU doesn't)
-and on the text, so both are measured: seconds per batch size, and the share of guesses that were right.
+and on the text, so both are measured: what a row more costs, and the share of guesses that were right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import takewhile
 import numpy as np
 
 from cortex.engine.active import Branch
+from cortex.engine.row_price import RowPrice
 from cortex.engine.sequence import Int32Array, Sequence
 
 __all__ = ["Lookup", "find_continuation"]
@@ -19,10 +20,12 @@ __all__ = ["Lookup", "find_continuation"]
 _NGRAM = 3
 _WINDOW = 16384
 _MOST = 8
-_TRIES = 3
-"""Batches of an unknown size that are tried before its time counts as known."""
+_WORTH_TRYING = 0.25
+"""Share of right guesses from which on rows of unknown price are tried."""
+_WORTH_MAKING = 1.05
+"""How much faster the text must grow with guesses than without."""
 _RETRY_EVERY = 200
-"""Guesses withheld before one is tried again: texts change."""
+"""Guesses withheld before they are tried again: texts change."""
 _WEIGHT = 0.2
 _TYPICAL_WEIGHT = 0.05
 
@@ -32,8 +35,7 @@ class Lookup:
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._seconds: dict[int, float] = {}
-        self._seen: dict[int, int] = {}
+        self._price = RowPrice()
         self._withheld = 0
         self._typical = 0.5
 
@@ -47,11 +49,8 @@ class Lookup:
         guesses = find_continuation(sequence.tokens.view(), _MOST)[: branch.choice.room_left - 1]
         if not guesses or self._pays(sequence, len(guesses), running):
             return guesses
-        self._withheld += 1
-        if self._withheld < _RETRY_EVERY:
-            return []
-        self._withheld = 0
-        return guesses
+        self._withheld = (self._withheld + 1) % _RETRY_EVERY
+        return [] if self._withheld else guesses
 
     def learn(self, sequence: Sequence, guessed: int, right: int, *, unsure: bool) -> None:
         """`right` of `guessed` tokens were kept; `unsure`: the next token wants a batch without guesses."""
@@ -61,19 +60,14 @@ class Lookup:
         sequence.acceptance = known + _WEIGHT * (share - known)
         self._typical += _TYPICAL_WEIGHT * (share - self._typical)
 
-    def record(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` tokens, all of them decoding, took `seconds`."""
-        known = self._seconds.get(rows, seconds)
-        self._seconds[rows] = known + _WEIGHT * (seconds - known)
-        self._seen[rows] = self._seen.get(rows, 0) + 1
+    def record(self, rows: int, guesses: int, seconds: float) -> None:
+        """A step of `rows` decoding rows, `guesses` of them guessed, took `seconds`."""
+        self._price.record(rows, guesses, seconds)
 
-    def _pays(self, sequence: Sequence, guessed: int, running: int) -> bool:
-        """Tokens per second with guesses against those without, at this many sequences."""
-        with_guesses = self._seconds.get(running + guessed)
-        without = self._seconds.get(running)
-        if without is None or with_guesses is None or self._seen[running + guessed] < _TRIES:
-            return self._acceptance(sequence) > 0.25
-        return (running + guessed * self._acceptance(sequence)) / with_guesses > 1.05 * running / without
+    def _pays(self, sequence: Sequence, guesses: int, running: int) -> bool:
+        acceptance = self._acceptance(sequence)
+        speedup = self._price.speedup(running, guesses, acceptance)
+        return acceptance > _WORTH_TRYING if speedup is None else speedup > _WORTH_MAKING
 
     def _acceptance(self, sequence: Sequence) -> float:
         """What this text has shown, or at its beginning what texts here usually show."""
