@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,18 @@ def test_the_console_form_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "load ordered" in (line := capsys.readouterr().err)
     assert "model=m" in line
     assert not line.startswith("{")
+
+
+def test_no_color_is_heard_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.configure(LogConfig())
+    logging.getLogger("x").info("in colour")
+    monkeypatch.setenv("NO_COLOR", "1")
+    logs.configure(LogConfig())
+    logging.getLogger("x").info("without")
+    coloured, plain = capsys.readouterr().err.splitlines()
+    assert "\x1b[" in coloured
+    assert "\x1b[" not in plain
 
 
 def test_the_console_form_never_prints_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
