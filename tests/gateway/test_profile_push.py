@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from cortex.config import Config, GatewayConfig, NeuronEntry
+from cortex.gateway.messages import Job, Load
 from cortex.gateway.policy import Policy
 from cortex.gateway.profile_push import ProfilePush
+from cortex.gateway.scheduler import Scheduler
 from cortex.profiles import Profile, Profiles, encode_profiles
 from cortex.wire.status import NeuronStatus, ProfilesMark
-from tests.fakes import FakeNeuron
+from tests.fakes import FakeNeuron, chat
 from tests.gateway.harness import fleet_of
 from tests.gateway.world import models
 
@@ -72,6 +75,16 @@ async def test_a_neuron_gets_them_once_and_again_after_a_restart_or_a_change() -
         await fleet.poller.poll("n")
         await fleet.settled()
         assert len(neuron.pushes) == 3
+
+
+def test_a_neuron_without_profiles_is_given_no_load_before_it_has_them() -> None:
+    """It would load the model as no profile says, and keep it so."""
+    entry = NeuronEntry(name="n", endpoint="http://n")
+    scheduler, fake = Scheduler(policy(ONE), [entry]), FakeNeuron("n", models("a"))
+    scheduler.on_status("n", fake.status(), 0.0)
+    assert scheduler.on_request(Job("1", "a", 0.0, chat("a")), 0.0) == []
+    equipped = structs.replace(fake.status(), profiles=ProfilesMark(made().hash, made().source))
+    assert [effect for effect in scheduler.on_status("n", equipped, 0.1) if isinstance(effect, Load)]
 
 
 async def test_two_gateways_with_different_files_do_not_fight() -> None:

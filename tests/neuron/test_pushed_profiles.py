@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx
 import msgspec
 import pytest
@@ -12,7 +10,6 @@ from cortex.errors import BadRequest, Conflict
 from cortex.neuron.pushed_profiles import OWN_FILE, ProfileSource
 from cortex.profiles import Profile, Profiles, encode_profiles
 from cortex.wire.status import LoadOrder, ProfilesMark, ProfilesOrder, UnloadOrder
-from tests.neuron.conftest import until
 
 FRESH = Profiles(models=[Profile(id="m", aliases=["default"], parallel=2)])
 
@@ -22,7 +19,7 @@ def order(profiles: Profiles = FRESH, replaces: str = "", source: str = "g1") ->
 
 
 def source(*, own_file: bool = False) -> ProfileSource:
-    return ProfileSource(Profiles(), own_file=own_file, on_change=lambda: None)
+    return ProfileSource(Profiles(), own_file=own_file)
 
 
 def test_a_file_of_its_own_is_never_replaced() -> None:
@@ -67,14 +64,17 @@ async def test_what_is_loaded_stays_as_it_is_until_it_is_unloaded(bench) -> None
         mark = msgspec.json.decode(answer.content, type=ProfilesMark)
         assert neuron.admin.status().profiles == mark == ProfilesMark(encode_profiles(FRESH)[1], "g1")
         resident = neuron.holdings.residents["m"]
-        await until(lambda: resident.successor is not None)
+        assert resident.successor is not None
         assert neuron.admin.status().models[0].card.parallel == 4
         await neuron.admin.unload(UnloadOrder("m"))
         assert neuron.admin.status().models[0].card.parallel == 2
         assert neuron.neuron.backend.resolve("default") == "m"
 
 
-async def test_an_unloaded_model_follows_at_once(bench, tmp_path: Path) -> None:
+async def test_an_unloaded_model_has_followed_when_the_answer_comes(bench) -> None:
+    """Who sent them may order loads by them at once."""
     async with bench("m") as neuron:
-        neuron.neuron.profiles.take(order())
-        await until(lambda: neuron.admin.status().models[0].card.parallel == 2)
+        transport = httpx.ASGITransport(app=neuron.neuron.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://neuron") as http:
+            await http.put("/models/profiles", content=msgspec.json.encode(order()))
+        assert neuron.admin.status().models[0].card.parallel == 2

@@ -114,13 +114,13 @@ class Errands:
     async def _push(self, effect: Push) -> None:
         try:
             await self._neurons.put_profiles(self._loop.scheduler.state.fleet.neurons[effect.neuron], effect.order)
+            logger.info("profiles sent", extra={"neuron": effect.neuron})
         except Lost:
             self._loop.post(lambda scheduler, now: scheduler.on_pushed(effect.neuron, now))
+            return
         except CortexError as error:
             logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
-        else:
-            logger.info("profiles sent", extra={"neuron": effect.neuron})
-            await self._poller.poll(effect.neuron)
+        await self._poller.poll(effect.neuron)
 
     async def _load(self, effect: Load) -> CortexError | None:
         order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)

@@ -40,7 +40,8 @@ class Neuron(Struct, frozen=True):
     """One neuron through the gateway's eyes. Times are readings of the gateway's clock.
 
     `status` stays after contact is lost, so that its models are still known (503, not 404). `lost_at` is when contact
-    was lost, None while there is contact. A `suspect` neuron broke a request off: it gets nothing until it was polled.
+    was lost, None while there is contact. A `suspect` neuron broke a request off, or is only now sent its profiles: it
+    gets nothing until it was polled.
     """
 
     name: str

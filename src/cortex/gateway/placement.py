@@ -121,7 +121,9 @@ def _not_here(site: Site, status: ModelStatus) -> Verdict | None:
     if card.pinned_on and neuron.name not in card.pinned_on:
         return _refused(neuron, f"pinned_on allows {', '.join(card.pinned_on)} only")
     if neuron.suspect:
-        return Verdict(neuron.name, "busy", "it broke off a request and is being looked at")
+        return Verdict(
+            neuron.name, "busy", "it broke off a request, or has yet to get its profiles, and is being looked at"
+        )
     if not neuron.takes_orders():
         return Verdict(neuron.name, "refused", _absence(neuron))
     if status.state == "ready" and not status.servable and not site.fresh:

@@ -108,7 +108,10 @@ class Scheduler:
             self.state.orders.abandon(name)
         self._replace(neuron.seen(status, now), now)
         effects: list[Effect] = [Break(name)] if reborn else []
-        return [*effects, *self._push(name, status), *self.dispatcher.settle(now)]
+        pushes = self._push(name, status)
+        if pushes and status.profiles is None:  # what it says of its models isn't yet what models.toml says of them
+            self._replace(structs.replace(self.state.fleet.neurons[name], suspect=True), now)
+        return [*effects, *pushes, *self.dispatcher.settle(now)]
 
     def on_unreachable(self, name: str, error: Unreachable, now: float) -> list[Effect]:
         """A neuron didn't answer a poll. Once it is down, nothing that is under way there can end by itself."""

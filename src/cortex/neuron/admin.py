@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import socket
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Admin:
     lifecycle: Lifecycle
     observers: Sequence[Observer]
     profiles: ProfileSource
+    rescan: Callable[[], Awaitable[None]]
 
     def discovery(self) -> Discovery:
         holdings = self.residency.holdings
@@ -220,7 +221,9 @@ def _orders(admin: Admin) -> list[HTTPRouteHandler]:
 
     @put("/models/profiles")
     async def profiles(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return _json(admin.profiles.take(_decoded(await request.body(), _profile_orders)))
+        mark = admin.profiles.take(_decoded(await request.body(), _profile_orders))
+        await admin.rescan()  # whoever sent them may order loads by them as soon as it has the answer
+        return _json(mark)
 
     @post("/infer", status_code=200)
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:

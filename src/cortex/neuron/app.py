@@ -8,7 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from cortex.neuron.watchdog import Watchdog
 from cortex.neuron.workers import WorkerPool
 from cortex.profiles import Profiles
 from cortex.serving.app import build_app
+from cortex.serving.clockwork import tick
 from cortex.serving.lifecycle import Lifecycle
 from cortex.serving.request_log import log_request
 from cortex.serving.server import run_server
@@ -72,8 +73,9 @@ class Neuron:
 
     def __init__(self, config: Config, profiles: Profiles, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
-        self.profiles = ProfileSource(profiles, own_file=config.models is not None, on_change=self._wake_rescan)
-        self._rescan_now = asyncio.Event()
+        self.profiles = ProfileSource(profiles, own_file=config.models is not None)
+        self._catalog = Catalog()
+        self._scanning = asyncio.Lock()
         self.name = config.neuron.name or socket.gethostname()
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.headers = HeaderCache()
@@ -97,6 +99,7 @@ class Neuron:
             self.lifecycle,
             observers,
             self.profiles,
+            self.rescan,
         )
         self.app: Litestar = build_app(
             self.backend,
@@ -121,11 +124,12 @@ class Neuron:
     async def running(self) -> AsyncIterator[None]:
         """1 read the catalogue; 2 start the watchers; 3 load the default models, not waiting for them.
         At the end: the watchers stop, then every worker exits."""
-        self.residency.adopt(await asyncio.to_thread(self._first_scan))  # 1
+        self._warn_of_missing_directories()
+        await self.rescan()  # 1
         limit = parse_bytes(self.config.neuron.worker_memory) if self.config.neuron.worker_memory else None
         watchers = [  # 2
             asyncio.create_task(Watchdog(self.residency, memory_limit_bytes=limit).run(), name="watchdog"),
-            asyncio.create_task(self._rescan(), name="rescan"),
+            asyncio.create_task(self._look_for_changes(), name="rescan"),
         ]
         if listen := self.config.neuron.rpc_listen:
             watchers.append(asyncio.create_task(RpcServer(listen, self.config.neuron.threads).run(), name="rpc"))
@@ -143,18 +147,22 @@ class Neuron:
         """Read what is on disk; slow for many files, so never on the loop."""
         return scan_models(self.config, self.profiles.current, self.headers)
 
-    def _first_scan(self) -> Catalog:
-        """`scan`, with a word on what was found: a typo in a directory's name looks like a lack of models."""
+    async def rescan(self) -> None:
+        """Look again, and take over what is found. One look at a time: one that began before new profiles came must not
+        be taken over behind one that knows them."""
+        async with self._scanning:
+            catalog = await asyncio.to_thread(self.scan)
+            if catalog != self._catalog:
+                broken = sum(bool(entry.problem) for entry in catalog.entries.values())
+                logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
+            self._catalog = catalog
+            self.residency.adopt(catalog)
+
+    def _warn_of_missing_directories(self) -> None:
+        """A typo in a directory's name looks like a lack of models."""
         for name in self.config.neuron.model_dirs:
             if not Path(name).expanduser().is_dir():
                 logger.warning("no such model directory", extra={"directory": name})
-        catalog = self.scan()
-        broken = sum(bool(entry.problem) for entry in catalog.entries.values())
-        logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
-        return catalog
-
-    def _wake_rescan(self) -> None:
-        self._rescan_now.set()
 
     async def _fetch(self, entry: Entry, on_progress: OnProgress) -> Entry:
         """Raises the download's CortexError, and ModelLoadFailed when what came can't be found again."""
@@ -164,22 +172,13 @@ class Neuron:
             raise ModelLoadFailed(f"{entry.id} was downloaded but is no usable model: {found.problem if found else ''}")
         return found
 
-    async def _rescan(self) -> None:
-        previous = await asyncio.to_thread(self.scan)
+    async def _look_for_changes(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_RESCAN_S):
-                    await self._rescan_now.wait()
-            self._rescan_now.clear()
+            await tick(_RESCAN_S)
             try:
-                catalog = await asyncio.to_thread(self.scan)
+                await self.rescan()
             except Exception:  # whatever it is, the next look may go well, and nobody else would look
                 logger.exception("model directories are unreadable")
-                continue
-            if catalog != previous:
-                logger.info("catalogue changed", extra={"models": len(catalog.entries)})
-            self.residency.adopt(catalog)
-            previous = catalog
 
     def _load_default(self, name: str) -> None:
         """A default model that can't be loaded is the operator's to see, not a reason not to serve the others."""

@@ -6,7 +6,6 @@ Two gateways with different files can't fight: each tells what it believes to re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from cortex.errors import BadRequest, ConfigError, Conflict
 from cortex.profiles import Profiles, decode_profiles, encode_profiles
@@ -20,12 +19,11 @@ OWN_FILE = "models.toml"
 
 
 class ProfileSource:
-    """`current` is what is in force; `on_change` is called after it was replaced."""
+    """`current` is what is in force, `mark` whose it is."""
 
-    def __init__(self, current: Profiles, *, own_file: bool, on_change: Callable[[], None]) -> None:
+    def __init__(self, current: Profiles, *, own_file: bool) -> None:
         self.current = current
         self.mark = ProfilesMark(encode_profiles(current)[1], OWN_FILE) if own_file else None
-        self._on_change = on_change
 
     def take(self, order: ProfilesOrder) -> ProfilesMark:
         """Raises Conflict when they are not the sender's to replace, BadRequest for what models.toml may not say."""
@@ -40,5 +38,4 @@ class ProfileSource:
             raise BadRequest(error.message) from error
         self.current, self.mark = fresh, ProfilesMark(encode_profiles(fresh)[1], order.source)
         logger.info("profiles taken over", extra={"source": order.source, "models": len(fresh.models)})
-        self._on_change()
         return self.mark
