@@ -374,6 +374,15 @@ async def test_a_state_directory_that_cannot_be_written_costs_no_load_and_no_unl
         assert (await neuron.admin.unload(UnloadOrder("m"))).state == "unloaded"
 
 
+async def test_an_unload_that_is_not_waited_for_is_answered_during_a_load(bench) -> None:
+    async with bench("held-m") as neuron:
+        await neuron.admin.load(LoadOrder("held-m", wait=False))
+        await until(lambda: neuron.state("held-m") == "loading")
+        assert (await neuron.admin.unload(UnloadOrder("held-m", wait=False))).state == "loading"
+        neuron.let_load("held-m")
+        await until(lambda: neuron.state("held-m") == "unloaded")
+
+
 async def test_an_unload_during_a_load_waits_for_it_and_then_unloads(bench) -> None:
     async with bench("slow-m") as neuron:
         await neuron.admin.load(LoadOrder("slow-m", wait=False))

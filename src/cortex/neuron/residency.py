@@ -145,11 +145,20 @@ class Residency:
         self._check_revision(order.revision)
         if (loading := resident.loading) is not None:
             self._queue.abandon(loading, Conflict(f"{order.model} was unloaded before it was loaded"))
-            with suppress(CortexError):
-                await loading.wait()  # under way already: llama.cpp can't stop a load half-way
-        self._moves.start_unload(resident, force=order.force)
+        if loading is None or loading.done:
+            self._moves.start_unload(resident, force=order.force)
+        elif order.wait:
+            await self._unload_behind(loading, resident, order.force)
+        else:
+            self.holdings.spawn(self._unload_behind(loading, resident, order.force), f"unload-{order.model}")
         if order.wait and resident.state == "unloading":
             await resident.gone.wait()
+
+    async def _unload_behind(self, loading: Loading, resident: Resident, force: bool) -> None:
+        """A load that is under way has to end first: llama.cpp can't stop it half-way."""
+        with suppress(CortexError):
+            await loading.wait()
+        self._moves.start_unload(resident, force=force)
 
     def _check_revision(self, revision: int | None) -> None:
         if revision is not None and revision != self.holdings.revision:
