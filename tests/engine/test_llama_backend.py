@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from cortex.engine.llama_backend import is_accelerator
+
 _PROGRAM = """
 import gc, sys
 import llama_cpp
@@ -15,6 +19,14 @@ LogTap().install()
 gc.collect()
 assert llama_cpp.llama_model_load_from_file(b"/dev/null", llama_cpp.llama_model_default_params()) is None
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerates"),
+    [("CUDA0", True), ("Vulkan1", True), ("MTL0", True), ("CPU", False), ("BLAS", False), ("RPC0", False)],
+)
+def test_an_accelerator_is_a_device_of_this_host_that_takes_layers(name: str, accelerates: bool) -> None:
+    assert is_accelerator(name) is accelerates
 
 
 def test_a_log_tap_outlives_its_last_reference() -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "add_rpc_servers",
     "device_list",
     "device_names",
+    "is_accelerator",
     "load_error",
     "loaded_library",
     "start_backend",
@@ -164,6 +165,12 @@ def device_names() -> list[str]:
     return [
         ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(i)).decode() for i in range(ggml.ggml_backend_dev_count())
     ]
+
+
+def is_accelerator(name: str) -> bool:
+    """Whether ggml's `name` is a device of this host that layers are put on: not the CPU, nor BLAS, which only helps
+    it, nor what another host offers."""
+    return not name.startswith(("CPU", "BLAS", "RPC"))
 
 
 def add_rpc_servers(endpoints: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cortex.engine.image_file import image_size
 from cortex.engine.images import ImageSpan, Picture, PreparedPrompt, image_key, placeholders
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap, device_list, device_names, load_error
+from cortex.engine.llama_backend import LogTap, device_list, device_names, is_accelerator, load_error
 from cortex.engine.llama_context import Context
 from cortex.engine.scheduler import Entry
 from cortex.errors import BadRequest, InternalError, ModelLoadFailed, UnsupportedValue
@@ -333,7 +333,7 @@ def _belongs(chunk: int, number: int) -> bool:
 
 def _device(spec: LoadSpec) -> str | None:
     """The accelerator that encodes: the model's first one, None for the CPU. What only other hosts have stays there."""
-    names = [name for name in spec.devices or device_names() if not name.startswith(("CPU", "RPC"))]
+    names = list(filter(is_accelerator, spec.devices or device_names()))
     return names[0] if names and spec.gpu_layers else None
 
 

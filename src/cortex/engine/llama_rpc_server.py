@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-from cortex.engine.llama_backend import device_list, device_names, loaded_library, start_backend
+from cortex.engine.llama_backend import device_list, device_names, is_accelerator, loaded_library, start_backend
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     start_backend()
-    names = [name for name in device_names() if not name.startswith(("CPU", "RPC"))] or ["CPU"]
+    names = list(filter(is_accelerator, device_names())) or ["CPU"]
     serve = loaded_library().ggml_backend_rpc_start_server
     serve.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
     serve.restype = None

@@ -20,7 +20,7 @@ from cortex.engine.generation import Job
 from cortex.engine.host_cache import HostCache
 from cortex.engine.kv_cache import KvCache, Reuse
 from cortex.engine.llama import Model
-from cortex.engine.llama_backend import LogTap, device_names
+from cortex.engine.llama_backend import LogTap, device_names, is_accelerator
 from cortex.engine.llama_context import Context, ContextShape
 from cortex.engine.llama_mtmd import Projector
 from cortex.engine.llama_parity import load_checked
@@ -174,7 +174,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
 
 def _scan_s(spec: LoadSpec, model: Model, threads: int) -> float:
     """Seconds that a step on the CPU loses for every sequence and every cell that isn't its own. Not known on GPUs."""
-    accelerated = spec.gpu_layers and any(not name.startswith("CPU") for name in device_names())
+    accelerated = spec.gpu_layers and any(map(is_accelerator, device_names()))
     return 0.0 if accelerated or spec.rpc else model.attention_heads * _MASK_CHECK_S / threads
 
 
