@@ -17,6 +17,7 @@ from cortex.neuron.catalog import Entry
 from cortex.profiles import Profile
 from cortex.wire.events import Failed, Finished
 from cortex.wire.status import LoadOrder, UnloadOrder
+from cortex.wire.worker import LoadSpec
 from tests.neuron.conftest import room_for, until
 
 
@@ -372,6 +373,22 @@ async def test_a_state_directory_that_cannot_be_written_costs_no_load_and_no_unl
     async with bench("m", state_dir=str(tmp_path / "full")) as neuron:
         assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
         assert (await neuron.admin.unload(UnloadOrder("m"))).state == "unloaded"
+
+
+async def test_a_bug_on_the_way_of_a_load_ends_it(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever, and the next load may go well."""
+    async with bench("m") as neuron:
+
+        def broken(*_: object) -> LoadSpec:
+            raise ValueError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(neuron.holdings, "spec", broken)
+            patched.setattr(neuron.holdings, "measure_key", lambda *_: "key")
+            with pytest.raises(ModelLoadFailed, match="an internal error"):
+                await neuron.admin.load(LoadOrder("m"))
+        assert neuron.holdings.ledger.lines() == []
+        assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
 
 
 async def test_an_unload_that_is_not_waited_for_is_answered_during_a_load(bench) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from cortex.config import parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed, NoRoom, WorkerDied
@@ -44,7 +44,7 @@ class Moves:
         """Download the model's file, then hand the load back to the queue."""
         self._holdings.become(self._holdings.residents[loading.model], "loading")
         loading.started_at = self._holdings.clock()
-        self._holdings.spawn(self._fetch(loading, then), f"fetch-{loading.model}")
+        self._begin(loading, self._fetch(loading, then), "fetch")
 
     async def _fetch(self, loading: Loading, then: Callable[[Loading], None]) -> None:
         holdings, loop = self._holdings, asyncio.get_running_loop()
@@ -85,7 +85,7 @@ class Moves:
             loading.advance("queued", 0.0, holdings.clock())
             then(loading)
 
-        holdings.spawn(run(), f"size-{loading.model}")
+        self._begin(loading, run(), "size")
 
     def start_load(self, loading: Loading, bytes_by_device: Mapping[str, int], context: int) -> None:
         """Reserve the bytes and begin. Call in the same step as the decision that there is room."""
@@ -99,7 +99,21 @@ class Moves:
         holdings.become(resident, "loading")
         loading.started_at = now
         loading.advance("starting worker", 0.0, now)
-        holdings.spawn(self._load(loading, resident.worker, context), f"load-{loading.model}")
+        self._begin(loading, self._load(loading, resident.worker, context), "load")
+
+    def _begin(self, loading: Loading, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._holdings.spawn(self._to_an_end(loading, work), f"{name}-{loading.model}")
+
+    async def _to_an_end(self, loading: Loading, work: Coroutine[Any, Any, None]) -> None:
+        """A bug in `work` must not leave those who wait for the load waiting for ever."""
+        try:
+            await work
+        except Exception:
+            if not loading.done:
+                error = ModelLoadFailed(f"{loading.model}: an internal error; the neuron's log has the details")
+                self.fail(self._holdings.residents[loading.model], error, self._holdings.clock() + _REMEMBER_S)
+                self._on_change()
+            raise
 
     async def _load(self, loading: Loading, worker: Worker, context: int) -> None:
         holdings = self._holdings
