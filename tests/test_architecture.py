@@ -176,3 +176,12 @@ def _target(node: ast.Assign) -> str:
 @pytest.mark.parametrize("path", source_files(), ids=relative)
 def test_nothing_is_left_unfinished(path: Path) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|NotImplementedError)\b", path.read_text())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCE.rglob("*.py") if "sys.executable" in path.read_text()], ids=str
+)
+def test_child_processes_import_nothing_from_the_directory_they_are_started_in(path: Path) -> None:
+    """`python -m` puts it first in sys.path unless told -P: a user's own `http.py` would stand in for the library's."""
+    for command in re.findall(r"sys\.executable\s*,\s*(\S+?),", path.read_text()):
+        assert command == '"-P"'

@@ -79,6 +79,7 @@ async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subproce
     """A session of its own keeps a terminal's Ctrl-C from reaching the child twice."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a file of the directory we were started in must not stand in for a library
         "-m",
         "cortex",
         *role.arguments,

@@ -21,8 +21,8 @@ __all__ = ["DEVICE_PROBE", "SIZE_PROBE", "ProbeFailed", "probe_devices", "probe_
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-DEVICE_PROBE = (sys.executable, "-m", "cortex.engine.llama_probe")
-SIZE_PROBE = (sys.executable, "-m", "cortex.engine.llama_sizing")
+DEVICE_PROBE = (sys.executable, "-P", "-m", "cortex.engine.llama_probe")
+SIZE_PROBE = (sys.executable, "-P", "-m", "cortex.engine.llama_sizing")
 _DEADLINE_S = 60.0
 """Importing llama.cpp and opening a GPU's driver on a cold disk takes tens of seconds."""
 

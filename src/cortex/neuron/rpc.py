@@ -39,7 +39,7 @@ class RpcServer:
     """Keeps the child process running; restarted with back-off, gone when `run` is cancelled."""
 
     def __init__(self, listen: str, threads: int | None) -> None:
-        self._command = [sys.executable, "-m", "cortex.engine.llama_rpc_server", "--listen", listen]
+        self._command = [sys.executable, "-P", "-m", "cortex.engine.llama_rpc_server", "--listen", listen]
         self._command += ["--threads", str(threads)] if threads else []
         self._listen = listen
 

@@ -28,7 +28,7 @@ def shipped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]
     extra = ["--cpu-threads", str(threads)] if threads else []
     if logger.isEnabledFor(logging.DEBUG):  # else nobody would see what llama.cpp says beyond warnings
         extra.append("--verbose")
-    return lambda fd: [sys.executable, "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
+    return lambda fd: [sys.executable, "-P", "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
 
 
 def ggml_names(devices: Sequence[Device]) -> list[str]:
