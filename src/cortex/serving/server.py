@@ -142,7 +142,7 @@ async def run_server(
             await asyncio.wait({up, *serving}, return_when=asyncio.FIRST_COMPLETED)
             if up.done():
                 url, *also = map(_url, sockets)
-                logger.info("listening", extra={"url": url, "role": role, "also": also})
+                logger.info("listening", extra={"url": url, "role": role} | ({"also": also} if also else {}))
                 notify("READY=1", f"STATUS=listening on {url}")
                 await asyncio.wait({drained, *serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
