@@ -17,8 +17,11 @@ from cortex.errors import ConfigError
 from cortex.wire.inference import Sampling
 from cortex.wire.status import Cost
 
-__all__ = ["Limit", "Profile", "Profiles", "Replicas", "decode_profiles", "encode_profiles", "load_profiles"]
+__all__ = ["Limit", "Pooling", "Profile", "Profiles", "Replicas", "decode_profiles", "encode_profiles", "load_profiles"]
 
+
+Pooling = Literal["mean", "cls", "last", "rank"]
+"""How one vector comes of an input's tokens; `rank` makes a score."""
 
 _CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
@@ -65,7 +68,7 @@ class Profile(Section, frozen=True):
     mmap: bool = True
     mlock: bool = False
     embedding: bool | None = None
-    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None
+    pooling: Pooling | None = None
     host_cache: Size | None = None
     isolate_keys: bool = False
     prompt_lookup: bool = True

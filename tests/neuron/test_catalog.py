@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from cortex.config import Config
 from cortex.neuron.catalog import Catalog, HeaderCache, file_name, scan
-from cortex.neuron.plan import card_of, estimated_sizes
+from cortex.neuron.plan import card_of, estimated_sizes, spec_of
 from cortex.profiles import Profile, Profiles
 from tests.neuron.gguf_files import write_gguf, write_projector
 
@@ -140,3 +142,23 @@ def test_same_stems_in_two_places_get_two_names(tmp_path: Path) -> None:
 
 def test_ids_make_file_names(tmp_path: Path) -> None:
     assert "/" not in file_name("org/repo:Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("profile", "in_file", "expected"),
+    [
+        (Profile("m", embedding=True), {}, "mean"),
+        (Profile("m", embedding=True), {"pooling_type": 0}, "mean"),
+        (Profile("m", embedding=True), {"pooling_type": 3}, None),
+        (Profile("m", embedding=True, pooling="last"), {}, "last"),
+        (Profile("m"), {}, None),
+        (Profile("m"), {"pooling_type": 2}, None),
+    ],
+)
+def test_a_model_asked_for_vectors_always_has_a_pooling(
+    tmp_path: Path, profile: Profile, in_file: dict[str, int], expected: str | None
+) -> None:
+    """Without one llama.cpp gives no vector for a whole input; a text model's file names none."""
+    write_gguf(tmp_path / "m.gguf", extra=in_file)
+    entry = found(tmp_path, replace(profile, file=str(tmp_path / "m.gguf"))).entries["m"]
+    assert spec_of(entry, 512, [], Config()).pooling == expected

@@ -11,6 +11,7 @@ import msgspec
 from cortex.config import Config, parse_bytes
 from cortex.neuron.catalog import Entry
 from cortex.neuron.memory import Shape, estimate, projector_bytes
+from cortex.profiles import Pooling
 from cortex.wire.probes import SizeReport
 from cortex.wire.status import Capabilities, Limits, ModelCard
 from cortex.wire.worker import Loaded, LoadSpec
@@ -140,6 +141,14 @@ def _makes_vectors(entry: Entry) -> bool:
     return capabilities.embedding or capabilities.rerank
 
 
+def _pooling(entry: Entry) -> Pooling | None:
+    """The profile's; None for the file's own. A file of a model that makes text has none, and llama.cpp then no vector
+    for a whole input: it gets the mean of its tokens'."""
+    if entry.profile.pooling is not None or not _makes_vectors(entry):
+        return entry.profile.pooling
+    return None if entry.header is not None and entry.header.hyper("pooling_type") else "mean"
+
+
 def device_sets(
     entry: Entry, sizes: Sizes, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
 ) -> list[dict[str, int]]:
@@ -249,7 +258,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         mmap=profile.mmap,
         mlock=profile.mlock,
         embedding=_makes_vectors(entry),
-        pooling=profile.pooling,
+        pooling=_pooling(entry),
         sampling=profile.sampling,
         host_cache_bytes=parse_bytes(config.neuron.host_cache if profile.host_cache is None else profile.host_cache),
         isolate_keys=profile.isolate_keys,
