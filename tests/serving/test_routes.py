@@ -135,6 +135,7 @@ async def test_a_stored_response_can_be_read_gone_on_from_and_deleted(serve: Ser
             response_id = "resp_" + first.text.split(marker, 1)[1].split('"', 1)[0]
             read = await http.get(f"/v1/responses/{response_id}")
             assert read.json()["output"][0]["content"][0]["text"] == "Hello, world"
+            assert (await http.get(f"/v1/responses/{response_id}?stream=true")).status_code == 400
             body = {"model": "demo", "input": "more", "previous_response_id": response_id}
             assert (await http.post("/v1/responses", json=body)).status_code == 200
             last = running.backend.requests[-1]

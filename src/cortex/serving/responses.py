@@ -19,7 +19,7 @@ from cortex.dialects import openai_responses
 from cortex.dialects.envelope import openai_error
 from cortex.dialects.response_store import MemoryResponseStore, ResponseStore, StoredResponse, deleted_reply
 from cortex.dialects.responses_body import Body
-from cortex.errors import NotFound
+from cortex.errors import NotFound, UnsupportedValue
 from cortex.serving.exchange import Exchange, Service
 from cortex.serving.intake import Intake
 from cortex.serving.openapi import BodyDocuments
@@ -84,6 +84,8 @@ def response_routes(
 
     @get("/v1/responses/{response_id:str}")
     async def retrieve(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:
+        if request.query_params.get("stream") == "true":
+            raise UnsupportedValue("a stored response can't be streamed: read it whole", param="stream")
         found = await store.get(response_id, request.auth)
         if found is None:
             raise _not_found(response_id)

@@ -121,6 +121,12 @@ def test_images_leave_markers() -> None:
     assert told(messages)[0] == ("user", f"see\n{image_marker(b'1')}\n{image_marker(b'2')}")
 
 
+@pytest.mark.parametrize("arguments", ["", "null", "{}"])
+def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
+    shown = normalise([said("user", Text("x")), said("assistant", ToolCall("c1", "f", arguments))], EASY)
+    assert shown[1]["tool_calls"][0]["function"]["arguments"] == {}
+
+
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"'])
 def test_arguments_that_are_no_object_are_the_callers_mistake(arguments: str) -> None:
     with pytest.raises(BadRequest, match="tool call 'c1' \\(f\\)"):

@@ -255,6 +255,7 @@ def _template_call(call: inference.ToolCall, takes: Capabilities) -> dict[str, A
 def _parsed(call: inference.ToolCall) -> dict[str, Any]:
     try:
         arguments = json.loads(call.arguments or "{}")
+        arguments = {} if arguments is None else arguments  # how some clients write a call without any
     except ValueError as error:
         message = f"the arguments of tool call {call.id!r} ({call.name}) are not JSON: {error}"
         raise BadRequest(message, param="messages") from error
