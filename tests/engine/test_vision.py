@@ -52,7 +52,7 @@ def seeing(models: dict[str, Path]) -> Iterator[WorkerProcess]:
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec(models, "m"))
         worker.load(LoadSpec("blind", str(models["text"]), context=512))
-        worker.load(spec(models, "slow", models["slow"]))
+        worker.load(spec(models, "slow", models["slow"], prompt_lookup=False))
         yield worker
 
 

@@ -114,8 +114,7 @@ class FakeWorker:
                 (Path(directory) / "prefixes").write_text(model)
                 self.say(StateSaved(model, 1, 1))
             case RestoreState(model, directory):
-                saved = Path(directory) / "prefixes"  # an unload that follows at once may have emptied it
-                print(f"restored {saved.read_text() if saved.exists() else 'nothing'}", file=sys.stderr, flush=True)
+                print(f"restored {saved_in(Path(directory))}", file=sys.stderr, flush=True)
             case Probe(model):
                 self.say(ProbeReport(model, self_test="passed"))
 
@@ -165,6 +164,13 @@ class FakeWorker:
 
     def emit(self, request_id: str, *events: Event) -> None:
         self.say(Emissions([Emission(request_id, list(events))]))
+
+
+def saved_in(directory: Path) -> str:
+    try:
+        return (directory / "prefixes").read_text()
+    except FileNotFoundError:  # emptied by an unload that followed at once
+        return "nothing"
 
 
 def buffers(spec: LoadSpec) -> dict[str, int]:

@@ -215,6 +215,24 @@ async def test_a_load_behind_the_decision_to_stop_its_worker_gets_the_next_proce
         await stopping
 
 
+async def test_an_unload_that_its_workers_death_ended_does_not_touch_the_next_load(bench) -> None:
+    """It waited for what was cached to be saved, and the worker died over that."""
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,), resident = neuron.holdings.pool.all(), neuron.holdings.residents["m"]
+        os.kill(worker.pid, signal.SIGSTOP)
+        resident.saved.set()
+        unloading = asyncio.create_task(neuron.admin.unload(UnloadOrder("m")))
+        await until(lambda: not resident.saved.is_set())
+        os.kill(worker.pid, signal.SIGKILL)
+        await unloading
+        await neuron.admin.load(LoadOrder("m"))
+        resident.saved.set()  # as the answer to a later save does
+        await until(lambda: not [task for task in neuron.holdings.tasks if task.get_name() == "unload-m"])
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        assert neuron.state("m") == "ready"
+
+
 async def test_a_recycling_spares_what_was_loaded_meanwhile(bench) -> None:
     async with bench("a", "b") as neuron:
         await neuron.admin.load(LoadOrder("a"))

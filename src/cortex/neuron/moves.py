@@ -208,6 +208,8 @@ class Moves:
         try:
             if not force:
                 await self._save_prefixes(resident, worker)
+            if gone.is_set():
+                return  # its worker died meanwhile, and the model may be loaded again
             worker.send(Unload(resident.entry.id))
             async with asyncio.timeout(_UNLOAD_S):
                 await gone.wait()
