@@ -176,10 +176,12 @@ async def test_errors_on_anthropic_routes_wear_anthropics_envelope(serve: Serve)
     async with serve() as running:
         bad = await running.http.post("/v1/messages", content=b"{")
         unknown = await running.http.post("/v1/messages", json=CHAT | {"model": "nope", "max_tokens": 5})
+        method = await running.http.put("/v1/messages")
         shared = await running.http.get("/v1/models/none", headers={"anthropic-version": "2023-06-01"})
     for reply, kind in [
         (bad, "invalid_request_error"),
         (unknown, "not_found_error"),
+        (method, "invalid_request_error"),
         (shared, "not_found_error"),
     ]:
         assert reply.json()["type"] == "error"

@@ -40,7 +40,6 @@ _STOP_REASONS: dict[FinishReason, StopReason] = {
 }
 
 _ERROR_TYPES = {
-    400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -137,7 +136,8 @@ def error_reply(error: CortexError, request_id: str) -> ErrorReply:
     message = error.message
     if isinstance(error, ContextLengthExceeded) and not message.startswith("prompt is too long"):
         message = f"prompt is too long: {message}"
-    return ErrorReply(ErrorDetail(_ERROR_TYPES.get(error.status, "api_error"), message), request_id)
+    kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    return ErrorReply(ErrorDetail(kind, message), request_id)
 
 
 def anthropic_error(error: CortexError, request_id: str) -> bytes:
