@@ -230,7 +230,7 @@ async def test_an_unload_that_its_workers_death_ended_does_not_touch_the_next_lo
         resident.saved.set()  # as the answer to a later save does
         await until(lambda: not [task for task in neuron.holdings.tasks if task.get_name() == "unload-m"])
         assert isinstance((await neuron.ask("m"))[-1], Finished)
-        assert neuron.state("m") == "ready"
+        assert (neuron.state("m"), worker.load_cycles) == ("ready", 1)
 
 
 async def test_a_recycling_spares_what_was_loaded_meanwhile(bench) -> None:
