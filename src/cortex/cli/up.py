@@ -59,7 +59,7 @@ async def _run(settings: Config, files: Generated) -> int:
     ]
 
     async def say() -> None:
-        sys.stdout.write(_greeting(files.gateway, await _first_model(files)))
+        sys.stdout.write(_greeting(files.gateway, await _first_model(files, settings)))
         sys.stdout.flush()
 
     # The generated file already holds what these variables say, and free ports where they say 0.
@@ -71,17 +71,18 @@ def _is_config(name: str) -> bool:
     return name == "CORTEX_CONFIG" or (name.startswith("CORTEX_") and "__" in name)
 
 
-async def _first_model(files: Generated) -> str | None:
+async def _first_model(files: Generated, settings: Config) -> str | None:
     import httpx
 
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        answer = await client.get(f"{files.gateway}/v1/models", headers=_headers())
+        answer = await client.get(f"{files.gateway}/v1/models", headers=_headers(settings))
     models: list[dict[str, Any]] = answer.json().get("data", []) if answer.is_success else []
     return models[0]["id"] if models else None
 
 
-def _headers() -> dict[str, str]:
-    key = os.environ.get("CORTEX_API_KEY")
+def _headers(settings: Config) -> dict[str, str]:
+    """A key of the config's own will do: refused, we would say that there is no model."""
+    key = os.environ.get("CORTEX_API_KEY") or next(iter(settings.auth.keys), None)
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
