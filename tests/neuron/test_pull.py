@@ -27,7 +27,7 @@ def test_a_model_is_pulled_listed_shown_and_removed(tmp_path: Path) -> None:
         assert pulled.returncode == 0, pulled.stderr
         assert Path(pulled.stdout.strip()).read_bytes() == hub.files["m-Q4_K_M.gguf"]
         assert '"org/repo"' in cortex(hub, tmp_path, "models", "list", "--json").stdout
-        assert '"architecture": "llama"' in cortex(hub, tmp_path, "models", "show", "org/repo").stdout
+        assert '"architecture": "llama"' in cortex(hub, tmp_path, "models", "show", "org/repo", "--json").stdout
         assert cortex(hub, tmp_path, "models", "rm", "--yes", "org/repo").returncode == 0
         assert not Path(pulled.stdout.strip()).exists()
         missing = cortex(hub, tmp_path, "pull", "org/none")
