@@ -9,7 +9,7 @@ import pytest
 from cortex.config import NeuronEntry
 from cortex.gateway.messages import Break, Grant, Job, Load, Unload, Verdict
 from cortex.wire.prefix import prefix_hashes
-from cortex.wire.status import Limits, ModelCard
+from cortex.wire.status import Limits, ModelCard, UnloadOrder
 from tests.fakes import FakeModel, FakeNeuron, chat
 from tests.gateway.world import World, models, policy
 
@@ -642,6 +642,37 @@ def test_an_unload_by_an_operator_drains_and_later_requests_load_again() -> None
     assert world.neurons["n"].models["a"].state == "unloaded"
     world.ask("2")
     assert loads(world) == ["a", "a"]
+
+
+def test_an_unload_that_meets_an_unanswered_order_is_ordered_once_that_is_answered() -> None:
+    """It was forgotten, and the operator told that it was under way."""
+    world = World([FakeNeuron("n", models("a", "b"), [300])], slow_loads=True)
+    world.ask("1", "a")
+    world.finish("a")
+    world.end("1")
+    world.ask("2", "b")
+    world._apply(world.scheduler.on_unload("a", False, world.now))
+    assert not any(isinstance(order, Unload) for order in world.open_orders)
+    world.finish("b")
+    world.tick()
+    world.finish("a")
+    assert world.neurons["n"].models["a"].state == "unloaded"
+    world.tick()
+    assert world.open_orders == []
+
+
+def test_an_unload_of_a_copy_that_goes_by_itself_is_no_order_against_the_next_one() -> None:
+    world = World([FakeNeuron("n", models("a", "b"), [300])], slow_loads=True)
+    world.ask("1", "a")
+    world.finish("a")
+    world.end("1")
+    world.ask("2", "b")
+    world._apply(world.scheduler.on_unload("a", False, world.now))
+    world.neurons["n"].unload(UnloadOrder("a", force=True))
+    world.finish("b")
+    world.tick()
+    assert world.open_orders == []
+    assert not world.scheduler.state.unwanted
 
 
 def test_a_wish_for_a_model_is_fulfilled_without_taking_a_place() -> None:

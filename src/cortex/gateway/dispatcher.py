@@ -121,7 +121,7 @@ class Dispatcher:
         return [command]
 
     def unload(self, neuron: Neuron, model: str, reason: str, now: float, force: bool = False) -> list[Effect]:
-        """At a neuron with an unanswered order the unload waits for the next tick (or the operator's next try)."""
+        """Nothing at a neuron with an unanswered order: whoever wants the unload asks again at the next tick."""
         if self.state.orders.unanswered(neuron) or self.state.orders.get(neuron.name, model):
             return []
         revision = neuron.status.revision if neuron.status else None

@@ -27,7 +27,7 @@ def _is_idle(state: State, neuron: Neuron, status: ModelStatus, now: float) -> b
         return False
     line = state.lines.get(card.id)
     in_use = state.running(neuron.name, card.id) > 0 or bool(line and line.waiting)
-    return not (in_use or state.pinned(status) or len(_copies(state, card.id)) <= card.replicas_min)
+    return not (in_use or state.pinned(status) or len(state.copies(card.id)) <= card.replicas_min)
 
 
 def wanted_copies(state: State, now: float) -> list[tuple[str, bool]]:
@@ -38,18 +38,10 @@ def wanted_copies(state: State, now: float) -> list[tuple[str, bool]]:
     cards = {status.card.id: status.card for neuron in state.fleet if neuron.status for status in neuron.status.models}
     wanted = []
     for model, card in cards.items():
-        copies = len(_copies(state, model)) + len(state.orders.loading(model))
+        copies = len(state.copies(model)) + len(state.orders.loading(model))
         line = state.lines.get(model)
         if copies < card.replicas_min:
             wanted.append((model, True))
         elif line and line.waiting and 0 < copies < card.replicas_max and state.served(model, now):
             wanted.append((model, False))
     return wanted
-
-
-def _copies(state: State, model: str) -> list[str]:
-    return [
-        neuron.name
-        for neuron, status in state.fleet.holding(model)
-        if status.state in ("ready", "loading") and neuron.takes_orders()
-    ]

@@ -181,13 +181,21 @@ class Scheduler:
         return self.dispatcher.settle(now)
 
     def on_unload(self, model: str, force: bool, now: float) -> list[Effect]:
-        """Unload every copy at an operator's word; a pinned one as well. Neurons drain it first unless forced."""
-        return [
-            effect
-            for neuron, status in self.state.fleet.holding(model)
-            if status.state in ("ready", "loading") and neuron.takes_orders()
-            for effect in self.dispatcher.unload(neuron, model, "operator", now, force)
-        ]
+        """Unload every copy that there is now, at an operator's word; a pinned one as well. Neurons drain it first
+        unless forced."""
+        self.state.unwanted |= {(neuron.name, model): force for neuron in self.state.copies(model)}
+        return self._unload_unwanted(now)
+
+    def _unload_unwanted(self, now: float) -> list[Effect]:
+        """A neuron that has yet to answer an order gets the next one when it has."""
+        effects: list[Effect] = []
+        for (name, model), force in list(self.state.unwanted.items()):
+            neuron = next((neuron for neuron in self.state.copies(model) if neuron.name == name), None)
+            ordered = self.dispatcher.unload(neuron, model, "operator", now, force) if neuron else []
+            if ordered or neuron is None:
+                del self.state.unwanted[name, model]
+            effects += ordered
+        return effects
 
     # ---- time
 
@@ -196,6 +204,7 @@ class Scheduler:
         state = self.state
         state.orders.follow(state.fleet, now)
         effects = self._give_up_stalled(now)
+        effects += self._unload_unwanted(now)
         for neuron, model in housekeeping.idle(state, now):
             effects += self.dispatcher.unload(neuron, model, "idle", now)
         effects += self.dispatcher.settle(now)

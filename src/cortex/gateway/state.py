@@ -30,8 +30,8 @@ _PROOF_S = 10.0
 @dataclass(slots=True)
 class State:
     """`pins` are operators' overrides of the profiles' `pinned`; `closed` copies get no new requests, since a waiting
-    model is due to take their place; `foreign` counts other clients' requests by (neuron, model). `pushed` is what each
-    neuron was last sent: (its boot, hash of the profiles)."""
+    model is due to take their place; `unwanted` ones an operator wants gone, by force or not; `foreign` counts other
+    clients' requests by (neuron, model). `pushed` is what a neuron was last sent: (its boot, hash of the profiles)."""
 
     policy: Policy = field(default_factory=Policy)
     fleet: Fleet = field(default_factory=Fleet)
@@ -42,6 +42,7 @@ class State:
     affinity: Affinity = field(default_factory=Affinity)
     pins: dict[str, bool] = field(default_factory=dict)
     closed: set[tuple[str, str]] = field(default_factory=set)
+    unwanted: dict[tuple[str, str], bool] = field(default_factory=dict)
     foreign: dict[tuple[str, str], int] = field(default_factory=dict)
     pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -77,6 +78,14 @@ class State:
 
     def card(self, model: str) -> ModelCard | None:
         return next((status.card for _, status in self.fleet.holding(model)), None)
+
+    def copies(self, model: str) -> list[Neuron]:
+        """Who has it loaded, or is loading it, and can be ordered to unload it."""
+        return [
+            neuron
+            for neuron, status in self.fleet.holding(model)
+            if status.state in ("ready", "loading") and neuron.takes_orders()
+        ]
 
     def servable(self, model: str, now: float) -> list[tuple[Neuron, ModelStatus]]:
         """The copies that may be given requests: loaded, proven by decode, reachable, and not on their way out."""
