@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from cortex.neuron.engine_command import engine_command
 from cortex.wire.probes import DeviceReport, SizeReport
 from cortex.wire.worker import LoadSpec
 
@@ -21,8 +21,8 @@ __all__ = ["DEVICE_PROBE", "SIZE_PROBE", "ProbeFailed", "probe_devices", "probe_
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-DEVICE_PROBE = (sys.executable, "-P", "-m", "cortex.engine.llama_probe")
-SIZE_PROBE = (sys.executable, "-P", "-m", "cortex.engine.llama_sizing")
+DEVICE_PROBE = engine_command("llama_probe")
+SIZE_PROBE = engine_command("llama_sizing")
 _DEADLINE_S = 60.0
 """Importing llama.cpp and opening a GPU's driver on a cold disk takes tens of seconds."""
 

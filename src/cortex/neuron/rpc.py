@@ -6,11 +6,11 @@ import asyncio
 import ipaddress
 import logging
 import os
-import sys
 from contextlib import suppress
 
 from cortex.config import split_listen
 from cortex.errors import ConfigError
+from cortex.neuron.engine_command import engine_command
 from cortex.neuron.worker_state import LogTail, backoff_s
 from cortex.neuron.workers import QUIET_ABORT
 
@@ -39,7 +39,7 @@ class RpcServer:
     """Keeps the child process running; restarted with back-off, gone when `run` is cancelled."""
 
     def __init__(self, listen: str, threads: int | None) -> None:
-        self._command = [sys.executable, "-P", "-m", "cortex.engine.llama_rpc_server", "--listen", listen]
+        self._command = engine_command("llama_rpc_server", "--listen", listen)
         self._command += ["--threads", str(threads)] if threads else []
         self._listen = listen
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cortex.neuron.devices import Device
+from cortex.neuron.engine_command import engine_command
 from cortex.neuron.supervisor import Worker, WorkerOwner, WorkerSettings
 
 __all__ = ["QUIET_ABORT", "WorkerPool", "ggml_names", "shipped_worker", "visibility"]
@@ -28,7 +28,7 @@ def shipped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]
     extra = ["--cpu-threads", str(threads)] if threads else []
     if logger.isEnabledFor(logging.DEBUG):  # else nobody would see what llama.cpp says beyond warnings
         extra.append("--verbose")
-    return lambda fd: [sys.executable, "-P", "-m", "cortex.engine.worker", "--fd", str(fd), "--name", name, *extra]
+    return lambda fd: engine_command("worker", "--fd", str(fd), "--name", name, *extra)
 
 
 def ggml_names(devices: Sequence[Device]) -> list[str]:
