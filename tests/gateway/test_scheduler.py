@@ -644,14 +644,20 @@ def test_an_unload_by_an_operator_drains_and_later_requests_load_again() -> None
     assert loads(world) == ["a", "a"]
 
 
-def test_an_unload_that_meets_an_unanswered_order_is_ordered_once_that_is_answered() -> None:
-    """It was forgotten, and the operator told that it was under way."""
+def unloading_a_beside_a_load_of_b() -> World:
+    """The operator's word comes before the neuron has answered the order to load b."""
     world = World([FakeNeuron("n", models("a", "b"), [300])], slow_loads=True)
     world.ask("1", "a")
     world.finish("a")
     world.end("1")
     world.ask("2", "b")
     world._apply(world.scheduler.on_unload("a", False, world.now))
+    return world
+
+
+def test_an_unload_that_meets_an_unanswered_order_is_ordered_once_that_is_answered() -> None:
+    """It was forgotten, and the operator told that it was under way."""
+    world = unloading_a_beside_a_load_of_b()
     assert not any(isinstance(order, Unload) for order in world.open_orders)
     world.finish("b")
     world.tick()
@@ -662,12 +668,7 @@ def test_an_unload_that_meets_an_unanswered_order_is_ordered_once_that_is_answer
 
 
 def test_an_unload_of_a_copy_that_goes_by_itself_is_no_order_against_the_next_one() -> None:
-    world = World([FakeNeuron("n", models("a", "b"), [300])], slow_loads=True)
-    world.ask("1", "a")
-    world.finish("a")
-    world.end("1")
-    world.ask("2", "b")
-    world._apply(world.scheduler.on_unload("a", False, world.now))
+    world = unloading_a_beside_a_load_of_b()
     world.neurons["n"].unload(UnloadOrder("a", force=True))
     world.finish("b")
     world.tick()
