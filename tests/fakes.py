@@ -17,8 +17,8 @@ import msgspec
 from aiohttp import web
 
 from cortex.errors import Conflict, CortexError, ModelLoadFailed, ModelNotFound, NoRoom
-from cortex.gateway.client import EventStream, Lost
-from cortex.gateway.fleet import Neuron
+from cortex.gateway.neurons.client import EventStream, Lost
+from cortex.gateway.neurons.fleet import Neuron
 from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta, Tokens, Usage
 from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.inference import InferenceRequest, Message, Request, Sampling, Text

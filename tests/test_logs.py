@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from cortex import logs
-from cortex.config import LogConfig
+from cortex.config.settings import LogConfig
 
 
 @pytest.fixture(autouse=True)

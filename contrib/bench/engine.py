@@ -13,10 +13,10 @@ import cProfile
 import pstats
 import time
 
-from cortex.engine import llama_backend
 from cortex.engine.engine import Engine
-from cortex.engine.llama_sampler import Sampler
-from cortex.engine.loader import load
+from cortex.engine.llama import library
+from cortex.engine.llama.sampler import Sampler
+from cortex.engine.loading import load
 from cortex.wire.events import Failed
 from cortex.wire.inference import InferenceRequest, Sampling
 from cortex.wire.worker import LoadSpec
@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="show where Python's time goes")
     options = parser.parse_args()
 
-    tap = llama_backend.LogTap()
+    tap = library.LogTap()
     tap.install()
-    llama_backend.start_backend()
+    library.start_backend()
     spec = LoadSpec("m", options.model, 4096, parallel=max(options.streams), prompt_lookup=options.lookup)
     hosted = load(spec, tap, lambda _: None, options.threads)
     engine = hosted.engine

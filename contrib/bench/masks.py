@@ -17,11 +17,11 @@ import numpy as np
 from llama_cpp import llama_cpp as c
 
 from cortex.engine.chat.formats import by_name
-from cortex.engine.chat.markers import MarkerTable
+from cortex.engine.chat.splitting.markers import MarkerTable
 from cortex.engine.chat.tool_grammar import tool_constraint
 from cortex.engine.chat.types import ConstraintSpec
-from cortex.engine.constraints import ConstraintCompiler, spec_for_format
-from cortex.engine.llama import Vocab
+from cortex.engine.grammar.compiler import ConstraintCompiler, spec_for_format
+from cortex.engine.llama.model import Vocab
 from cortex.wire.inference import JsonObjectFormat, JsonSchemaFormat, Tool, ToolChoice
 
 ROUNDS = 20

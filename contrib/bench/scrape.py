@@ -6,13 +6,13 @@ import time
 
 import msgspec
 
-from cortex.config import NeuronEntry
-from cortex.gateway.loop import Loop
+from cortex.config.settings import NeuronEntry
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.policy import Policy
-from cortex.gateway.scheduler import Scheduler
-from cortex.serving.metrics import RequestMetrics
-from cortex.serving.records import RequestMeter
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.policy import Policy
+from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.serving.telemetry.metrics import RequestMetrics
+from cortex.serving.telemetry.records import RequestMeter
 from cortex.wire.events import ChoiceFinished, Finished, Started, TextDelta, Usage
 from cortex.wire.status import DeviceStatus, Limits, ModelCard, ModelStatus, NeuronStatus
 

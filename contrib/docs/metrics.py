@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
-from cortex.config import Config, NeuronConfig
-from cortex.gateway.loop import Loop
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config, NeuronConfig
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.policy import Policy
-from cortex.gateway.scheduler import Scheduler
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.policy import Policy
+from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.neuron.app import Neuron
-from cortex.profiles import Profiles
-from cortex.serving.metrics import ModelMetrics
+from cortex.serving.telemetry.metrics import ModelMetrics
 
 __all__ = ["Family", "document", "gateway_families", "neuron_families"]
 

@@ -12,7 +12,7 @@ import sys
 
 import structlog
 
-from cortex.config import LogConfig
+from cortex.config.settings import LogConfig
 
 __all__ = ["configure"]
 

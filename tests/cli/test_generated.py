@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cortex.cli.generated import complete, demo_profile, to_toml, write
-from cortex.config import AuthConfig, Config, GatewayConfig, NeuronConfig, NeuronEntry, load_config
-from cortex.profiles import Limit, Profile, Profiles, load_profiles
+from cortex.config.loading import load_config
+from cortex.config.profiles import Limit, Profile, Profiles, load_profiles
+from cortex.config.settings import AuthConfig, Config, GatewayConfig, NeuronConfig, NeuronEntry
 from cortex.wire.inference import Sampling
 
 

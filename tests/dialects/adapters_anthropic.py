@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects.anthropic_messages import parse_messages
-from cortex.dialects.anthropic_reply import anthropic_error
+from cortex.dialects.anthropic.messages import parse_messages
+from cortex.dialects.anthropic.reply import anthropic_error
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script
 

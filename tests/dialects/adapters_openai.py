@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects import openai_chat, openai_completions
-from cortex.dialects.envelope import openai_error
+from cortex.dialects.openai.chat import request as chat_request
+from cortex.dialects.openai.completions import request as completions_request
+from cortex.dialects.openai.envelope import openai_error
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script
 
@@ -41,11 +42,11 @@ def _completion_body(script: Script, stream: bool) -> bytes:
     return msgspec.json.encode(body)
 
 
-OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=openai_chat.parse, encode_error=openai_error)
+OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=chat_request.parse, encode_error=openai_error)
 OPENAI_COMPLETIONS = Dialect(
     name="openai_completions",
     body=_completion_body,
-    parse=openai_completions.parse,
+    parse=completions_request.parse,
     encode_error=openai_error,
     tells=lambda script: not script.calls and not script.reasoning,
 )

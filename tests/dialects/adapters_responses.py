@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects.envelope import openai_error
-from cortex.dialects.openai_responses import parse_responses
+from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.responses.request import parse_responses
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cortex.dialects.anthropic_messages import parse_messages
-from cortex.dialects.anthropic_reply import anthropic_error
-from cortex.dialects.sealed import unseal
+from cortex.dialects.anthropic.messages import parse_messages
+from cortex.dialects.anthropic.reply import anthropic_error
+from cortex.dialects.opaque_reasoning import unseal
 from cortex.errors import ContextLengthExceeded
 from cortex.wire.events import ChoiceFinished, Event, Finished, ReasoningDelta, Started, TextDelta, Usage
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES

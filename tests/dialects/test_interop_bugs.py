@@ -13,14 +13,14 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 ANTHROPIC = "dialects/test_interop_anthropic.py"
-ANTHROPIC_PARSE = "dialects/test_anthropic_parse.py"
+ANTHROPIC_PARSE = "dialects/anthropic/test_messages.py"
 RESPONSES = "dialects/test_interop_responses.py"
-RESPONSES_PARSE = "dialects/test_responses_parse.py"
+RESPONSES_PARSE = "dialects/openai/responses/test_request.py"
 CHAT = "dialects/test_interop_chat.py"
-SPLITTER = "engine/chat/test_splitter.py"
-NORMALISE = "engine/chat/test_normalise.py"
-KEEPALIVE = "serving/test_keepalive.py"
-SERVING_ERRORS = "serving/test_errors.py"
+SPLITTER = "engine/chat/splitting/test_splitter.py"
+NORMALISE = "engine/chat/templates/test_history.py"
+KEEPALIVE = "serving/exchange/test_keepalive.py"
+SERVING_ERRORS = "serving/http/test_errors.py"
 
 PROMISES: list[tuple[str, str]] = [
     # Anthropic messages
@@ -85,7 +85,7 @@ PROMISES: list[tuple[str, str]] = [
     ("codex#36180", f"{RESPONSES_PARSE}::test_nothing_said_of_the_length_means_the_rest_of_the_context"),
     ("codex#41095", f"{RESPONSES_PARSE}::test_a_missing_model_is_the_default_one"),
     ("zed#63825", f"{RESPONSES}::test_an_error_in_mid_stream_is_a_typed_failed_response"),
-    ("codex#22205 codex#35758", "dialects/test_models.py::test_codex_finds_its_models_key"),
+    ("codex#22205 codex#35758", "dialects/openai/test_models.py::test_codex_finds_its_models_key"),
     # Silence
     (
         "llama.cpp#23994 llama.cpp#25241 ds4#222",
@@ -94,14 +94,17 @@ PROMISES: list[tuple[str, str]] = [
     ("codex: idle timer", f"{RESPONSES}::test_silence_is_filled_with_a_real_event_that_changes_nothing"),
     ("mlx-lm#362", f"{CHAT}::test_silence_is_filled_with_comments_that_no_parser_sees"),
     ("tale#3396", f"{KEEPALIVE}::test_headers_are_sent_when_the_first_event_is_late"),
-    ("tale#3396", "serving/test_disconnect.py::test_a_closed_connection_cancels_the_request"),
+    ("tale#3396", "serving/exchange/test_disconnect.py::test_a_closed_connection_cancels_the_request"),
     # Markup in the output
     ("imp#509", f"{SPLITTER}::test_reasoning_that_is_never_closed_is_all_reasoning"),
     ("vllm#39055 vllm#46042", f"{SPLITTER}::test_a_tool_call_in_open_reasoning_closes_it"),
     ("llama.cpp#27661 lmstudio-bug-tracker#1592", f"{SPLITTER}::test_only_the_first_close_counts"),
     ("lmstudio-bug-tracker#1592", f"{SPLITTER}::test_a_mention_in_the_answer_does_not_open_reasoning"),
     ("omlx#3048", f"{SPLITTER}::test_a_mention_of_a_tool_marker_leaves_reasoning_open"),
-    ("vllm#38864", "engine/test_stop_and_markers.py::test_a_stop_string_that_is_watched_for_lets_no_marker_through"),
+    (
+        "vllm#38864",
+        "engine/request/test_stop_and_markers.py::test_a_stop_string_that_is_watched_for_lets_no_marker_through",
+    ),
     ("vllm#39697", f"{SPLITTER}::test_the_tokens_that_end_reasoning_by_force_end_it"),
     ("rig#1656", f"{SPLITTER}::test_reasoning_alone_leaves_no_empty_text_segment"),
 ]

@@ -21,7 +21,7 @@ from tests.e2e.conftest import Launcher
 from tests.e2e.fleets import ONE, profiles, talkers
 from tests.e2e.models import HELLO
 from tests.e2e.processes import PLAIN, Daemon, eventually
-from tests.gateway.storm import fewest_loads
+from tests.gateway.scheduling.storm import fewest_loads
 
 REQUESTS = int(os.environ.get("CORTEX_STORM", "160"))
 KILL_EVERY_S = 20.0 if REQUESTS >= 2000 else 8.0

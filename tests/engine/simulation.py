@@ -6,10 +6,10 @@ checked against it, so a wrong copy, a missing truncate or a reused id shows up 
 
 from __future__ import annotations
 
-from cortex.engine.host_cache import HostCache
-from cortex.engine.kv_cache import CopyPrefix, Discard, KvCache, Restore, Reuse, Save, Truncate
-from cortex.engine.scheduler import Entry, Scheduler
-from cortex.engine.sequence import Sequence, TokenBuffer
+from cortex.engine.kv.host_store import HostStore
+from cortex.engine.kv.pool import CopyPrefix, Discard, KvPool, Restore, Reuse, Save, Truncate
+from cortex.engine.scheduling.scheduler import Entry, Scheduler
+from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
 
 __all__ = ["Simulation"]
 
@@ -20,8 +20,8 @@ class Simulation:
     def __init__(
         self, *, cells: int, slots: int, parallel: int, reuse: Reuse, isolate: bool = False, host: int = 0
     ) -> None:
-        self.kv = KvCache(cells, slots, reuse, isolate=isolate)
-        self.host = HostCache(host, isolate=isolate)
+        self.kv = KvPool(cells, slots, reuse, isolate=isolate)
+        self.host = HostStore(host, isolate=isolate)
         self.restoring = True
         self.scheduler = Scheduler(self.kv, parallel, self.host, lambda _size, _tokens: self.restoring)
         self.memory: dict[int, list[int]] = {}

@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from cortex.config import GatewayConfig, NeuronEntry
-from cortex.gateway.backend import FleetBackend
-from cortex.gateway.catalogue import Catalogue
-from cortex.gateway.desk import Desk
-from cortex.gateway.errands import Errands
-from cortex.gateway.loop import Loop
+from cortex.config.profiles import Profiles
+from cortex.config.settings import GatewayConfig, NeuronEntry
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.policy import Policy
-from cortex.gateway.poller import Poller
-from cortex.gateway.scheduler import Scheduler
-from cortex.profiles import Profiles
+from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.requests.backend import FleetBackend
+from cortex.gateway.requests.effect_runner import EffectRunner
+from cortex.gateway.requests.mailboxes import Mailboxes
+from cortex.gateway.scheduling.catalogue import Catalogue
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.policy import Policy
+from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.events import Event, Failed, Finished, TextDelta
 from cortex.wire.inference import Request
 from tests.fakes import FakeNeuron, FakeNeurons, ManualClock
-from tests.gateway.world import policy
+from tests.gateway.scheduling.world import policy
 
 __all__ = ["Fleet", "fleet_of", "text_of"]
 
@@ -39,7 +39,7 @@ class Polling:
 class Fleet:
     clock: ManualClock
     neurons: FakeNeurons
-    desk: Desk
+    desk: Mailboxes
     loop: Loop
     poller: Poller
     backend: FleetBackend
@@ -71,8 +71,8 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     clock = ManualClock()
     for fake in fakes:
         fake.clock = clock
-    neurons, desk, metrics = FakeNeurons(*fakes), Desk(), GatewayMetrics()
-    errands = Errands(neurons, desk, metrics.observe, metrics.ordered, keep=lambda _: None)
+    neurons, desk, metrics = FakeNeurons(*fakes), Mailboxes(), GatewayMetrics()
+    errands = EffectRunner(neurons, desk, metrics.observe, metrics.ordered, keep=lambda _: None)
     entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
     loop = Loop(Scheduler(rules or policy(), entries), errands.perform, clock)
     polling = Polling()

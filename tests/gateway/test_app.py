@@ -13,15 +13,16 @@ import httpx
 import msgspec
 import pytest
 
-from cortex.config import Config, GatewayConfig, NeuronEntry, load_config
+from cortex.config.loading import load_config
+from cortex.config.profiles import Profile, Profiles
+from cortex.config.settings import Config, GatewayConfig, NeuronEntry
 from cortex.errors import ConfigError
 from cortex.gateway.app import Gateway, check
-from cortex.profiles import Profile, Profiles
-from cortex.serving.server import Server, server_config
+from cortex.serving.http.server import Server, server_config
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 from tests.fakes import FakeNeuron, FakeNeuronServer
-from tests.gateway.world import models
+from tests.gateway.scheduling.world import models
 
 
 @dataclass

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 
-from cortex.profiles import Profile, Profiles
+from cortex.config.profiles import Profile, Profiles
 from tests.fakes import FakeNeuron
+from tests.gateway.scheduling.world import models
 from tests.gateway.test_app import Running, running, until
-from tests.gateway.world import models
 
 NARROW = Profiles(models=[Profile(id="a", in_flight=1, queue=1)])
 

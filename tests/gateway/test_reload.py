@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cortex.config import Config, GatewayConfig
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config, GatewayConfig
 from cortex.errors import ConfigError
 from cortex.gateway.reload import Reloader
-from cortex.profiles import Profiles
 
 OLD = (Config(), Profiles())
 NEW = (Config(gateway=GatewayConfig(default_model="a")), Profiles())

@@ -6,18 +6,18 @@ import math
 
 import pytest
 
-from cortex.config import NeuronEntry
+from cortex.config.profiles import Profile, Profiles
+from cortex.config.settings import NeuronEntry
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.gateway.breaker import COOLDOWN_S, LONGEST_COOLDOWN_S, Breaker
-from cortex.gateway.catalogue import Catalogue
-from cortex.gateway.fleet import Fleet, Unreachable
-from cortex.gateway.loop import Loop
-from cortex.gateway.messages import Refresh
-from cortex.gateway.poller import next_interval, silence_left_s
-from cortex.gateway.scheduler import Scheduler
-from cortex.profiles import Profile, Profiles
+from cortex.gateway.neurons.fleet import Fleet, Unreachable
+from cortex.gateway.neurons.poller import next_interval, silence_left_s
+from cortex.gateway.scheduling.breaker import COOLDOWN_S, LONGEST_COOLDOWN_S, Breaker
+from cortex.gateway.scheduling.catalogue import Catalogue
+from cortex.gateway.scheduling.effects import PollNeuron
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.scheduler import Scheduler
 from tests.fakes import FakeModel, FakeNeuron, ManualClock
-from tests.gateway.world import models, policy
+from tests.gateway.scheduling.world import models, policy
 
 
 def test_a_breaker_opens_at_the_third_failure_in_a_row() -> None:
@@ -127,5 +127,5 @@ def test_events_posted_from_within_an_effect_wait_their_turn() -> None:
             order.append("posted")
 
     loop = Loop(scheduler, perform, ManualClock())
-    loop.post(lambda s, now: [Refresh("n"), Refresh("n")])
+    loop.post(lambda s, now: [PollNeuron("n"), PollNeuron("n")])
     assert order == ["effect", "posted", "effect", "posted", "nested", "nested"]

@@ -12,17 +12,17 @@ from tempfile import TemporaryDirectory
 import msgspec
 import pytest
 
-from cortex.config import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
-from cortex.neuron import nvml as nvml_module
+from cortex.config.profiles import Profile, Profiles
+from cortex.config.settings import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
 from cortex.neuron.app import Neuron
-from cortex.neuron.catalog import Entry
-from cortex.neuron.gguf_file import read_header
-from cortex.neuron.memory import estimate
-from cortex.neuron.plan import shape_of
-from cortex.profiles import Profile, Profiles
+from cortex.neuron.catalog.gguf_header import read_header
+from cortex.neuron.catalog.scan import Entry
+from cortex.neuron.devices import nvml as nvml_module
+from cortex.neuron.memory.estimate import estimate
+from cortex.neuron.models.load_plan import shape_of
 from cortex.wire.events import Event
 from cortex.wire.inference import InferenceRequest
-from tests.neuron.fake_nvml import FakeNvml
+from tests.neuron.devices.fake_nvml import FakeNvml
 from tests.neuron.gguf_files import write_gguf
 
 FAKE = Path(__file__).with_name("fake_worker.py")

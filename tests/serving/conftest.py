@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from cortex.config import Config
-from cortex.serving.app import build_app
-from cortex.serving.lifecycle import Lifecycle
-from cortex.serving.records import RequestRecord
-from cortex.serving.server import Server, server_config
+from cortex.config.settings import Config
+from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.http.app import build_app
+from cortex.serving.http.server import Server, server_config
+from cortex.serving.telemetry.records import RequestRecord
 from tests.serving.fake_backend import FakeBackend
 
 

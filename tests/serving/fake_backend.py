@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.serving.backend import Tap
+from cortex.serving.exchange.backend import Tap
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Started, TextDelta, Usage
 from cortex.wire.inference import Request
 from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus

@@ -7,14 +7,14 @@ import json
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli
 import yaml
 
-from cortex.config import GatewayConfig
+from cortex.config.settings import GatewayConfig
 from cortex.wire.events import (
     ChoiceFinished,
     Embedded,
@@ -64,7 +64,7 @@ def test_every_file_parses(path: Path) -> None:
         case ".json":
             json.loads(text)
         case ".toml":
-            tomli.loads(text)
+            tomllib.loads(text)
         case ".yaml" | ".yml":
             yaml.safe_load(text)
         case ".py":
@@ -94,7 +94,7 @@ def test_zed_finds_the_provider_its_agent_uses() -> None:
 
 
 def test_codex_finds_the_provider_and_speaks_responses() -> None:
-    config = tomli.loads((EXAMPLES / "codex" / "config.toml").read_text())
+    config = tomllib.loads((EXAMPLES / "codex" / "config.toml").read_text())
     assert config["model_providers"][config["model_provider"]]["wire_api"] == "responses"
 
 

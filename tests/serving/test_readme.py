@@ -10,7 +10,7 @@ import cortex
 SOURCE = Path(cortex.__file__).parent
 README = (SOURCE / "serving" / "README.md").read_text()
 CODE = "\n".join(path.read_text() for part in ("serving", "dialects", "wire") for path in (SOURCE / part).rglob("*.py"))
-FIELDS = (SOURCE / "config.py").read_text()
+FIELDS = "\n".join(path.read_text() for path in (SOURCE / "config").glob("*.py"))
 
 
 def test_every_name_in_the_note_is_in_the_code() -> None:

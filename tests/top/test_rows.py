@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from cortex.operator.rows import ModelRow, NeuronRow, RequestRow
 from cortex.top.model import SORTS
-from cortex.top.rows import ModelRow, NeuronRow, RequestRow, rows_of
+from cortex.top.rows import rows_of
 from cortex.wire.status import Limits, ModelCard, ModelStatus
 from tests.top.fleets import model
 from tests.top.presses import press, shown, start

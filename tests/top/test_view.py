@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.top.figures import format_age, format_bytes, sparkline
+from cortex.operator.figures import format_age, format_bytes, sparkline
 from cortex.top.model import Action, TopState, on_snapshot, on_unreachable
 from cortex.top.rows import rows_of
 from cortex.top.view import draw, height_of_all

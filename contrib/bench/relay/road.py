@@ -24,9 +24,9 @@ import uvloop
 from load import streams
 from run import HERE, free_port, process
 
-from cortex.config import load_config
+from cortex.config.loading import load_config
+from cortex.config.profiles import Profile, Profiles
 from cortex.neuron.app import Neuron
-from cortex.profiles import Profile, Profiles
 
 MODEL = "fake"
 

@@ -42,7 +42,7 @@ def bench(  # noqa: PLR0917 - each is an option of the command
     from cortex.bench.client import run_workload
     from cortex.bench.figures import summarise
     from cortex.bench.report import table_of
-    from cortex.top.api import server_url
+    from cortex.operator.client import server_url
 
     if workload not in get_args(Kind):
         raise ConfigError(f"--workload {workload!r} is unknown; it is one of {_KINDS}")

@@ -16,7 +16,7 @@ from cortex.errors import ConfigError, ModelLoadFailed
 from cortex.wire.status import LoadJob
 
 if TYPE_CHECKING:  # an HTTP client takes as long to import as everything else here
-    from cortex.top.api import FleetApi
+    from cortex.operator.client import FleetApi
 
 __all__ = ["DEFAULT_URL", "Key", "Url", "register"]
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _api(url: str, key: str | None) -> FleetApi:
-    from cortex.top.api import FleetApi
+    from cortex.operator.client import FleetApi
 
     return FleetApi(url, key)
 

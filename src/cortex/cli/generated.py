@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
-from cortex.config import AuthConfig, Config, NeuronEntry, split_listen
-from cortex.profiles import Profile, Profiles
+from cortex.config.profiles import Profile, Profiles
+from cortex.config.settings import AuthConfig, Config, NeuronEntry, split_listen
 
 __all__ = ["Generated", "complete", "demo_profile", "to_toml", "why_not_free", "with_demo", "write"]
 

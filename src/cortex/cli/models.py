@@ -13,7 +13,7 @@ from cortex.cli.output import exits, print_json, print_table, say
 from cortex.cli.probe import probe
 from cortex.cli.tables import card_table, cards_table
 from cortex.errors import ModelNotFound
-from cortex.top.figures import format_bytes
+from cortex.operator.figures import format_bytes
 from cortex.wire.status import ModelCard
 
 __all__ = ["register"]
@@ -81,7 +81,7 @@ def remove(
 
 def _cards(config: Path | None, models: Path | None) -> dict[str, ModelCard]:
     from cortex.neuron.app import scan_models
-    from cortex.neuron.plan import card_of
+    from cortex.neuron.models.load_plan import card_of
 
     settings, profiles = read_config(config, models)
     catalog = scan_models(settings, with_demo(profiles))

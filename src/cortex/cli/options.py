@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cortex.config import Config, load_config
-from cortex.profiles import Profiles, load_profiles
+from cortex.config.loading import load_config
+from cortex.config.profiles import Profiles, load_profiles
+from cortex.config.settings import Config
 
 __all__ = ["ConfigPath", "Gpus", "Json", "Listen", "ModelsPath", "parse_gpus", "read_config"]
 

@@ -42,7 +42,7 @@ def probe(
 
 def _run(file: Path, template: Path | None) -> bytes:
     """The engine's own program, since only the engine may load llama.cpp."""
-    command = [sys.executable, "-P", "-m", "cortex.engine.probe", str(file)]
+    command = [sys.executable, "-P", "-m", "cortex.engine.tools.gguf_report", str(file)]
     command += ["--template", str(template)] if template else []
     try:
         # Fixed words and the caller's own paths, no shell.

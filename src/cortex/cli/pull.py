@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from cortex.cli.options import ConfigPath, Json, ModelsPath, read_config
 from cortex.cli.output import exits, print_json, say
-from cortex.profiles import Profile, Profiles
+from cortex.config.profiles import Profile, Profiles
 
 __all__ = ["register"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from cortex.top.figures import format_age, format_bytes
-from cortex.top.rows import ModelRow
+from cortex.operator.figures import format_age, format_bytes
+from cortex.operator.rows import ModelRow
 from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
 from cortex.wire.status import DeviceStatus, ModelCard, ModelStatus
 

@@ -14,7 +14,7 @@ import typer
 
 from cortex.cli.generated import Generated, why_not_free, write
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
-from cortex.config import Config, check_exposure
+from cortex.config.settings import Config, check_exposure
 from cortex.errors import ConfigError
 
 __all__ = ["check_listeners", "register"]

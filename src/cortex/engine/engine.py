@@ -11,24 +11,24 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from cortex.engine.active import Active, Branch
-from cortex.engine.backend_sampling import BackendSampling
-from cortex.engine.generation import Job
-from cortex.engine.host_cache import HostCache
-from cortex.engine.host_tier import HostTier
-from cortex.engine.kv_cache import KvCache, Restore, Save
-from cortex.engine.llama import Vocab
-from cortex.engine.llama_context import Aborted, Context, DecodeFailed, NoCells
-from cortex.engine.lookup import Lookup
-from cortex.engine.pace import Pace
-from cortex.engine.recovery import Recovery
-from cortex.engine.row_sampler import RowSampler
-from cortex.engine.sampling import is_repeatable
-from cortex.engine.scheduler import Entry, Scheduler
-from cortex.engine.sequence import Sequence
-from cortex.engine.spoken import Spoken
-from cortex.engine.tally import Tally
-from cortex.engine.vision import Vision
+from cortex.engine.kv.host_store import HostStore
+from cortex.engine.kv.offload import KvOffload
+from cortex.engine.kv.pool import KvPool, Restore, Save
+from cortex.engine.llama.context import Aborted, Context, DecodeFailed, NoCells
+from cortex.engine.llama.model import Vocab
+from cortex.engine.request.outbox import EventOutbox
+from cortex.engine.request.output import Job
+from cortex.engine.request.state import ChoiceState, RequestState
+from cortex.engine.request.stats import ModelStats
+from cortex.engine.sampling.device import BackendSampling
+from cortex.engine.sampling.params import is_repeatable
+from cortex.engine.sampling.prompt_lookup import PromptLookup
+from cortex.engine.sampling.sampler import RowSampler
+from cortex.engine.scheduling.recovery import Recovery
+from cortex.engine.scheduling.scheduler import Entry, Scheduler
+from cortex.engine.scheduling.sequence import Sequence
+from cortex.engine.scheduling.step_budget import StepBudget
+from cortex.engine.vision.encoder import Vision
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
 from cortex.wire.events import Finished, Progress, Started, TextDelta, Usage, failed
 from cortex.wire.worker import Emission, EngineModelStats
@@ -49,19 +49,19 @@ class Engine:
         model: str,
         vocab: Vocab,
         context: Context,
-        kv: KvCache,
-        host: HostCache,
+        kv: KvPool,
+        host: HostStore,
         *,
         parallel: int,
-        pace: Pace,
-        lookup: Lookup,
+        pace: StepBudget,
+        lookup: PromptLookup,
         vision: Vision | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
         self.kv = kv
         self.scheduler = Scheduler(kv, parallel, host, pace.worth_restoring)
-        self.host = HostTier(host, context, pace)
+        self.host = KvOffload(host, context, pace)
         self.backend_sampling = BackendSampling(model, context)
         self._recovery = Recovery(self.scheduler, context)
         self._vocab = vocab
@@ -71,11 +71,11 @@ class Engine:
         self._vision = vision
         self._turn = vision.turn if vision else nullcontext
         self._clock = clock
-        self._active: dict[str, Active] = {}
-        self._spoken = Spoken()
+        self._active: dict[str, RequestState] = {}
+        self._spoken = EventOutbox()
         self._prefilling: frozenset[str] = frozenset()
         self._arrivals = 0
-        self._tally = Tally(model, kv, pace)
+        self._tally = ModelStats(model, kv, pace)
         self._rows = RowSampler(context, vocab, kv=kv, lookup=lookup, tally=self._tally, spoken=self._spoken)
 
     # ---- requests
@@ -86,7 +86,7 @@ class Engine:
 
     def submit(self, job: Job, arrival_s: float) -> None:
         """Take a request; everything more about it comes out of `step()`."""
-        active = Active(job, arrival_s)
+        active = RequestState(job, arrival_s)
         self._active[active.id] = active
         self._tally.requests += 1
         self._arrivals += 1
@@ -95,7 +95,7 @@ class Engine:
             del self._active[active.id]
             return
         for number in range(job.request.n):
-            branch = Branch.begin(job, number, self._arrivals, self._vocab)
+            branch = ChoiceState.begin(job, number, self._arrivals, self._vocab)
             branch.on_device = self.backend_sampling.wants(job)
             active.branches.append(branch)
         for branch in active.branches:
@@ -176,7 +176,7 @@ class Engine:
             return frozenset()
         return frozenset([entry.sequence.request_id for entry in entries if entry.count >= _LONG_CHUNK])
 
-    def _branch(self, sequence: Sequence) -> Branch:
+    def _branch(self, sequence: Sequence) -> ChoiceState:
         return self._active[sequence.request_id].branches[sequence.choice]
 
     def _measure(self, entries: list[Entry], seconds: float) -> None:
@@ -215,7 +215,7 @@ class Engine:
         if active.done:
             self._finish(active)
 
-    def _score_prompt(self, active: Active, branch: Branch, entry: Entry, row: int) -> int:
+    def _score_prompt(self, active: RequestState, branch: ChoiceState, entry: Entry, row: int) -> int:
         """Note what the prompt's tokens score; with the last of them, say the echo. The row to sample from."""
         assert branch.scores is not None
         branch.scores.record(entry.start, map(self._context.logits, range(row, row + entry.count)))
@@ -241,7 +241,7 @@ class Engine:
             if active.started_s is None:
                 self._start(active)
 
-    def _start(self, active: Active) -> None:
+    def _start(self, active: RequestState) -> None:
         active.started_s = self._clock()
         job = active.job
         self._tally.prompt_tokens += len(job.tokens)
@@ -257,22 +257,22 @@ class Engine:
                 self._fail(active, error)
         self._announce(sequence for sequence in self.scheduler.running if sequence.image)
 
-    def _report_progress(self, active: Active, sequence: Sequence) -> None:
+    def _report_progress(self, active: RequestState, sequence: Sequence) -> None:
         if active.job.request.report_progress and active.first_token_s is None:
             self._spoken.say(active, [Progress("prefill", sequence.computed, len(sequence.tokens))])
 
     # ---- ends
 
-    def _finish(self, active: Active) -> None:
+    def _finish(self, active: RequestState) -> None:
         del self._active[active.id]
         self._spoken.say(active, [active.end(self._clock())])
         self._tally.finished(active)
 
-    def _fail(self, active: Active, error: CortexError) -> None:
+    def _fail(self, active: RequestState, error: CortexError) -> None:
         self._release(active)
         self._spoken.say(active, [failed(error)])
 
-    def _release(self, active: Active) -> None:
+    def _release(self, active: RequestState) -> None:
         """Take every unfinished branch off the scheduler; what it has computed may still serve others."""
         del self._active[active.id]
         for picture in active.job.pictures:

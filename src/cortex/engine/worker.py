@@ -23,10 +23,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from cortex.engine import heap, llama_backend
-from cortex.engine.faults import Faults
-from cortex.engine.llama_context import DecodeFailed
-from cortex.engine.loader import Hosted, load
+from cortex.engine import heap
+from cortex.engine.fault_injection import Faults
+from cortex.engine.llama import library
+from cortex.engine.llama.context import DecodeFailed
+from cortex.engine.loading import LoadedModel, load
 from cortex.errors import CortexError, Draining, InternalError, ModelLoadFailed, ModelNotFound
 from cortex.wire.events import Event, failed
 from cortex.wire.framing import FrameDecoder, encode_frame
@@ -73,12 +74,12 @@ Task = Callable[[], None]
 class Worker:
     """Reads `parent` until it ends. `run()` returns then, or after Shutdown; DecodeFailed leaves it when fatal."""
 
-    def __init__(self, parent: socket.socket, tap: llama_backend.LogTap, *, threads: int | None = None) -> None:
+    def __init__(self, parent: socket.socket, tap: library.LogTap, *, threads: int | None = None) -> None:
         self._parent = parent
         self._tap = tap
         self._threads = threads
         self._inbox: queue.SimpleQueue[Command | Task | None] = queue.SimpleQueue()
-        self._hosted: dict[str, Hosted] = {}
+        self._hosted: dict[str, LoadedModel] = {}
         self._loading: set[str] = set()
         self._preparing: dict[str, str] = {}
         self._preparer = ThreadPoolExecutor(1, "prepare")
@@ -88,9 +89,7 @@ class Worker:
         self._last_heartbeat = 0.0
 
     def run(self) -> None:
-        self._send(
-            Ready(os.getpid(), llama_backend.device_names(), llama_backend.version(), llama_backend.system_info())
-        )
+        self._send(Ready(os.getpid(), library.device_names(), library.version(), library.system_info()))
         threading.Thread(target=self._read, name="read", daemon=True).start()
         while self._running:
             self._take_commands()
@@ -193,7 +192,7 @@ class Worker:
 
         return on_progress
 
-    def _on_loaded(self, hosted: Hosted) -> None:
+    def _on_loaded(self, hosted: LoadedModel) -> None:
         self._loading.discard(hosted.spec.model)
         self._hosted[hosted.spec.model] = hosted
         self._send(hosted.loaded)
@@ -226,7 +225,7 @@ class Worker:
         self._preparing[request.id] = request.model
         self._preparer.submit(self._prepare, hosted, request, arrival_s)
 
-    def _prepare(self, hosted: Hosted, request: Request, arrival_s: float) -> None:
+    def _prepare(self, hosted: LoadedModel, request: Request, arrival_s: float) -> None:
         """In the preparing thread: rendering and tokenising a long prompt must not hold up the streams."""
         try:
             enter = hosted.prepare(request)
@@ -238,7 +237,9 @@ class Worker:
         else:
             self._inbox.put(partial(self._on_prepared, hosted, request.id, enter, arrival_s))
 
-    def _on_prepared(self, hosted: Hosted, request_id: str, enter: Callable[[float], None], arrival_s: float) -> None:
+    def _on_prepared(
+        self, hosted: LoadedModel, request_id: str, enter: Callable[[float], None], arrival_s: float
+    ) -> None:
         if self._preparing.pop(request_id, None) is None:
             return  # cancelled meanwhile
         if self._hosted.get(hosted.spec.model) is not hosted:
@@ -295,9 +296,9 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
-    tap = llama_backend.LogTap(verbose=options.verbose)
+    tap = library.LogTap(verbose=options.verbose)
     tap.install()
-    llama_backend.start_backend()
+    library.start_backend()
     with socket.socket(fileno=options.fd) as parent:
         try:
             Worker(parent, tap, threads=options.cpu_threads).run()

@@ -16,14 +16,14 @@ from litestar.response import Stream
 from msgspec import structs
 
 from cortex.errors import BadRequest, ConfigError, NotFound
-from cortex.gateway.catalogue import Catalogue
-from cortex.gateway.desk import Desk, Mailbox
-from cortex.gateway.loop import Loop
-from cortex.gateway.messages import Effect, Job, Refuse, Resident
 from cortex.gateway.reload import Reloader
 from cortex.gateway.report import fleet_status, placement_plan
-from cortex.gateway.scheduler import Scheduler
-from cortex.serving.lifecycle import Lifecycle
+from cortex.gateway.requests.mailboxes import Mailbox, Mailboxes
+from cortex.gateway.scheduling.catalogue import Catalogue
+from cortex.gateway.scheduling.effects import Effect, Job, ModelReady, Reject
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 
@@ -38,7 +38,7 @@ class Admin:
     """What the routes work with."""
 
     loop: Loop
-    desk: Desk
+    desk: Mailboxes
     catalogue: Catalogue
     lifecycle: Lifecycle
     reloader: Reloader
@@ -160,9 +160,9 @@ def _on_model(admin: Admin, model: str, verb: str) -> object:
 def _answer(mailbox: Mailbox) -> Literal["ready", "loading"]:
     """`ready`, or `loading` when the scheduler has said nothing yet; raises what it refused with."""
     match mailbox.get_nowait():
-        case Refuse(failed=refusal):
+        case Reject(failed=refusal):
             raise refusal.to_error()
-        case Resident():
+        case ModelReady():
             return "ready"
         case _:
             return "loading"

@@ -18,30 +18,30 @@ from litestar import Litestar, Response, get
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from cortex.config import Config, NeuronEntry, check_exposure
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config, NeuronEntry, check_exposure
 from cortex.errors import ConfigError
 from cortex.gateway.admin import Admin, admin_routes
-from cortex.gateway.backend import FleetBackend
-from cortex.gateway.catalogue import Catalogue
-from cortex.gateway.client import HttpNeurons
-from cortex.gateway.desk import Desk
-from cortex.gateway.errands import Errands
-from cortex.gateway.loop import Loop
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.policy import Policy
-from cortex.gateway.poller import Poller
+from cortex.gateway.neurons.client import HttpNeurons
+from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.operator_state import OperatorStateFile, file_for
 from cortex.gateway.reload import Read, Reloader
-from cortex.gateway.scheduler import Scheduler
-from cortex.gateway.standing import StandingOrders, file_for
-from cortex.profiles import Profiles
-from cortex.serving.app import build_app
-from cortex.serving.auth import Keyring
-from cortex.serving.clockwork import tick
-from cortex.serving.errors import handle_exception
-from cortex.serving.lifecycle import Lifecycle
-from cortex.serving.metrics import RequestMetrics
-from cortex.serving.request_log import log_request
-from cortex.serving.server import run_server
+from cortex.gateway.requests.backend import FleetBackend
+from cortex.gateway.requests.effect_runner import EffectRunner
+from cortex.gateway.requests.mailboxes import Mailboxes
+from cortex.gateway.scheduling.catalogue import Catalogue
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.policy import Policy
+from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.serving.access.keyring import Keyring
+from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.http.app import build_app
+from cortex.serving.http.errors import handle_exception
+from cortex.serving.http.periodic import tick
+from cortex.serving.http.server import run_server
+from cortex.serving.telemetry.metrics import RequestMetrics
+from cortex.serving.telemetry.request_log import log_request
 
 __all__ = ["Gateway", "run"]
 
@@ -104,10 +104,10 @@ class Gateway:
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.keyring = Keyring(config.auth)
         self.metrics = GatewayMetrics()
-        self.desk = Desk()
+        self.desk = Mailboxes()
         self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
-        standing = StandingOrders(file_for(config.gateway))
-        self.errands = Errands(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered, standing.keep)
+        standing = OperatorStateFile(file_for(config.gateway))
+        self.errands = EffectRunner(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered, standing.keep)
         self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.errands.perform)
         self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
         self.errands.start(self.loop, self.poller)

@@ -14,9 +14,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cortex.errors import CortexError
-from cortex.gateway.loop import Loop
-from cortex.gateway.messages import Effect, Load, Refuse, Unload
-from cortex.gateway.state import State
+from cortex.gateway.scheduling.effects import Effect, OrderLoad, OrderUnload, Reject
+from cortex.gateway.scheduling.loop import Loop
+from cortex.gateway.scheduling.state import State
 
 __all__ = ["GatewayMetrics"]
 
@@ -59,17 +59,17 @@ class GatewayMetrics:
 
     def observe(self, effect: Effect) -> None:
         match effect:
-            case Load():
+            case OrderLoad():
                 self._cold_starts.labels(effect.model).inc()
                 for model in effect.evict:
                     self._evictions.labels(model, "room").inc()
-            case Unload():
+            case OrderUnload():
                 self._evictions.labels(effect.model, effect.reason).inc()
-            case Refuse():
+            case Reject():
                 self._rejections.labels(effect.reason).inc()
 
-    def ordered(self, order: Load | Unload, seconds: float, error: CortexError | None) -> None:
-        if isinstance(order, Load):
+    def ordered(self, order: OrderLoad | OrderUnload, seconds: float, error: CortexError | None) -> None:
+        if isinstance(order, OrderLoad):
             self._load_seconds.labels(order.model, "failed" if error else "ok").observe(seconds)
 
     def failed_over(self, neuron: str) -> None:

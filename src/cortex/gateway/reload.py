@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cortex.config import Config
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config
 from cortex.errors import ConfigError
-from cortex.profiles import Profiles
-from cortex.serving.clockwork import tick
+from cortex.serving.http.periodic import tick
 
 __all__ = ["Read", "Reloader"]
 

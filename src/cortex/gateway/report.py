@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import cortex
-from cortex.gateway.admission import Ticket
-from cortex.gateway.fleet import Neuron
-from cortex.gateway.placement import Verdict, choose
-from cortex.gateway.state import State
+from cortex.gateway.neurons.fleet import Neuron
+from cortex.gateway.scheduling.model_queue import Ticket
+from cortex.gateway.scheduling.placement import Verdict, choose
+from cortex.gateway.scheduling.state import State
 from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus, PlacementPlan
 from cortex.wire.status import ModelStatus
 

@@ -16,27 +16,27 @@ import uvloop
 from huggingface_hub.constants import HF_HUB_CACHE
 from litestar import Litestar
 
-from cortex.config import Config, check_exposure, parse_bytes
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config, check_exposure, parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed
-from cortex.neuron.admin import Admin, admin_routes
-from cortex.neuron.catalog import Catalog, Entry, HeaderCache, scan
-from cortex.neuron.discovery import find_devices
-from cortex.neuron.downloads import Downloader, OnProgress
-from cortex.neuron.holdings import Holdings
-from cortex.neuron.ledger import Measurements
-from cortex.neuron.local import LocalBackend
-from cortex.neuron.metrics import NeuronMetrics
-from cortex.neuron.pushed_profiles import ProfileSource
-from cortex.neuron.residency import Residency
-from cortex.neuron.rpc import RpcServer, check_rpc_listen
-from cortex.neuron.watchdog import Watchdog
-from cortex.neuron.workers import WorkerPool
-from cortex.profiles import Profiles
-from cortex.serving.app import build_app
-from cortex.serving.clockwork import tick
-from cortex.serving.lifecycle import Lifecycle
-from cortex.serving.request_log import log_request
-from cortex.serving.server import run_server
+from cortex.neuron.api.admin import Admin, admin_routes
+from cortex.neuron.api.metrics import NeuronMetrics
+from cortex.neuron.api.rpc import RpcServer, check_rpc_listen
+from cortex.neuron.backend import LocalBackend
+from cortex.neuron.catalog.downloads import Downloader, OnProgress
+from cortex.neuron.catalog.pushed_profiles import ProfileSource
+from cortex.neuron.catalog.scan import Catalog, Entry, HeaderCache, scan
+from cortex.neuron.devices.discovery import find_devices
+from cortex.neuron.memory.ledger import Measurements
+from cortex.neuron.models.manager import ModelManager
+from cortex.neuron.models.registry import ModelRegistry
+from cortex.neuron.workers.pool import WorkerPool
+from cortex.neuron.workers.watchdog import Watchdog
+from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.http.app import build_app
+from cortex.serving.http.periodic import tick
+from cortex.serving.http.server import run_server
+from cortex.serving.telemetry.request_log import log_request
 from cortex.wire.status import LoadOrder
 
 __all__ = ["Neuron", "make_downloader", "run", "scan_models"]
@@ -84,9 +84,9 @@ class Neuron:
         self.devices = find_devices(config.neuron, self._rss_of, self._held_on, extra_bytes)
         measurements = Measurements(config.neuron.state_path / "measured.json")
         build = f"llama-cpp-python {version('llama-cpp-python')}"
-        self.holdings = Holdings(config, self.devices, clock, measurements, build, fetch=self._fetch)
+        self.holdings = ModelRegistry(config, self.devices, clock, measurements, build, fetch=self._fetch)
         pool = WorkerPool(self.devices.devices, config.neuron.kill_grace_s, config.neuron.threads, clock=clock)
-        self.residency = Residency(self.holdings, pool)
+        self.residency = ModelManager(self.holdings, pool)
         self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)
         self.metrics = NeuronMetrics(self.holdings)
         observers = [self.metrics.requests.observe, log_request]

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from cortex.errors import CortexError
-from cortex.top.api import FleetApi
+from cortex.operator.client import FleetApi
 from cortex.top.commands import on_key
 from cortex.top.keys import Keyboard
 from cortex.top.model import Action, TopState, on_done, on_snapshot, on_unreachable

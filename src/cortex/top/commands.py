@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cortex.operator.rows import ModelRow, NeuronRow, RequestRow, Row
 from cortex.top.model import SORTS, Action, TopState
-from cortex.top.rows import ModelRow, NeuronRow, RequestRow, Row, rows_of
+from cortex.top.rows import rows_of
 
 __all__ = ["on_key"]
 

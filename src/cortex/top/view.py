@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from cortex.top.figures import bar, clip, format_age, format_bytes, sparkline
+from cortex.operator.figures import bar, clip, format_age, format_bytes, sparkline
+from cortex.operator.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row
 from cortex.top.model import TopState
-from cortex.top.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row, rows_of
+from cortex.top.rows import rows_of
 from cortex.wire.fleet import FleetNeuron
 
 __all__ = ["draw", "height_of_all"]

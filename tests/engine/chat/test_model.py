@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cortex.engine.chat.model import ChatModel
-from cortex.engine.chat.pictures import image_marker
+from cortex.engine.chat.templates.image_markers import image_marker
 from cortex.errors import BadRequest, InvalidSchema, ModelLoadFailed
 from cortex.wire.inference import (
     Grammar,
@@ -19,7 +19,7 @@ from cortex.wire.inference import (
 )
 from tests.engine.chat.histories import HISTORIES, WEATHER, chat_request, said
 from tests.engine.chat.marker_vocabulary import MarkerVocabulary, markers_in
-from tests.engine.chat.splitting import merged
+from tests.engine.chat.splitting.harness import merged
 from tests.templates import template
 
 ASK = [said("user", "Ask")]

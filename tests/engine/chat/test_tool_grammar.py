@@ -14,16 +14,16 @@ from llguidance import LLMatcher
 
 from cortex.engine.chat.formats import FAMILIES, ReasoningFormat, ToolFormat, by_name
 from cortex.engine.chat.formats.hermes import HERMES
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.markers import MarkerTable
-from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
+from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Delta
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.errors import InvalidSchema
 from cortex.wire.inference import Tool, ToolChoice
 from tests.engine.chat.byte_vocabulary import ByteVocabulary
-from tests.engine.chat.splitting import THINK, Outcome, merged
-from tests.engine.chat.test_formats import CHANNELS
+from tests.engine.chat.formats.test_formats import CHANNELS
+from tests.engine.chat.splitting.harness import THINK, Outcome, merged
 
 REQUIRED = ToolChoice("required")
 AUTO = ToolChoice("auto")

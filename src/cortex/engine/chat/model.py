@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cortex.engine.chat.effort import thinks_not
+from cortex.engine.chat.detection.probe import Findings, probe_model
+from cortex.engine.chat.detection.probe_renderer import Rendition
+from cortex.engine.chat.detection.reasoning import KNOWN, reasoning_by_name
 from cortex.engine.chat.formats import FAMILIES, ToolFormat, by_name
 from cortex.engine.chat.formats.hermes import HERMES
-from cortex.engine.chat.instruction import with_instruction
-from cortex.engine.chat.markers import MarkerTable
-from cortex.engine.chat.pictures import collect_images, prompt_parts
-from cortex.engine.chat.probe import Findings, probe_model
-from cortex.engine.chat.prompter import Prompter
-from cortex.engine.chat.reasoning import KNOWN, reasoning_by_name
-from cortex.engine.chat.rendition import Rendition
-from cortex.engine.chat.splitter import MessageSplitter, SplitPlan
-from cortex.engine.chat.template import FALLBACK, ChatTemplate
+from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
+from cortex.engine.chat.templates.image_markers import collect_images, prompt_parts
+from cortex.engine.chat.templates.prompt_renderer import PromptRenderer
+from cortex.engine.chat.templates.reasoning_effort import thinks_not
+from cortex.engine.chat.templates.template import FALLBACK, ChatTemplate
+from cortex.engine.chat.templates.tool_instructions import with_instruction
 from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Prepared
-from cortex.engine.constraints import spec_for_format
-from cortex.engine.vocabulary import Vocabulary
+from cortex.engine.chat.vocabulary import Vocabulary
+from cortex.engine.grammar.compiler import spec_for_format
 from cortex.errors import BadRequest
 from cortex.wire.inference import Grammar, InferenceRequest, Tool
 from cortex.wire.worker import ProbeReport
@@ -33,8 +33,8 @@ __all__ = ["ChatModel"]
 class ChatModel:
     """Turns chat requests into prompts and splitters. Made once per load; `prepare` is pure and may be called often."""
 
-    default: Prompter
-    with_tools: Prompter
+    default: PromptRenderer
+    with_tools: PromptRenderer
     findings: Findings
     vocabulary: Vocabulary
     markers: MarkerTable
@@ -60,7 +60,7 @@ class ChatModel:
         """
         sources = _sources(template, named, override)
         kwargs = template_kwargs or {}
-        prompters = {name: Prompter.probed(_compiled(text, vocab), kwargs) for name, text in sources.items()}
+        prompters = {name: PromptRenderer.probed(_compiled(text, vocab), kwargs) for name, text in sources.items()}
         default = prompters["default"]
         with_tools = prompters.get("tool_use", default)
         rendition = Rendition(with_tools.template, with_tools.takes, vocab)
@@ -201,6 +201,6 @@ def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
     return [tool for tool in tools if not only or tool.name in only]
 
 
-def _described(prompter: Prompter) -> dict[str, str]:
+def _described(prompter: PromptRenderer) -> dict[str, str]:
     takes = prompter.takes
     return {name: str(getattr(takes, name)) for name in takes.__dataclass_fields__}

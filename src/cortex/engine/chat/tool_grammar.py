@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.markers import MarkerTable
+from cortex.engine.chat.splitting.markers import MarkerTable
 from cortex.engine.chat.types import ConstraintSpec
-from cortex.engine.schemas import checked_schema, is_compilable
+from cortex.engine.grammar.json_schema import checked_schema, is_compilable
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import JsonSchema, Tool, ToolChoice
 
 __all__ = ["after_reasoning", "tool_constraint"]

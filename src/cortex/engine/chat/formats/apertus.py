@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Steps
 from cortex.engine.chat.formats.json_calls import JsonCalls, stream_arguments
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Malformed, Reader
+from cortex.engine.chat.splitting.reader import Malformed, Reader
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["APERTUS"]
@@ -17,7 +17,7 @@ __all__ = ["APERTUS"]
 
 @dataclass(frozen=True, slots=True)
 class _NameIsKey(JsonCalls):
-    def read_object(self, reader: Reader, sink: CallSink) -> Steps:
+    def read_object(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         yield from reader.expect("{")
         yield from reader.skip_blank()
         if (yield from reader.peek()) != '"':

@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
 from cortex.engine.chat.formats.tagged import TaggedCalls
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import EndOfInput, Reader, Reading
+from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["ATEM"]
@@ -60,7 +60,7 @@ class Atem:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, (self.calls.section_open, _BODY, _ENDS[0]))
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         while True:
             header, _ = yield from reader.until(_BODY, limit=_HEADER_CHARS)
             recipients = _RECIPIENT.findall(reader.markers.decode(header))
@@ -73,7 +73,7 @@ class Atem:
             if (yield from self._plain(reader, sink, thinks=recipient == "self")) != _NEXT:
                 return
 
-    def _plain(self, reader: Reader, sink: CallSink, *, thinks: bool) -> Reading[str]:
+    def _plain(self, reader: Reader, sink: ToolCallEmitter, *, thinks: bool) -> Reading[str]:
         """Pass a message's text on; returns the marker that ended it, "" at the end of input."""
         say = sink.reasoning if thinks else sink.text
         say("")

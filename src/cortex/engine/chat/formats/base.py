@@ -1,8 +1,8 @@
 """The words in which a chat format is described: what the probe finds and the splitter consumes.
 
 A format is data plus a parser written as a generator over a `Reader`: straight-line code that yields where it needs
-more input. The parser tells a `CallSink` what it reads; buffering, ids, unknown names and fallback to verbatim text
-are the sink's business, so a family file holds only what is peculiar to the family.
+more input. The parser passes what it reads to a `ToolCallEmitter`, which buffers, makes ids, checks names and
+falls back to verbatim text, so a family file holds only what is peculiar to the family.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cortex.engine.vocabulary import Vocabulary
+from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.wire.inference import Tool
 
 if TYPE_CHECKING:
-    from cortex.engine.chat.calls import CallSink
-    from cortex.engine.chat.lark import LarkBuilder
-    from cortex.engine.chat.reader import Reader
+    from cortex.engine.chat.splitting.reader import Reader
+    from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+    from cortex.engine.grammar.lark import LarkBuilder
 
 __all__ = [
     "ATOM",
@@ -100,7 +100,7 @@ class ToolFormat(Protocol):
         """A sentence saying why this GGUF speaks the format, or None."""
         ...
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         """Read one block; the reader stands at the trigger, which is part of the block. Raises Malformed."""
         ...
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import EndOfInput, Malformed, Reader, Reading
+from cortex.engine.chat.splitting.reader import EndOfInput, Malformed, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["FUNCTIONARY_32"]
@@ -38,7 +38,7 @@ class Functionary32:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, (">>>all", ">>>"))
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         while True:
             yield from reader.take(_MARK)
             recipient = yield from self._recipient(reader)
@@ -61,13 +61,13 @@ class Functionary32:
             return ""
         return name.strip()
 
-    def _call(self, reader: Reader, sink: CallSink, name: str) -> Steps:
+    def _call(self, reader: Reader, sink: ToolCallEmitter, name: str) -> Steps:
         sink.begin(name)
         yield from stream_arguments(reader, sink)
         sink.end()
         yield from reader.skip_blank()
 
-    def _text(self, reader: Reader, sink: CallSink) -> Reading[bool]:
+    def _text(self, reader: Reader, sink: ToolCallEmitter) -> Reading[bool]:
         """Pass text on up to the next mark; whether there is one."""
         try:
             while True:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Malformed, Reader, Reading
-from cortex.engine.chat.typed_values import property_schema, types_of
+from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.chat.splitting.typed_values import property_schema, types_of
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA4"]
@@ -47,7 +47,7 @@ class GemmaCalls:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, (self.open, self.quote))
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         yield from reader.expect(self.open)
         yield from reader.skip_blank()
         yield from reader.expect("call:")
@@ -58,7 +58,7 @@ class GemmaCalls:
         yield from reader.skip_blank()
         yield from reader.take(self.close)
 
-    def _object(self, reader: Reader, sink: CallSink, depth: int) -> Steps:
+    def _object(self, reader: Reader, sink: ToolCallEmitter, depth: int) -> Steps:
         """An object's members behind its brace."""
         sink.arguments("{")
         yield from reader.skip_blank()
@@ -73,7 +73,7 @@ class GemmaCalls:
             more = yield from self._member(reader, sink, depth, "}")
         sink.arguments("}")
 
-    def _array(self, reader: Reader, sink: CallSink, depth: int) -> Steps:
+    def _array(self, reader: Reader, sink: ToolCallEmitter, depth: int) -> Steps:
         sink.arguments("[")
         yield from reader.skip_blank()
         more = (yield from reader.take("]")) is None
@@ -81,7 +81,7 @@ class GemmaCalls:
             more = yield from self._member(reader, sink, depth, "]")
         sink.arguments("]")
 
-    def _member(self, reader: Reader, sink: CallSink, depth: int, closer: str) -> Reading[bool]:
+    def _member(self, reader: Reader, sink: ToolCallEmitter, depth: int, closer: str) -> Reading[bool]:
         """A value and what follows it; whether that was a comma."""
         yield from reader.skip_blank()
         scalar_end = yield from self._value(reader, sink, depth, closer)
@@ -92,7 +92,7 @@ class GemmaCalls:
             sink.arguments(", ")
         return scalar_end == ","
 
-    def _value(self, reader: Reader, sink: CallSink, depth: int, closer: str) -> Reading[str]:
+    def _value(self, reader: Reader, sink: ToolCallEmitter, depth: int, closer: str) -> Reading[str]:
         """Pass one value on; what ended it if that has been read already."""
         if depth > _MOST_DEPTH:
             raise Malformed
@@ -109,7 +109,7 @@ class GemmaCalls:
             return end
         return ""
 
-    def _string(self, reader: Reader, sink: CallSink) -> Steps:
+    def _string(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         sink.arguments('"')
         while True:
             part, stop = yield from reader.part(self.quote)

@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import EndOfInput, Reader, Reading
+from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["HARMONY"]
@@ -43,7 +43,7 @@ class Harmony:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, ("<|channel|>", "<|message|>", "<|start|>"))
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         opening = ""
         while True:
             written, _ = yield from reader.until("<|message|>", limit=256)
@@ -59,14 +59,14 @@ class Harmony:
             if opening not in ("<|start|>", "<|channel|>"):
                 return
 
-    def _call(self, reader: Reader, sink: CallSink, name: str) -> Steps:
+    def _call(self, reader: Reader, sink: ToolCallEmitter, name: str) -> Steps:
         sink.begin(name)
         yield from stream_arguments(reader, sink)
         sink.end()
         yield from reader.skip_blank()
         yield from reader.take("<|call|>", "<|end|>")
 
-    def _body(self, reader: Reader, sink: CallSink, *, thinks: bool) -> Reading[str]:
+    def _body(self, reader: Reader, sink: ToolCallEmitter, *, thinks: bool) -> Reading[str]:
         """Pass a message's text on; returns the marker that ended it, "" at the end of input."""
         if thinks:
             sink.reasoning("")

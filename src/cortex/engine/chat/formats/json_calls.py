@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
-from cortex.engine.chat.json_scanner import JsonScanner
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Malformed, Reader, Reading
+from cortex.engine.chat.splitting.json_scanner import JsonScanner
+from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["JsonCalls", "read_call_object", "stream_arguments"]
@@ -54,7 +54,7 @@ class JsonCalls:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         if not self.bare:
             yield from reader.expect(*(trigger.text for trigger in self.triggers))
         yield from reader.skip_blank()
@@ -68,7 +68,7 @@ class JsonCalls:
             yield from reader.skip_blank()
             yield from reader.take(self.close)
 
-    def _calls(self, reader: Reader, sink: CallSink) -> Steps:
+    def _calls(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         """An array of call objects, or one or more of them in a row."""
         in_array = (yield from reader.take("[")) is not None
         while True:
@@ -77,7 +77,7 @@ class JsonCalls:
             if not (yield from self._another(reader, in_array)):
                 return
 
-    def read_object(self, reader: Reader, sink: CallSink) -> Steps:
+    def read_object(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         yield from read_call_object(reader, sink, self.name_keys, self.argument_keys, picky=self.bare)
 
     def _another(self, reader: Reader, in_array: bool) -> Reading[bool]:
@@ -109,7 +109,12 @@ class JsonCalls:
 
 
 def read_call_object(
-    reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str], *, picky: bool = False
+    reader: Reader,
+    sink: ToolCallEmitter,
+    name_keys: Sequence[str],
+    argument_keys: Sequence[str],
+    *,
+    picky: bool = False,
 ) -> Reading[None]:
     """One call object; its keys may come in any order, and be wrapped as `{"function": {…}}`.
 
@@ -122,7 +127,7 @@ def read_call_object(
 
 class _CallObject:
     def __init__(
-        self, reader: Reader, sink: CallSink, name_keys: Sequence[str], argument_keys: Sequence[str], picky: bool
+        self, reader: Reader, sink: ToolCallEmitter, name_keys: Sequence[str], argument_keys: Sequence[str], picky: bool
     ) -> None:
         self._picky = picky
         self._reader = reader
@@ -177,7 +182,7 @@ class _CallObject:
         return self._reader.markers.decode(str(json.loads(text)))
 
 
-def stream_arguments(reader: Reader, sink: CallSink) -> Steps:
+def stream_arguments(reader: Reader, sink: ToolCallEmitter) -> Steps:
     """The arguments as they come: a JSON object, null, or (some models do) the object's text as a JSON string."""
     yield from reader.skip_blank()
     if (yield from reader.peek()) != "{":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Steps, Trigger
 from cortex.engine.chat.formats.json_calls import JsonCalls
 from cortex.engine.chat.formats.pythonic import arguments_expression
-from cortex.engine.chat.reader import EndOfInput, Reader
+from cortex.engine.chat.splitting.reader import EndOfInput, Reader
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 
 __all__ = ["LLAMA3"]
 
@@ -20,7 +20,7 @@ _INTERPRETERS = ("python", "ipython", "code_interpreter")
 
 @dataclass(frozen=True, slots=True)
 class _Llama3(JsonCalls):
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         if (yield from reader.take(_TAG)) is None:
             yield from JsonCalls.parse(self, reader, sink)
             return
@@ -35,7 +35,7 @@ class _Llama3(JsonCalls):
             yield from arguments_expression(reader, sink)
 
 
-def _code(reader: Reader, sink: CallSink, interpreter: str) -> Steps:
+def _code(reader: Reader, sink: ToolCallEmitter, interpreter: str) -> Steps:
     """Everything that follows is the code."""
     properties = sink.tools[interpreter].parameters.get("properties") or {"code": {}}
     sink.begin(interpreter)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex.engine.chat.formats.tagged import TaggedCalls
-from cortex.engine.chat.typed_values import item_schema, json_value, property_schema, types_of
+from cortex.engine.chat.splitting.typed_values import item_schema, json_value, property_schema, types_of
 from cortex.wire.inference import JsonSchema
 
 __all__ = ["MINIMAX_M3"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Reader
+from cortex.engine.chat.splitting.reader import Reader
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["NamedJson"]
@@ -59,7 +59,7 @@ class NamedJson:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         if self.section_open and (yield from reader.take(self.section_open)):
             yield from reader.skip_blank()
         yield from reader.expect(self.call_open)
@@ -71,7 +71,7 @@ class NamedJson:
             if (yield from reader.take(self.call_open)) is None:
                 return
 
-    def _call(self, reader: Reader, sink: CallSink) -> Steps:
+    def _call(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         """One call, its `call_open` read already."""
         if self.id_end:
             yield from reader.name(self.id_end)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all, single_token
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Malformed, Reader, Reading
-from cortex.engine.chat.typed_values import property_schema
+from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.chat.splitting.typed_values import property_schema
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
 __all__ = ["Pythonic", "arguments_expression", "call_expression"]
@@ -62,7 +62,7 @@ class Pythonic:
             return f"{self.open!r} and {self.close!r} are single tokens of the vocabulary"
         return holds_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         if self.open:
             yield from reader.expect(self.open)
         yield from reader.skip_blank()
@@ -100,7 +100,7 @@ def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
     return lark.rule(f'{json.dumps(tool.name + "(")} {lark.in_order(arguments, ", ")} ")"')
 
 
-def call_expression(reader: Reader, sink: CallSink) -> Steps:
+def call_expression(reader: Reader, sink: ToolCallEmitter) -> Steps:
     """One `name(key=value, …)`. Each value is passed on when it is complete."""
     yield from reader.skip_blank()
     name, _ = yield from reader.name("(")
@@ -108,7 +108,7 @@ def call_expression(reader: Reader, sink: CallSink) -> Steps:
     yield from arguments_expression(reader, sink)
 
 
-def arguments_expression(reader: Reader, sink: CallSink) -> Steps:
+def arguments_expression(reader: Reader, sink: ToolCallEmitter) -> Steps:
     """`key=value, …)` of a call that has begun, to its end."""
     sink.arguments("{")
     count = 0

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.calls import CallSink
 from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
-from cortex.engine.chat.lark import LarkBuilder
-from cortex.engine.chat.reader import Reader, Reading
-from cortex.engine.chat.typed_values import json_value, property_schema, types_of
+from cortex.engine.chat.splitting.reader import Reader, Reading
+from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.chat.splitting.typed_values import json_value, property_schema, types_of
+from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["TaggedCalls"]
@@ -68,7 +68,7 @@ class TaggedCalls:
     def matches(self, evidence: Evidence) -> str | None:
         return holds_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: CallSink) -> Steps:
+    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         in_section = bool(self.section_open) and (yield from reader.take(self.section_open)) is not None
         yield from reader.skip_blank()
         yield from reader.expect(self.call_open)
@@ -82,7 +82,7 @@ class TaggedCalls:
             if not in_section or (yield from reader.take(self.call_open)) is None:
                 return
 
-    def _call(self, reader: Reader, sink: CallSink) -> Steps:
+    def _call(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
         """One call, its `call_open` read already."""
         stops = (self.name_end,) if self.name_end else (self.param_open, self.call_close)
         name, stop = yield from reader.name(*stops)
@@ -103,7 +103,7 @@ class TaggedCalls:
         yield from reader.skip_blank()
         return (yield from reader.expect(self.param_open, self.call_close))
 
-    def _argument(self, reader: Reader, sink: CallSink, tool: Tool, *, first: bool) -> Steps:
+    def _argument(self, reader: Reader, sink: ToolCallEmitter, tool: Tool, *, first: bool) -> Steps:
         key, _ = yield from reader.name(self.key_end)
         schema = property_schema(tool.parameters, key)
         types = types_of(schema)
@@ -212,7 +212,7 @@ class TaggedCalls:
 class _StringStream:
     """A raw string's pieces as one JSON string; the line break that ends a value on its own lines is held back."""
 
-    def __init__(self, sink: CallSink, *, line_value: bool) -> None:
+    def __init__(self, sink: ToolCallEmitter, *, line_value: bool) -> None:
         self._sink = sink
         self._line_value = line_value
         self._started = False

@@ -1,0 +1,171 @@
+"""Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`, as Claude Code, Zed and the anthropic SDK send them.
+
+Field by field after anthropic's Python SDK 2.12 (`types/message_create_params.py`); what it lists and we have no use
+for (cache_control, container, context_management, service_tier …) is ignored, as is everything it doesn't list.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import partial
+
+import msgspec
+
+from cortex.dialects.anthropic.answer import CountCollector, MessageCollector
+from cortex.dialects.anthropic.body import Body, OutputFormatBody, ToolBody, ToolChoiceBody
+from cortex.dialects.anthropic.conversation import Conversation, system_message
+from cortex.dialects.anthropic.reply import ReplyHead
+from cortex.dialects.anthropic.stream import MessageRenderer
+from cortex.dialects.base import Call, CallContext
+from cortex.dialects.json_body import decode_body, portable
+from cortex.errors import BadRequest, UnsupportedValue
+from cortex.wire.inference import (
+    InferenceRequest,
+    JsonSchemaFormat,
+    Message,
+    OutputFormat,
+    Reasoning,
+    Sampling,
+    TextFormat,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+
+__all__ = ["parse_count_tokens", "parse_messages"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_INT = 2**31 - 1
+_BODY = msgspec.json.Decoder(Body)
+_CONTEXT_SUFFIX = re.compile(r"\[\d+[km]\]$", re.IGNORECASE)
+
+
+def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
+    """One generation. Raises BadRequest, or ModelNotFound from `context.resolve`."""
+    decoded = decode_body(_BODY, body)
+    request = _request(decoded, context, normalise_billing=normalise_billing)
+    hidden = decoded.thinking is not None and decoded.thinking.display == "omitted"
+    head = ReplyHead.of(context.request_id, decoded.model, thinking_hidden=hidden)
+    return Call(
+        requests=[request],
+        stream=bool(decoded.stream),
+        renderer=partial(MessageRenderer, context.echo or context.request_id, head),
+        collector=partial(MessageCollector, head),
+    )
+
+
+def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
+    """The same request as `parse_messages` would make, stopped after tokenising: so the numbers agree."""
+    decoded = decode_body(_BODY, body)
+    request = _request(decoded, context, normalise_billing=normalise_billing)
+    head = ReplyHead.of(context.request_id, decoded.model)
+    return Call(
+        requests=[msgspec.structs.replace(request, count_only=True)],
+        stream=False,
+        renderer=partial(MessageRenderer, context.echo or context.request_id, head),
+        collector=CountCollector,
+    )
+
+
+def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
+    messages = _messages(body, context, normalise_billing=normalise_billing)
+    tools = [tool for tool in map(_tool, body.tools or []) if tool]
+    return InferenceRequest(
+        id=context.request_id,
+        model=context.resolve(_CONTEXT_SUFFIX.sub("", body.model)),
+        messages=messages,
+        continue_final=messages[-1].role == "assistant",
+        tools=tools,
+        tool_choice=_tool_choice(body.tool_choice, tools),
+        parallel=False if body.tool_choice and body.tool_choice.disable_parallel_tool_use else None,
+        format=_format(body),
+        sampling=_sampling(body),
+        stop=[stop for stop in body.stop_sequences or [] if stop],
+        max_output=None if body.max_tokens is None else min(body.max_tokens, _MAX_INT),
+        reasoning=_reasoning(body),
+        cache_key=_user_id(body.metadata),
+        principal=context.principal,
+        dialect="anthropic_messages",
+    )
+
+
+def _messages(body: Body, context: CallContext, *, normalise_billing: bool) -> list[Message]:
+    conversation = Conversation(context.images)
+    for index, message in enumerate(body.messages):
+        conversation.add(message, f"messages[{index}]")
+    if not conversation.messages:
+        raise BadRequest("messages: at least one message with content is required", param="messages")
+    if any(isinstance(part, ToolCall) for part in conversation.messages[-1].parts):
+        raise BadRequest("messages: the last message calls tools and no tool_result follows", param="messages")
+    return system_message(body.system, normalise_billing=normalise_billing) + conversation.messages
+
+
+def _tool(body: ToolBody) -> Tool | None:
+    """A tool the model may call; None for one that Anthropic's servers would run (it has no schema)."""
+    if body.input_schema is None:
+        if body.type not in (None, "custom"):
+            logger.debug("skipped the server tool %s", body.type)
+            return None
+        raise BadRequest(f"tools: {body.name!r} has no input_schema", param="tools")
+    if not body.name:
+        raise BadRequest("tools: a tool has no name", param="tools")
+    schema = portable(body.input_schema, "tools")
+    return Tool(body.name, body.description or "", schema, strict=bool(body.strict))
+
+
+def _tool_choice(choice: ToolChoiceBody | None, tools: list[Tool]) -> ToolChoice:
+    if choice is None:
+        return ToolChoice()
+    match choice.type:
+        case "tool":
+            if choice.name not in {tool.name for tool in tools}:
+                raise BadRequest(f"tool_choice: no tool is named {choice.name!r}", param="tool_choice")
+            return ToolChoice("required", [choice.name])
+        case "any":
+            # Every tool offered may have been a server tool: nothing is left to insist on.
+            return ToolChoice("required") if tools else ToolChoice()
+        case plain:
+            return ToolChoice(plain)
+
+
+def _format(body: Body) -> OutputFormat:
+    wanted: OutputFormatBody | None = body.output_config.format if body.output_config else None
+    wanted = wanted or body.output_format
+    if wanted is None:
+        return TextFormat()
+    if wanted.type != "json_schema":
+        raise UnsupportedValue(f"output format {wanted.type!r} is not json_schema", param="output_config")
+    return JsonSchemaFormat(portable(wanted.schema, "output_config"))
+
+
+def _sampling(body: Body) -> Sampling:
+    return Sampling(
+        temperature=None if body.temperature is None else max(0.0, body.temperature),
+        top_p=None if body.top_p is None else min(1.0, max(0.0, body.top_p)),
+        top_k=None if body.top_k is None else min(max(0, body.top_k), _MAX_INT),
+    )
+
+
+def _reasoning(body: Body) -> Reasoning:
+    """`between_tools` is off but for progress notes; `adaptive` and what is newer leave it to the model. The budget is
+    kept below `max_tokens`, as the API asks."""
+    effort = body.output_config.effort if body.output_config else None
+    if body.thinking is None:
+        return Reasoning(effort=effort)
+    if body.thinking.type in ("disabled", "between_tools"):
+        return Reasoning("off")
+    budget = body.thinking.budget_tokens
+    if budget is not None:
+        budget = max(0, min(budget, (body.max_tokens or _MAX_INT) - 1, _MAX_INT))
+    return Reasoning("on" if body.thinking.type == "enabled" else "auto", effort, budget)
+
+
+def _user_id(metadata: msgspec.Raw) -> str | None:
+    """Claude Code's `metadata.user_id` names the session: a good affinity hint, and never a reason to fail."""
+    try:
+        user_id = msgspec.json.decode(metadata, type=dict[str, object]).get("user_id")
+    except msgspec.MsgspecError:
+        return None
+    return user_id if isinstance(user_id, str) else None

@@ -1,0 +1,138 @@
+"""POST /v1/chat/completions: the body to a wire request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from cortex.dialects.base import Call, CallContext
+from cortex.dialects.ids import make_id
+from cortex.dialects.inline_reasoning import InlineCollector, InlineRenderer
+from cortex.dialects.json_body import decode_body, portable
+from cortex.dialects.openai.chat.answer import ChatCollector
+from cortex.dialects.openai.chat.stream import ChatRenderer
+from cortex.dialects.openai.chat.view import ChatView
+from cortex.dialects.openai.fields import (
+    MAX_ALTERNATIVES,
+    GenerationBody,
+    alternatives_of,
+    max_output_of,
+    output_format_of,
+    reasoning_of,
+    sampling_of,
+    stop_of,
+)
+from cortex.dialects.openai.messages import MessageBody, MessageReader, continues_final
+from cortex.dialects.openai.tools import (
+    ChoiceBody,
+    FunctionChoice,
+    FunctionTool,
+    ToolBody,
+    choice_of,
+    functions_of,
+    legacy_choice_of,
+    tools_of,
+)
+from cortex.errors import BadRequest, UnsupportedValue
+from cortex.wire.inference import InferenceRequest, Tool, ToolChoice
+
+__all__ = ["ChatBody", "parse"]
+
+
+class ChatBody(GenerationBody, frozen=True, kw_only=True):
+    messages: list[MessageBody]
+    tools: list[ToolBody] | None = None
+    tool_choice: str | ChoiceBody | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionTool] | None = None
+    function_call: str | FunctionChoice | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    reasoning_effort: str | None = None
+    reasoning_budget_tokens: int | None = None
+    thinking_budget_tokens: int | None = None
+    reasoning_format: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: bool | None = None
+    modalities: list[str] | None = None
+
+
+_decoder = msgspec.json.Decoder(ChatBody)
+
+
+def parse(body: bytes, context: CallContext) -> Call:
+    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
+    chat = decode_body(_decoder, body)
+    _refuse(chat)
+    view = _view(chat, context)
+    inline = chat.reasoning_format == "none"
+    return Call(
+        requests=[_request(chat, context)],
+        stream=chat.stream is True,
+        renderer=lambda: InlineRenderer(ChatRenderer(view)) if inline else ChatRenderer(view),
+        collector=lambda: InlineCollector(ChatCollector(view)) if inline else ChatCollector(view),
+        keepalive_s=chat.sse_ping_interval,
+    )
+
+
+def _refuse(chat: ChatBody) -> None:
+    """What can't be ignored without changing the meaning of the request."""
+    if chat.modalities == ["audio"]:
+        raise UnsupportedValue("only text can be generated", param="modalities")
+    if chat.top_logprobs and not chat.logprobs:
+        raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+    if chat.grammar and (chat.tools or chat.functions):
+        raise BadRequest("grammar and tools can't be combined", param="grammar")
+
+
+def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
+    messages = MessageReader(context.images, context.request_id).read(chat.messages)
+    tools, choice = _tools(chat)
+    kwargs = portable(chat.chat_template_kwargs or {}, "chat_template_kwargs")
+    budget = chat.thinking_budget_tokens if chat.reasoning_budget_tokens is None else chat.reasoning_budget_tokens
+    return InferenceRequest(
+        id=context.request_id,
+        model=context.resolve(chat.model),
+        messages=messages,
+        tools=tools,
+        tool_choice=choice,
+        parallel=chat.parallel_tool_calls if chat.functions is None else False,
+        format=output_format_of(chat),
+        sampling=sampling_of(chat),
+        stop=stop_of(chat),
+        max_output=max_output_of(chat),
+        n=chat.n or 1,
+        logprobs=(chat.top_logprobs or 0) if chat.logprobs else alternatives_of(chat),
+        reasoning=reasoning_of(chat.reasoning_effort, budget, kwargs),
+        template_kwargs=kwargs,
+        continue_final=continues_final(messages, chat.continue_final_message),
+        cache_key=chat.prompt_cache_key,
+        cache_prompt=chat.cache_prompt is not False,
+        principal=context.principal,
+        dialect="openai_chat",
+        report_progress=chat.return_progress is True and chat.stream is True,
+    )
+
+
+def _tools(chat: ChatBody) -> tuple[list[Tool], ToolChoice]:
+    if chat.functions is not None and not chat.tools:
+        tools = functions_of(chat.functions)
+        return tools, legacy_choice_of(chat.function_call, tools)
+    tools = tools_of(chat.tools or [])
+    return tools, choice_of(chat.tool_choice, tools)
+
+
+def _view(chat: ChatBody, context: CallContext) -> ChatView:
+    return ChatView(
+        id=make_id("chatcmpl-", context.request_id),
+        created=context.created,
+        model=chat.model or context.resolve(chat.model),
+        choices=chat.n or 1,
+        usage=bool(chat.stream_options and chat.stream_options.include_usage),
+        timings=chat.timings_per_token is True,
+        progress=chat.return_progress is True,
+        legacy=chat.functions is not None and not chat.tools,
+        custom=frozenset(tool.custom.name for tool in chat.tools or [] if tool.type == "custom" and tool.custom),
+    )

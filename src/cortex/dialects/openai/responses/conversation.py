@@ -1,0 +1,171 @@
+"""Responses items as the conversation that models know.
+
+Items are flat: reasoning, text and calls of one assistant turn follow each other, outputs come whenever they came.
+Models want turns: one assistant message with all of it, then its results, then what was said meanwhile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Iterable, Sequence
+from typing import get_args
+
+import msgspec
+from msgspec import Raw
+
+from cortex.dialects.custom_tools import wrap
+from cortex.dialects.images import Images
+from cortex.dialects.json_body import decode_body
+from cortex.dialects.opaque_reasoning import unseal
+from cortex.dialects.openai.responses.body import (
+    ContentPart,
+    CustomCallItem,
+    CustomOutputItem,
+    FunctionCallItem,
+    FunctionOutputItem,
+    Item,
+    Kind,
+    MessageItem,
+    ReasoningItem,
+    ReferenceItem,
+)
+from cortex.dialects.openai.responses.tools import Toolbox
+from cortex.errors import BadRequest, UnsupportedValue
+from cortex.wire.inference import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+
+__all__ = ["read_conversation", "read_items"]
+
+logger = logging.getLogger(__name__)
+
+_KIND = msgspec.json.Decoder(Kind)
+_ITEM: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
+_MESSAGE = msgspec.json.Decoder(MessageItem)
+_KNOWN = {type_.__struct_config__.tag for type_ in get_args(Item)}
+
+Output = FunctionOutputItem | CustomOutputItem
+
+
+def read_items(raws: Iterable[Raw], param: str) -> list[Item]:
+    """Items of known types; others (web searches, compactions, shell calls …) are skipped. Raises BadRequest."""
+    items: list[Item] = []
+    for index, raw in enumerate(raws):
+        at = f"{param}[{index}]"
+        kind = decode_body(_KIND, raw, at)
+        if kind.type is None:
+            items.append(decode_body(_MESSAGE, raw, at))
+        elif kind.type in _KNOWN:
+            items.append(decode_body(_ITEM, raw, at))
+        else:
+            logger.debug("skipped an item of type %s", kind.type)
+    return items
+
+
+def read_conversation(items: Sequence[Item], toolbox: Toolbox, images: Images) -> list[Message]:
+    """The items as messages. Raises BadRequest for an item_reference and for content that can't be read."""
+    reader = _Reader(items, toolbox, images)
+    for item in items:
+        reader.read(item)
+    reader.end_turn()
+    return reader.messages
+
+
+class _Reader:
+    """`_turn` gathers the assistant message under way; `_outputs` waits, by call id, for the calls to come by."""
+
+    def __init__(self, items: Sequence[Item], toolbox: Toolbox, images: Images) -> None:
+        self.messages: list[Message] = []
+        self._toolbox = toolbox
+        self._images = images
+        self._turn: list[Part] = []
+        self._outputs: dict[str, list[Output]] = {}
+        for item in items:
+            if isinstance(item, Output):
+                self._outputs.setdefault(item.call_id, []).append(item)
+
+    def read(self, item: Item) -> None:
+        match item:
+            case MessageItem(role="assistant"):
+                self._turn += self._content(item.content)
+            case MessageItem():
+                self.end_turn()
+                self._add(Message(item.role, list(self._content(item.content))))
+            case ReasoningItem():
+                self._turn += _thinking(item)
+            case FunctionCallItem():
+                name = self._toolbox.shown_name(item.name, item.namespace)
+                self._turn.append(ToolCall(item.call_id, name, item.arguments or "{}"))
+            case CustomCallItem():
+                name = self._toolbox.shown_name(item.name, item.namespace)
+                self._turn.append(ToolCall(item.call_id, name, wrap(item.input)))
+            case FunctionOutputItem() | CustomOutputItem():
+                self.end_turn()
+                self._orphan(item)
+            case ReferenceItem():
+                raise UnsupportedValue("item_reference: send the item itself", param="input")
+
+    def end_turn(self) -> None:
+        """The assistant's message and, right behind it, the results of its calls, whatever stood in between."""
+        turn, self._turn = self._turn, []
+        self._add(Message("assistant", turn))
+        calls = [part for part in turn if isinstance(part, ToolCall)]
+        self._add(Message("tool", [result for call in calls for result in self._results(call)]))
+
+    def _results(self, call: ToolCall) -> list[ToolResult]:
+        outputs = self._outputs.get(call.id)
+        return [self._result(outputs.pop(0), call.name)] if outputs else []
+
+    def _orphan(self, item: Output) -> None:
+        """An output that no call came before (cut histories have such), unless its call has already taken it."""
+        waiting = self._outputs.get(item.call_id, [])
+        if any(other is item for other in waiting):
+            waiting.remove(item)
+            self._add(Message("tool", [self._result(item, None)]))
+
+    def _result(self, item: Output, name: str | None) -> ToolResult:
+        return ToolResult(item.call_id, self._content(item.output), name)
+
+    def _add(self, message: Message) -> None:
+        if message.parts:
+            self.messages.append(message)
+
+    def _content(self, content: str | list[ContentPart] | None) -> list[Text | Image]:
+        """Blank text says nothing and is dropped."""
+        if isinstance(content, str):
+            content = [ContentPart(text=content)]
+        parts = [self._part(part) for part in content or []]
+        return [part for part in parts if not isinstance(part, Text) or part.text.strip()]
+
+    def _part(self, part: ContentPart) -> Text | Image:
+        match part.type:
+            case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
+                return Text(part.text or "")
+            case "refusal":
+                return Text(part.refusal or "")
+            case "input_image" if part.image_url:
+                return self._images.load(part.image_url, "input")
+            case "input_file" if part.file_data:
+                return _text_file(part)
+            case _:
+                raise UnsupportedValue(f"content of type {part.type!r} can't be read here", param="input")
+
+
+def _thinking(item: ReasoningItem) -> list[Thinking]:
+    """What the model thought: what we sealed is whole; a summary is what other servers leave us."""
+    sealed = item.encrypted_content or ""
+    pieces = item.content or item.summary or []
+    text = unseal(sealed) or "\n\n".join(piece.text for piece in pieces if piece.text)
+    return [Thinking(text)] if text else []
+
+
+def _text_file(part: ContentPart) -> Text:
+    """A file sent as a data URI, if it is text."""
+    head, _, data = (part.file_data or "").partition(",")
+    if not head.startswith("data:text/") or not head.endswith(";base64"):
+        raise UnsupportedValue("only text files can be read here, as data:text/…;base64", param="input")
+    try:
+        text = base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise BadRequest("input_file: file_data is not base64 of UTF-8 text", param="input") from None
+    return Text(f"{part.filename}\n\n{text}" if part.filename else text)

@@ -1,0 +1,176 @@
+"""Output items while they grow, one class per kind. Each tells its own events, from `output_item.added` to `.done`.
+
+An item keeps its identity (type, id, call_id) throughout: openai's stream helper compares, and Codex takes the whole
+item from `output_item.done` whatever was streamed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from msgspec import UNSET
+
+from cortex.dialects.custom_tools import CustomInput
+from cortex.dialects.opaque_reasoning import seal
+from cortex.dialects.openai.logprobs import ChatLogprobs, Entry
+from cortex.dialects.openai.responses.events import (
+    ArgumentsDelta,
+    ArgumentsDone,
+    InputDelta,
+    InputDone,
+    ItemAdded,
+    ItemDone,
+    PartAdded,
+    PartDone,
+    StreamEvent,
+    SummaryDelta,
+    SummaryDone,
+    SummaryPartAdded,
+    SummaryPartDone,
+    TextDeltaEvent,
+    TextDone,
+)
+from cortex.dialects.openai.responses.objects import (
+    CustomCall,
+    FunctionCall,
+    ItemStatus,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    ReasoningOutput,
+    SummaryText,
+)
+from cortex.dialects.openai.responses.tools import ClientTool
+from cortex.wire.events import TokenLogprob
+
+__all__ = ["CustomSegment", "FunctionSegment", "MessageSegment", "ReasoningSegment", "Segment"]
+
+
+class Segment(Protocol):
+    """`item` is the item as it stands; `opened`, then any number of `grown`, then `closed` once."""
+
+    def item(self, status: ItemStatus) -> OutputItem: ...
+    def opened(self) -> Iterator[StreamEvent]: ...
+    def grown(self, piece: str) -> Iterator[StreamEvent]: ...
+    def closed(self, status: ItemStatus) -> Iterator[StreamEvent]: ...
+
+
+class MessageSegment:
+    def __init__(self, item_id: str, index: int) -> None:
+        self._id = item_id
+        self._index = index
+        self._pieces: list[str] = []
+        self._logprobs: list[Entry] = []
+
+    def item(self, status: ItemStatus) -> OutputMessage:
+        content = [] if status == "in_progress" else [self._text()]
+        return OutputMessage(self._id, status, content)
+
+    def opened(self) -> Iterator[StreamEvent]:
+        yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
+        yield PartAdded(item_id=self._id, output_index=self._index, part=OutputText(""))
+
+    def grown(self, piece: str, logprobs: list[TokenLogprob] | None = None) -> Iterator[StreamEvent]:
+        entries: list[Entry] = list(ChatLogprobs.of(logprobs).content) if logprobs else []
+        self._pieces.append(piece)
+        self._logprobs += entries
+        yield TextDeltaEvent(item_id=self._id, output_index=self._index, delta=piece, logprobs=entries)
+
+    def closed(self, status: ItemStatus) -> Iterator[StreamEvent]:
+        part = self._text()
+        yield TextDone(item_id=self._id, output_index=self._index, text=part.text, logprobs=part.logprobs)
+        yield PartDone(item_id=self._id, output_index=self._index, part=part)
+        yield ItemDone(output_index=self._index, item=self.item(status))
+
+    def _text(self) -> OutputText:
+        return OutputText("".join(self._pieces), logprobs=self._logprobs)
+
+
+class ReasoningSegment:
+    """`sealed`: the client asked for `reasoning.encrypted_content`, by which the thought comes back next turn."""
+
+    def __init__(self, item_id: str, index: int, *, sealed: bool) -> None:
+        self._id = item_id
+        self._index = index
+        self._sealed = sealed
+        self._pieces: list[str] = []
+
+    def item(self, status: ItemStatus) -> ReasoningOutput:
+        if status == "in_progress":
+            return ReasoningOutput(self._id, [])
+        text = "".join(self._pieces)
+        return ReasoningOutput(self._id, [SummaryText(text)], seal(text) if self._sealed else UNSET)
+
+    def opened(self) -> Iterator[StreamEvent]:
+        yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
+        yield SummaryPartAdded(item_id=self._id, output_index=self._index, part=SummaryText(""))
+
+    def grown(self, piece: str) -> Iterator[StreamEvent]:
+        self._pieces.append(piece)
+        yield SummaryDelta(item_id=self._id, output_index=self._index, delta=piece)
+
+    def closed(self, status: ItemStatus) -> Iterator[StreamEvent]:
+        text = "".join(self._pieces)
+        yield SummaryDone(item_id=self._id, output_index=self._index, text=text)
+        yield SummaryPartDone(item_id=self._id, output_index=self._index, part=SummaryText(text))
+        yield ItemDone(output_index=self._index, item=self.item(status))
+
+
+class FunctionSegment:
+    def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
+        self._id = item_id
+        self._index = index
+        self._call_id = call_id
+        self._tool = tool
+        self._pieces: list[str] = []
+
+    def item(self, status: ItemStatus) -> FunctionCall:
+        arguments = "" if status == "in_progress" else self._arguments()
+        namespace = self._tool.namespace or UNSET
+        return FunctionCall(self._id, status, self._call_id, self._tool.name, arguments, namespace)
+
+    def opened(self) -> Iterator[StreamEvent]:
+        yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
+
+    def grown(self, piece: str) -> Iterator[StreamEvent]:
+        self._pieces.append(piece)
+        yield ArgumentsDelta(item_id=self._id, output_index=self._index, delta=piece)
+
+    def closed(self, status: ItemStatus) -> Iterator[StreamEvent]:
+        if not self._pieces:
+            yield ArgumentsDelta(item_id=self._id, output_index=self._index, delta="{}")
+        yield ArgumentsDone(item_id=self._id, output_index=self._index, arguments=self._arguments())
+        yield ItemDone(output_index=self._index, item=self.item(status))
+
+    def _arguments(self) -> str:
+        return "".join(self._pieces) or "{}"
+
+
+class CustomSegment:
+    """A call whose JSON arguments are unwrapped: the client gets the raw text it declared the tool for."""
+
+    def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
+        self._id = item_id
+        self._index = index
+        self._call_id = call_id
+        self._tool = tool
+        self._input = CustomInput()
+
+    def item(self, status: ItemStatus) -> CustomCall:
+        text = "" if status == "in_progress" else self._input.text
+        namespace = self._tool.namespace or UNSET
+        return CustomCall(self._id, status, self._call_id, self._tool.name, text, namespace)
+
+    def opened(self) -> Iterator[StreamEvent]:
+        yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
+
+    def grown(self, piece: str) -> Iterator[StreamEvent]:
+        if text := self._input.feed(piece):
+            yield InputDelta(item_id=self._id, output_index=self._index, delta=text)
+
+    def closed(self, status: ItemStatus) -> Iterator[StreamEvent]:
+        if rest := self._input.finish():
+            yield InputDelta(item_id=self._id, output_index=self._index, delta=rest)
+        yield InputDone(item_id=self._id, output_index=self._index, input=self._input.text)
+        yield ItemDone(output_index=self._index, item=self.item(status))

@@ -1,0 +1,131 @@
+"""The tools of a Responses request under the names that models are shown, and the way back.
+
+A `namespace` (every MCP server in Codex is one) is flattened: `files` with `read` becomes `files__read`, since
+templates and tool-call formats know no namespaces; its calls leave split in two again. Hosted tools (web_search and
+the like) are skipped: refusing them ends the conversation, and nothing here could run them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from cortex.dialects.custom_tools import custom_tool
+from cortex.dialects.json_body import decode_body, portable
+from cortex.dialects.openai.responses.body import ToolBody, ToolChoiceBody
+from cortex.errors import BadRequest, UnsupportedValue
+from cortex.wire.inference import Tool, ToolChoice
+
+__all__ = ["ClientTool", "Toolbox"]
+
+logger = logging.getLogger(__name__)
+
+_TOOL = msgspec.json.Decoder(ToolBody)
+_UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTool:
+    """How the client knows a tool."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+class Toolbox:
+    """The offered tools; `offered` for the model, `client_tool` for what it calls."""
+
+    def __init__(self, tools: Sequence[Raw]) -> None:
+        self.offered: list[Tool] = []
+        self._by_shown: dict[str, ClientTool] = {}
+        for index, raw in enumerate(tools):
+            at = f"tools[{index}]"
+            self._add(decode_body(_TOOL, raw, at), None, at)
+
+    def shown_name(self, name: str, namespace: str | None) -> str:
+        """The model's name for a tool, also for one that an earlier turn had and this one hasn't."""
+        for shown, tool in self._by_shown.items():
+            if tool.name == name and tool.namespace == namespace:
+                return shown
+        return _flattened(name, namespace)
+
+    def client_tool(self, shown: str) -> ClientTool:
+        return self._by_shown.get(shown) or ClientTool(shown)
+
+    def choice(self, choice: str | ToolChoiceBody | None) -> ToolChoice:
+        """Raises BadRequest for a tool that isn't offered. What asks for hosted tools alone asks for nothing."""
+        match choice:
+            case None | "auto":
+                return ToolChoice()
+            case "none":
+                return ToolChoice("none")
+            case "required":
+                return ToolChoice("required") if self.offered else ToolChoice()
+            case ToolChoiceBody(type="function" | "custom"):
+                return ToolChoice("required", [self._offered_name(choice.name, choice.namespace)])
+            case ToolChoiceBody(type="allowed_tools"):
+                allowed = [tool for tool in choice.tools if tool.type in ("function", "custom")]
+                names = [self._offered_name(tool.name, tool.namespace) for tool in allowed]
+                return ToolChoice(choice.mode if names else "auto", names)
+            case ToolChoiceBody():
+                return ToolChoice()
+            case _:
+                raise UnsupportedValue("tool_choice must be none, auto, required or name a tool", param="tool_choice")
+
+    def _add(self, body: ToolBody, namespace: str | None, at: str) -> None:
+        match body.type:
+            case "namespace":
+                for index, member in enumerate(body.tools or []):
+                    self._add(member, _named(body, at), f"{at}.tools[{index}]")
+            case "function":
+                self._offer(_function(body), ClientTool(_named(body, at), namespace))
+            case "custom":
+                tool = custom_tool(_named(body, at), body.description, body.format, strict=body.strict is True)
+                self._offer(tool, ClientTool(tool.name, namespace, custom=True))
+            case hosted:
+                logger.debug("skipped a tool of type %s", hosted)
+
+    def _offer(self, offered: Tool, tool: ClientTool) -> None:
+        shown = self._unused(_flattened(tool.name, tool.namespace))
+        self._by_shown[shown] = tool
+        self.offered.append(msgspec.structs.replace(offered, name=shown))
+
+    def _unused(self, shown: str) -> str:
+        """`shown`, with a number if another tool is called so already: two namespaces may flatten to one name."""
+        number = 2
+        candidate = shown
+        while candidate in self._by_shown:
+            candidate = f"{shown}_{number}"
+            number += 1
+        return candidate
+
+    def _offered_name(self, name: str, namespace: str | None) -> str:
+        for shown, tool in self._by_shown.items():
+            if tool.name == name and namespace in (None, tool.namespace):
+                return shown
+        offered = ", ".join(self._by_shown) or "none"
+        raise BadRequest(f"tool_choice: no tool is named {name!r} (offered: {offered})", param="tool_choice")
+
+
+def _flattened(name: str, namespace: str | None) -> str:
+    if namespace is None:
+        return name
+    return _UNSAFE.sub("_", f"{namespace.rstrip('_')}__{name}")
+
+
+def _named(body: ToolBody, at: str) -> str:
+    if not body.name.strip():
+        raise BadRequest(f"{at} has no name", param=f"{at}.name")
+    return body.name
+
+
+def _function(body: ToolBody) -> Tool:
+    tool = Tool(body.name, body.description or "", strict=body.strict is True)
+    parameters = portable(body.parameters, "tools")
+    return tool if parameters is None else msgspec.structs.replace(tool, parameters=parameters)

@@ -1,0 +1,70 @@
+"""A written turn through the splitter, token by token, as if the model had just sampled it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
+from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
+from cortex.engine.chat.types import Delta
+from cortex.wire.events import ReasoningDelta, TextDelta, ToolCallArguments, ToolCallStart
+from cortex.wire.inference import Tool
+
+__all__ = ["Roundtrip", "read_back"]
+
+
+@dataclass(slots=True)
+class Roundtrip:
+    """What came out: `calls` are names and argument texts in their order."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, delta: Delta) -> None:
+        match delta:
+            case TextDelta(text=text):
+                self.text += text
+            case ReasoningDelta(text=text):
+                self.reasoning += text
+            case ToolCallStart(name=name):
+                self.calls.append((name, ""))
+            case ToolCallArguments(index=index, fragment=fragment):
+                name, arguments = self.calls[index]
+                self.calls[index] = (name, arguments + fragment)
+
+
+def read_back(
+    output: str,
+    markers: MarkerTable,
+    reasoning: ReasoningFormat | None,
+    tool_format: ToolFormat | None,
+    tools: Sequence[Tool],
+    *,
+    starts_in_reasoning: bool | None = None,
+) -> Roundtrip:
+    """Split `output`; it begins inside reasoning if it closes some before opening any, unless the caller knows.
+
+    A format that frames every message says itself where reasoning begins.
+    """
+    if starts_in_reasoning is None:
+        framed = tool_format is not None and tool_format.frames
+        starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
+    splitter = MessageSplitter(SplitPlan(markers, reasoning, tool_format, tools, starts_in_reasoning))
+    result = Roundtrip()
+    vocabulary = markers.vocabulary
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in vocabulary.tokenize(output, special=True):
+        for delta in splitter.feed(token, decoder.decode(vocabulary.piece(token))):
+            result.add(delta)
+    for delta in splitter.finish(cut=False):
+        result.add(delta)
+    return result
+
+
+def _closes_first(output: str, reasoning: ReasoningFormat) -> bool:
+    closing = output.find(reasoning.close)
+    return closing >= 0 and reasoning.open not in output[:closing]

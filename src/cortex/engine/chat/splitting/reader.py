@@ -1,0 +1,199 @@
+"""Reading a block that arrives in pieces, in code that reads as if it were all there.
+
+Every reading method is a generator: it yields while it needs more input and returns (or raises Malformed) once what
+it read can no longer change. So a parser gives the same result however its input is cut.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import TypeVar
+
+from cortex.engine.chat.splitting.json_scanner import JsonScanner
+from cortex.engine.chat.splitting.markers import MarkerTable, held_back
+
+__all__ = ["BLANK", "EndOfInput", "Malformed", "Reader", "Reading"]
+
+T = TypeVar("T")
+Reading = Generator[None, None, T]
+
+BLANK = " \t\r\n"
+
+
+class Malformed(Exception):
+    """What comes next doesn't belong to the format."""
+
+
+class EndOfInput(Malformed):
+    """The input ended where the format had more to come."""
+
+
+class Reader:
+    """The text of one block: what is read and not yet committed, and what is still to be read.
+
+    Markers in arguments are given as the template writes them; `markers` turns them into what the model sends.
+    """
+
+    def __init__(self, markers: MarkerTable, text: str = "") -> None:
+        self.markers = markers
+        self.ended = False
+        self._text = text
+        self._at = 0
+
+    def push(self, text: str) -> None:
+        self._text += text
+
+    @property
+    def pending(self) -> str:
+        """Everything since the last commit, read or not."""
+        return self._text
+
+    @property
+    def unread(self) -> str:
+        return self._text[self._at :]
+
+    def commit(self) -> None:
+        """Forget what was read: it has been passed on and can't become text again."""
+        self._text = self._text[self._at :]
+        self._at = 0
+
+    def more(self) -> Reading[None]:
+        """Wait for more input."""
+        if self.ended:
+            raise EndOfInput
+        yield
+
+    def at_end(self) -> Reading[bool]:
+        """Whether the input ends here."""
+        while self._at == len(self._text):
+            if self.ended:
+                return True
+            yield
+        return False
+
+    def peek(self) -> Reading[str]:
+        """The next character, unread."""
+        while self._at == len(self._text):
+            yield from self.more()
+        return self._text[self._at]
+
+    def skip_blank(self) -> Reading[None]:
+        """Read blanks up to something else, or to the end of the input."""
+        while not (yield from self.at_end()) and self._text[self._at] in BLANK:
+            self._at += 1
+
+    def take(self, *literals: str) -> Reading[str | None]:
+        """Read whichever of `literals` comes next, the longest that fits; None (and nothing read) if none does."""
+        wanted = {self.markers.encode(literal): literal for literal in literals}
+        while True:
+            rest = self._text[self._at :]
+            if not self.ended and any(len(marker) > len(rest) and marker.startswith(rest) for marker in wanted):
+                yield
+                continue
+            found = max((marker for marker in wanted if rest.startswith(marker)), key=len, default=None)
+            if found is None:
+                return None
+            self._at += len(found)
+            return wanted[found]
+
+    def follows(self, *literals: str) -> Reading[bool]:
+        """Whether one of `literals`, or the end of the input, comes next behind any blanks; nothing is read."""
+        wanted = [self.markers.encode(literal) for literal in literals]
+        while True:
+            rest = self.unread.lstrip(BLANK)
+            if any(rest.startswith(marker) for marker in wanted):
+                return True
+            if self.ended:
+                return not rest
+            if rest and not any(marker.startswith(rest) for marker in wanted):
+                return False
+            yield
+
+    def follows_pattern(self, whole: re.Pattern[str], beginning: re.Pattern[str]) -> Reading[bool]:
+        """Whether `whole`, or the end of the input, comes next behind any blanks; nothing is read.
+
+        `beginning` fits all that may still become `whole`.
+        """
+        while True:
+            rest = self.unread.lstrip(BLANK)
+            if whole.match(rest):
+                return True
+            if self.ended or not beginning.fullmatch(rest):
+                return self.ended and not rest
+            yield
+
+    def expect(self, *literals: str) -> Reading[str]:
+        found = yield from self.take(*literals)
+        if found is None:
+            raise EndOfInput if self.ended and self._at == len(self._text) else Malformed
+        return found
+
+    def until(self, *stops: str, limit: int | None = None) -> Reading[tuple[str, str]]:
+        """The text up to the first of `stops`, which is read too, and that stop; Malformed past `limit` characters."""
+        parts: list[str] = []
+        while True:
+            part, stop = yield from self.part(*stops)
+            parts.append(part)
+            if limit is not None and sum(map(len, parts)) > limit:
+                raise Malformed
+            if stop is not None:
+                return "".join(parts), stop
+
+    def part(self, *stops: str) -> Reading[tuple[str, str | None]]:
+        """Like `until`, but what is there already is returned at once, with None while no stop has come."""
+        wanted = {self.markers.encode(stop): stop for stop in stops}
+        while True:
+            rest = self._text[self._at :]
+            places = [(place, -len(marker), marker) for marker in wanted if (place := rest.find(marker)) >= 0]
+            if places and not self._longer_possible(rest, min(places), wanted):
+                place, _, marker = min(places)
+                self._at += place + len(marker)
+                return rest[:place], wanted[marker]
+            safe = len(rest) - held_back(rest, wanted) if not places else min(places)[0]
+            if safe:
+                self._at += safe
+                return rest[:safe], None
+            yield from self.more()
+
+    def before(self, stop: str) -> Reading[tuple[str, bool]]:
+        """Like `part`, but leaves the stop unread; the flag says whether it comes next."""
+        text, found = yield from self.part(stop)
+        if found is not None:
+            self._at -= len(self.markers.encode(stop))
+        return text, found is not None
+
+    def _longer_possible(self, rest: str, found: tuple[int, int, str], wanted: dict[str, str]) -> bool:
+        """Whether a longer stop may begin at or before the found one's place, once more input is there."""
+        if self.ended:
+            return False
+        tail = rest[found[0] :]
+        return any(len(marker) > len(tail) and marker.startswith(tail) for marker in wanted)
+
+    def name(self, *stops: str) -> Reading[tuple[str, str]]:
+        """A tool's name up to one of `stops`; surrounding blanks don't belong to it."""
+        name, stop = yield from self.until(*stops, limit=256)
+        return name.strip(BLANK), stop
+
+    def json_part(self, scanner: JsonScanner) -> Reading[str]:
+        """Read what is there of `scanner`'s value (at least one character, unless it is complete) and return it."""
+        while not scanner.complete:
+            if self._at == len(self._text) and self.ended and scanner.finish():
+                break
+            passed, used = scanner.feed(self._text[self._at :])
+            self._at += used
+            if used:
+                return passed
+            if scanner.complete:
+                break
+            if scanner.broken:
+                raise Malformed
+            yield from self.more()
+        return ""
+
+    def json_text(self) -> Reading[str]:
+        """One whole JSON value as text."""
+        scanner, parts = JsonScanner(), list[str]()
+        while not scanner.complete:
+            parts.append((yield from self.json_part(scanner)))
+        return "".join(parts)

@@ -1,0 +1,273 @@
+"""A client's history in the shape that one template takes. Pure: wire messages in, template messages out.
+
+Clients send what other servers accept: system messages anywhere, results of calls that were cut away, two user turns
+in a row. Each step below serves one capability that a template may lack, and leaves alone what the template takes,
+so that a prompt's beginning stays the same from turn to turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Any
+
+from cortex.engine.chat.detection.capabilities import Capabilities
+from cortex.engine.chat.detection.probe_messages import Message
+from cortex.engine.chat.templates.image_markers import image_marker
+from cortex.errors import BadRequest
+from cortex.wire import inference
+
+__all__ = ["normalise"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    role: str
+    text: str = ""
+    thinking: str = ""
+    calls: tuple[inference.ToolCall, ...] = ()
+    call_id: str = ""
+    name: str | None = None
+
+
+def normalise(messages: Sequence[inference.Message], takes: Capabilities) -> list[Message]:
+    """The messages for a template that takes what `takes` says. Raises BadRequest where arguments aren't JSON."""
+    turns = [turn for message in messages for turn in _turns(message)]
+    turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.thinking]
+    turns = _named_results(_lead_system(turns))
+    turns = turns if takes.tool_calls else _calls_as_text(turns)
+    turns = turns if takes.orphan_results else _orphans_as_user(turns)
+    turns = turns if takes.text_with_calls else _text_apart(turns)
+    turns = turns if takes.parallel_calls else _one_call_each(turns)
+    turns = turns if takes.late_system else _late_system_as_user(turns)
+    turns = turns if takes.system else _system_into_user(turns)
+    turns = turns if takes.user_after_tool else _user_into_result(turns)
+    turns = turns if takes.adjacent_users else _merged(turns)
+    turns = turns if takes.without_user else _with_user(turns)
+    return [_template_message(turn, takes) for turn in turns]
+
+
+# ---- wire messages to turns
+
+
+def _turns(message: inference.Message) -> list[_Turn]:
+    results = [part for part in message.parts if isinstance(part, inference.ToolResult)]
+    turns = [_result_turn(part) for part in results]
+    if not results or len(results) < len(message.parts):
+        role = "system" if message.role == "developer" else message.role
+        turns.append(_speech_turn("user" if role == "tool" else role, message))
+    return turns
+
+
+def _speech_turn(role: str, message: inference.Message) -> _Turn:
+    thinking = [part.text for part in message.parts if isinstance(part, inference.Thinking)]
+    calls = tuple(part for part in message.parts if isinstance(part, inference.ToolCall))
+    return _Turn(role, _text(message.parts), "\n".join(thinking), calls, name=message.name)
+
+
+def _result_turn(part: inference.ToolResult) -> _Turn:
+    text = _text(part.parts)
+    return _Turn("tool", f"Error: {text}" if part.is_error else text, call_id=part.call_id, name=part.name)
+
+
+def _text(parts: Sequence[inference.Part]) -> str:
+    """Text parts and image markers, joined; blank parts beside others are dropped (templates choke on them)."""
+    pieces = [
+        image_marker(part.data) if isinstance(part, inference.Image) else part.text
+        for part in parts
+        if isinstance(part, inference.Text | inference.Image)
+    ]
+    if len(pieces) == 1:
+        return pieces[0]
+    return "\n".join(piece for piece in pieces if piece.strip())
+
+
+# ---- one step per capability
+
+
+def _lead_system(turns: list[_Turn]) -> list[_Turn]:
+    """The system turns at the head as one."""
+    head = list(takewhile(lambda turn: turn.role == "system", turns))
+    if len(head) < 2:
+        return turns
+    return [replace(head[0], text=_joined(turn.text for turn in head)), *turns[len(head) :]]
+
+
+def _named_results(turns: list[_Turn]) -> list[_Turn]:
+    """Results with the name of the call they answer; some templates look it up."""
+    names = {call.id: call.name for turn in turns for call in turn.calls}
+    return [replace(turn, name=turn.name or names.get(turn.call_id)) if turn.role == "tool" else turn for turn in turns]
+
+
+def _calls_as_text(turns: list[_Turn]) -> list[_Turn]:
+    """For templates that show no calls: what was called and what came back, as plain turns."""
+    shown = []
+    for turn in turns:
+        if turn.calls:
+            calls = [
+                f'<tool_call>\n{{"name": "{c.name}", "arguments": {c.arguments}}}\n</tool_call>' for c in turn.calls
+            ]
+            shown.append(replace(turn, text=_joined([turn.text, *calls]), calls=()))
+        else:
+            shown.append(_as_user(turn, "tool_response") if turn.role == "tool" else turn)
+    return shown
+
+
+def _orphans_as_user(turns: list[_Turn]) -> list[_Turn]:
+    """Results whose call isn't in the turn of calls just before them."""
+    kept: list[_Turn] = []
+    asked: set[str] = set()
+    for turn in turns:
+        if turn.role != "tool":
+            asked = {call.id for call in turn.calls}
+        kept.append(_as_user(turn, "tool_response") if turn.role == "tool" and turn.call_id not in asked else turn)
+    return kept
+
+
+def _text_apart(turns: list[_Turn]) -> list[_Turn]:
+    """The words before a call as a turn of their own."""
+    told = []
+    for turn in turns:
+        if turn.calls and turn.text.strip():
+            told += [replace(turn, calls=()), replace(turn, text="", thinking="")]
+        else:
+            told.append(turn)
+    return told
+
+
+def _one_call_each(turns: list[_Turn]) -> list[_Turn]:
+    """Calls made together, told as one after the other: call, its result, next call …"""
+    told: list[_Turn] = []
+    position = 0
+    while position < len(turns):
+        turn = turns[position]
+        position += 1
+        if len(turn.calls) < 2:
+            told.append(turn)
+            continue
+        results = list(takewhile(lambda later: later.role == "tool", turns[position:]))
+        position += len(results)
+        told += _sequence(turn, results)
+    return told
+
+
+def _sequence(turn: _Turn, results: list[_Turn]) -> list[_Turn]:
+    told = []
+    for number, call in enumerate(turn.calls):
+        told.append(replace(turn, calls=(call,)) if number == 0 else _Turn("assistant", calls=(call,)))
+        told += [result for result in results if result.call_id == call.id]
+    answered = {call.id for call in turn.calls}
+    return told + [result for result in results if result.call_id not in answered]
+
+
+def _late_system_as_user(turns: list[_Turn]) -> list[_Turn]:
+    """In place: hoisting it to the head would change the prompt's beginning and lose the cached prefix."""
+    return [
+        _as_user(turn, "system-reminder") if turn.role == "system" and number else turn
+        for number, turn in enumerate(turns)
+    ]
+
+
+def _system_into_user(turns: list[_Turn]) -> list[_Turn]:
+    if not turns or turns[0].role != "system":
+        return turns
+    head, rest = turns[0], turns[1:]
+    if rest and rest[0].role == "user":
+        return [replace(rest[0], text=_joined([head.text, rest[0].text])), *rest[1:]]
+    return [replace(head, role="user"), *rest]
+
+
+def _user_into_result(turns: list[_Turn]) -> list[_Turn]:
+    """A user turn right after a result is told at the result's end."""
+    told: list[_Turn] = []
+    for turn in turns:
+        if told and turn.role == "user" and told[-1].role == "tool":
+            told[-1] = replace(told[-1], text=_joined([told[-1].text, turn.text]))
+        else:
+            told.append(turn)
+    return told
+
+
+def _merged(turns: list[_Turn]) -> list[_Turn]:
+    """Neighbours of one role as one turn (results stay apart, and so do calls already answered)."""
+    merged: list[_Turn] = []
+    for turn in turns:
+        if merged and turn.role == merged[-1].role and turn.role in {"user", "assistant"}:
+            last = merged[-1]
+            merged[-1] = replace(
+                last,
+                text=_joined([last.text, turn.text]),
+                thinking=_joined([last.thinking, turn.thinking]),
+                calls=last.calls + turn.calls,
+            )
+        else:
+            merged.append(turn)
+    return merged
+
+
+def _with_user(turns: list[_Turn]) -> list[_Turn]:
+    """A conversation that begins with the assistant, or has no user, gets a user's go-ahead first."""
+    head = 1 if turns and turns[0].role == "system" else 0
+    if len(turns) > head and turns[head].role == "user":
+        return turns
+    return [*turns[:head], _Turn("user", "Go on."), *turns[head:]]
+
+
+def _as_user(turn: _Turn, tag: str) -> _Turn:
+    return _Turn("user", f"<{tag}>\n{turn.text}\n</{tag}>")
+
+
+def _joined(texts: Any) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+# ---- turns to template messages
+
+
+def _template_message(turn: _Turn, takes: Capabilities) -> Message:
+    text: Any = takes.empty_content if turn.calls and not turn.text else turn.text
+    message: Message = {"role": turn.role, "content": _content(text, takes)}
+    if turn.thinking and takes.reasoning_key:
+        message[takes.reasoning_key] = turn.thinking
+    if turn.calls:
+        message["tool_calls"] = [_template_call(call, takes) for call in turn.calls]
+    if turn.role == "tool":
+        message["tool_call_id"] = _template_id(turn.call_id, takes)
+    if turn.name and turn.role != "assistant":
+        message["name"] = turn.name
+    return message
+
+
+def _content(text: str | None, takes: Capabilities) -> Any:
+    return text if text is None or takes.text_content else [{"type": "text", "text": text}]
+
+
+def _template_call(call: inference.ToolCall, takes: Capabilities) -> dict[str, Any]:
+    arguments = _parsed(call) if takes.object_arguments else call.arguments or "{}"
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": _template_id(call.id, takes), "type": "function", "function": function}
+
+
+def _parsed(call: inference.ToolCall) -> dict[str, Any]:
+    try:
+        arguments = json.loads(call.arguments or "{}")
+        arguments = {} if arguments is None else arguments  # how some clients write a call without any
+    except ValueError as error:
+        message = f"the arguments of tool call {call.id!r} ({call.name}) are not JSON: {error}"
+        raise BadRequest(message, param="messages") from error
+    if not isinstance(arguments, dict):
+        message = f"the arguments of tool call {call.id!r} ({call.name}) must be a JSON object"
+        raise BadRequest(message, param="messages")
+    return arguments
+
+
+def _template_id(call_id: str, takes: Capabilities) -> str:
+    """`call_id`, or nine alphanumerics that stand for it in every turn."""
+    if takes.any_id or (len(call_id) == 9 and call_id.isalnum() and call_id.isascii()):
+        return call_id
+    alphabet = string.ascii_letters + string.digits
+    return "".join(alphabet[byte % len(alphabet)] for byte in hashlib.sha256(call_id.encode()).digest()[:9])

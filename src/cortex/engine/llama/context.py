@@ -1,0 +1,268 @@
+"""A llama.cpp context: one batch reused for every step, the KV memory, and the logits rows it leaves."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from collections.abc import Sequence as Seq
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from llama_cpp import llama_cpp as c
+from numpy.typing import NDArray
+
+from cortex.engine.kv.pool import CopyPrefix, Discard, Reuse, Truncate
+from cortex.engine.llama.batch import Batch, EmbeddingBatch
+from cortex.engine.llama.library import LogTap, load_error
+from cortex.engine.llama.model import Model
+from cortex.engine.llama.sampler import Sampler
+from cortex.engine.llama.threads import ThreadPool
+from cortex.engine.sampling.params import DEFAULTS
+from cortex.engine.scheduling.scheduler import Entry
+from cortex.wire.inference import Sampling
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
+
+_CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_NEAR_TIE = 0.05
+"""In logits. Batches of different length differ by 1e-3 at most where they differ at all (CPU, Q4_1 and Q4_K)."""
+
+
+class DecodeFailed(Exception):
+    """llama_decode gave up; `fatal` when the context can't be trusted any more."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"llama_decode returned {code}")
+        self.code = code
+        self.fatal = code < -1
+
+
+class NoCells(Exception):
+    """llama.cpp found no place in its KV memory, against our count."""
+
+
+class Aborted(Exception):
+    """The decode was cut short on request; what of it was computed is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextShape:
+    """Sizes in tokens, but `slots`: sequence ids."""
+
+    cells: int
+    slots: int
+    batch: int
+    ubatch: int
+    threads: int
+    threads_batch: int
+
+
+class Context:
+    """Owns the C context, its batch and its threads. One thread at a time may use it, but for `abort`."""
+
+    def __init__(self, model: Model, spec: LoadSpec, shape: ContextShape, tap: LogTap) -> None:
+        self.model = model
+        self.shape = shape
+        self.abort = AbortFlag()
+        self.backend_sampling = spec.backend_sampling and not spec.embedding and spec.split_mode != "tensor"
+        params = self._params(spec, shape)
+        with tap.errors() as errors, self._sampling_planned(params):
+            self.handle = c.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise load_error(f"llama.cpp can't make a context of {shape.cells} tokens", errors)
+        self.cells = int(c.llama_n_ctx(self.handle))
+        self.memory = c.llama_get_memory(self.handle)
+        self.pooling = int(c.llama_pooling_type(self.handle))
+        self._threads = ThreadPool.attach(self.handle, shape.threads, shape.threads_batch)
+        self._batch = Batch(shape.batch)
+        self._width = model.vocab.size
+
+    def _params(self, spec: LoadSpec, shape: ContextShape) -> c.llama_context_params:
+        params: c.llama_context_params = c.llama_context_default_params()
+        params.n_ctx = shape.cells
+        params.n_batch = shape.batch
+        params.n_ubatch = shape.ubatch
+        params.n_seq_max = shape.slots + 1  # the last one is the canary's
+        params.n_threads = shape.threads
+        params.n_threads_batch = shape.threads_batch
+        params.type_k = _CACHE_TYPES[spec.cache_type_k]
+        params.type_v = _CACHE_TYPES[spec.cache_type_v]
+        params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
+        params.kv_unified = True
+        # A windowed cache forgets what lies outside the window, and with it every prefix that others might share.
+        params.swa_full = True
+        params.no_perf = True
+        params.embeddings = spec.embedding
+        if spec.pooling is not None:
+            params.pooling_type = _POOLING[spec.pooling]
+        self.abort.install(params)
+        return params
+
+    @contextmanager
+    def _sampling_planned(self, params: c.llama_context_params) -> Iterator[None]:
+        """Make the context with samplers where the device may sample, so that their memory is planned and reserved with
+        the rest: a second copy of the logits above all, whatever they are."""
+        if not self.backend_sampling:
+            yield
+            return
+        vocab = self.model.vocab
+        usual = Sampling(repeat_penalty=1.1, top_k=min(40, vocab.size)).merged_over(DEFAULTS)
+        sampler = Sampler(usual, 0, vocab)
+        chain = ctypes.cast(sampler.lend(), ctypes.c_void_p)
+        params.samplers = ctypes.pointer(c.llama_sampler_seq_config(0, chain))
+        params.n_samplers = 1
+        yield
+        if self.handle:
+            self.set_sampler(0, None)
+        sampler.close()
+        sampler.take_back()
+
+    # ---- decoding
+
+    def set_sampler(self, slot: int, chain: int | None) -> bool:
+        """From the next decode on, `chain` samples the rows of `slot` on the device; one row per decode, then. It must
+        stay allocated until it is replaced or taken away (None). False when llama.cpp leaves it to the CPU."""
+        return bool(c.llama_set_sampler(self.handle, slot, chain))
+
+    def decode(self, entries: Seq[Entry]) -> list[int]:
+        """Compute the batch; for each entry the index of its first wanted logits row (-1 without).
+
+        Raises NoCells, Aborted or DecodeFailed.
+        """
+        self.abort.clear()
+        rows = self._batch.fill(entries)
+        self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+        return rows
+
+    def _check(self, code: int) -> None:
+        if code == 0:
+            return
+        if code == 1:
+            raise NoCells
+        if code == 2:
+            raise Aborted
+        raise DecodeFailed(code)
+
+    def logits(self, row: int) -> NDArray[np.float32]:
+        """The scores of batch index `row`, writable in place, valid until the next decode."""
+        pointer = c.llama_get_logits_ith(self.handle, row)
+        return np.ctypeslib.as_array(pointer, shape=(self._width,))
+
+    def nearly_tied(self, row: int) -> bool:
+        """Whether the two best tokens of a row are so close that rounding may choose between them."""
+        logits = self.logits(row)
+        best = int(logits.argmax())
+        score = logits[best]
+        logits[best] = -np.inf
+        second = logits.max()
+        logits[best] = score
+        return bool(score - second < _NEAR_TIE)
+
+    def decode_embeddings(
+        self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32], *, causal: bool
+    ) -> None:
+        """Compute cells of `slot` from rows of `embeddings`, without logits. `positions` has a column for each; rows
+        that are not `causal` see each other in both directions and must fit a physical batch. Raises as `decode`."""
+        self.abort.clear()
+        assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would abort the process"
+        if not causal:
+            c.llama_set_causal_attn(self.handle, False)
+        try:
+            for begin in range(0, len(embeddings), self.shape.batch):
+                rows = slice(begin, begin + self.shape.batch)
+                batch = EmbeddingBatch(slot, embeddings[rows], positions[:, rows])
+                self._check(int(c.llama_decode(self.handle, batch.struct)))
+        finally:
+            if not causal:
+                c.llama_set_causal_attn(self.handle, True)
+
+    def decode_inputs(self, inputs: Seq[list[int]]) -> None:
+        """Compute whole inputs, one sequence each, for pooled embeddings."""
+        if self.memory:
+            c.llama_memory_clear(self.memory, False)
+        self._batch.fill_inputs(inputs)
+        self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+
+    def pooled(self, sequence: int, width: int) -> NDArray[np.float32]:
+        """The pooled vector of sequence number `sequence` of the last `decode_inputs`, copied."""
+        pointer = c.llama_get_embeddings_seq(self.handle, sequence)
+        return np.ctypeslib.as_array(pointer, shape=(width,)).copy()
+
+    # ---- memory
+
+    @property
+    def reuse(self) -> Reuse:
+        """What the memory of this model can do with prefixes."""
+        if not self.memory:
+            return Reuse.NONE
+        return Reuse.EXACT if self.model.recurrent or self.model.hybrid else Reuse.PARTIAL
+
+    def apply(self, effect: CopyPrefix | Truncate | Discard) -> None:
+        """Do to llama.cpp's memory what the bookkeeping has decided."""
+        match effect:
+            case CopyPrefix(source, target, length):
+                end = length if self.reuse is Reuse.PARTIAL else -1
+                c.llama_memory_seq_cp(self.memory, source, target, -1, end)
+            case Truncate(slot, length):
+                if not c.llama_memory_seq_rm(self.memory, slot, length, -1):
+                    raise DecodeFailed(-3)
+            case Discard(slot):
+                c.llama_memory_seq_rm(self.memory, slot, -1, -1)
+
+    def forget_beyond(self, slot: int, length: int) -> None:
+        """Drop whatever an aborted decode left of `slot` behind `length` tokens."""
+        self.apply(Truncate(slot, length))
+
+    def decode_canary(self, token: int) -> None:
+        """Compute one token on the sequence id set aside for it. Raises as `decode` does."""
+        slot = self.shape.slots
+        self._batch.fill_one(token, slot)
+        try:
+            self._check(int(c.llama_decode(self.handle, self._batch.struct)))
+        finally:
+            c.llama_memory_seq_rm(self.memory, slot, -1, -1)
+
+    def save_slot(self, slot: int) -> bytes:
+        """The state of one sequence id, for `restore_slot`."""
+        size = int(c.llama_state_seq_get_size(self.handle, slot))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(c.llama_state_seq_get_data(self.handle, buffer, size, slot))
+        return bytes(memoryview(buffer)[:written])
+
+    def restore_slot(self, slot: int, state: bytes) -> bool:
+        """Fill an empty sequence id; False when llama.cpp finds no room or another shape."""
+        pointer = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
+        return int(c.llama_state_seq_set_data(self.handle, pointer, len(state), slot)) > 0
+
+    def close(self) -> None:
+        if self.handle:
+            c.llama_free(self.handle)
+            self.handle = None
+            self._threads.close()
+
+
+class AbortFlag:
+    """Stops a running decode from another thread (CPU backend only).
+
+    ggml asks a C function between graph nodes. A Python one would take the interpreter lock hundreds of times per
+    decode; `strlen` over one byte that we own answers the same question: an empty string is false.
+    """
+
+    def __init__(self) -> None:
+        self._byte = ctypes.create_string_buffer(2)
+
+    def install(self, params: c.llama_context_params) -> None:
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+        assert strlen is not None
+        params.abort_callback = c.ggml_abort_callback(strlen)
+        params.abort_callback_data = ctypes.c_void_p(ctypes.addressof(self._byte))
+
+    def set(self) -> None:
+        self._byte[0] = b"1"
+
+    def clear(self) -> None:
+        self._byte[0] = b"\0"

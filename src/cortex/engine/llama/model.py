@@ -1,0 +1,236 @@
+"""A GGUF model in memory and its vocabulary, over llama.cpp's C interface."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import llama_cpp
+import msgspec
+import numpy as np
+from llama_cpp import llama_cpp as c
+
+from cortex.engine.llama.library import LogTap, add_rpc_servers, device_list, load_error
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["FimTokens", "Model", "Vocab"]
+
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
+_LOAD_MODES = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}
+_PIECE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FimTokens:
+    """The vocabulary's fill-in-the-middle markers."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
+class Vocab:
+    """The real `engine.vocabulary.Vocabulary`; its C functions may be called from any thread."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.size = int(c.llama_vocab_n_tokens(handle))
+        self.bos = _known(c.llama_vocab_bos(handle))
+        self.eos = _known(c.llama_vocab_eos(handle))
+        self.add_bos = bool(c.llama_vocab_get_add_bos(handle)) and self.bos is not None
+        self.ends = frozenset(token for token in range(self.size) if c.llama_vocab_is_eog(handle, token))
+        self._pieces: list[bytes | None] = [None] * self.size
+        self._texts: list[str | None] = [None] * self.size
+
+    def tokenize(self, text: str, *, special: bool = True, add_special: bool = False) -> list[int]:
+        data = text.encode("utf-8", "surrogatepass")
+        tokens = np.empty(len(data) // 2 + 16, dtype=np.int32)
+        count = self._tokenize(data, tokens, special, add_special)
+        if count < 0:
+            tokens = np.empty(-count, dtype=np.int32)
+            count = self._tokenize(data, tokens, special, add_special)
+        result: list[int] = tokens[:count].tolist()
+        return result
+
+    def _tokenize(self, data: bytes, tokens: np.ndarray, special: bool, add_special: bool) -> int:
+        pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        return int(c.llama_tokenize(self.handle, data, len(data), pointer, len(tokens), add_special, special))
+
+    def prompt_tokens(self, text: str) -> list[int]:
+        """`text` with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet."""
+        tokens = self.tokenize(text)
+        if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
+            tokens.insert(0, self.bos)
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        piece = self._pieces[token]
+        if piece is None:
+            piece = self._pieces[token] = self._render(token)
+        return piece
+
+    def text(self, token: int) -> str | None:
+        """The token's text when it is whole characters, None when it holds a part of one."""
+        text = self._texts[token]
+        if text is None:
+            try:
+                text = self._texts[token] = self.piece(token).decode()
+            except UnicodeDecodeError:
+                return None
+        return text
+
+    def _render(self, token: int) -> bytes:
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            count = int(c.llama_token_to_piece(self.handle, token, buffer, size, 0, True))
+            if count >= 0:
+                return buffer.raw[:count]
+            size = -count
+
+    def is_control(self, token: int) -> bool:
+        return bool(c.llama_vocab_is_control(self.handle, token))
+
+    def is_end(self, token: int) -> bool:
+        return token in self.ends
+
+    @property
+    def separator(self) -> int | None:
+        return _known(c.llama_vocab_sep(self.handle))
+
+    @property
+    def fim(self) -> FimTokens | None:
+        """None when the vocabulary lacks one of the three markers."""
+        tokens = [_known(f(self.handle)) for f in (c.llama_vocab_fim_pre, c.llama_vocab_fim_suf, c.llama_vocab_fim_mid)]
+        known = [token for token in tokens if token is not None]
+        return FimTokens(*known) if len(known) == len(tokens) else None
+
+
+class Model:
+    """Weights in memory. `close()` frees them, after every context made from them."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.vocab = Vocab(c.llama_model_get_vocab(handle))
+        self.metadata = _metadata(handle)
+        self.context_train = int(c.llama_model_n_ctx_train(handle))
+        self.embedding_width = int(c.llama_model_n_embd_out(handle))
+        self.recurrent = bool(c.llama_model_is_recurrent(handle))
+        self.hybrid = bool(c.llama_model_is_hybrid(handle))
+        self.has_decoder = bool(c.llama_model_has_decoder(handle))
+        self.size_bytes = int(c.llama_model_size(handle))
+
+    @classmethod
+    def load(cls, spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None]) -> Model:
+        """Read the file of `spec`. Raises ModelLoadFailed with llama.cpp's own reason, or NoRoom."""
+        params = c.llama_model_default_params()
+        keep = _model_params(params, spec, on_progress)
+        with tap.errors() as errors:
+            handle = c.llama_model_load_from_file(spec.path.encode(), params)
+        del keep  # what C had pointers into until here
+        if not handle:
+            raise load_error(f"llama.cpp can't load {spec.path}", errors)
+        return cls(handle)
+
+    @classmethod
+    def plan(cls, spec: LoadSpec, tap: LogTap) -> Model:
+        """The model of `spec` with its tensors laid out and nothing allocated, for a context to be planned on.
+
+        llama.cpp asserts that it isn't mapped. Raises as `load`.
+        """
+        params = c.llama_model_default_params()
+        keep = _model_params(params, msgspec.structs.replace(spec, mmap=False, mlock=False), lambda _: None)
+        params.no_alloc = True
+        with tap.errors() as errors:
+            handle = c.llama_model_load_from_file(spec.path.encode(), params)
+        del keep
+        if not handle:
+            raise load_error(f"llama.cpp can't plan {spec.path}", errors)
+        return cls(handle)
+
+    @classmethod
+    def load_vocabulary(cls, path: str, tap: LogTap) -> Model:
+        """Tokenizer and metadata of `path` without its weights: quick, and no device is touched. Raises as `load`."""
+        params = c.llama_model_default_params()
+        params.vocab_only = True
+        params.n_gpu_layers = 0
+        with tap.errors() as errors:
+            handle = c.llama_model_load_from_file(path.encode(), params)
+        if not handle:
+            raise load_error(f"llama.cpp can't read {path}", errors)
+        return cls(handle)
+
+    @property
+    def attention_heads(self) -> int:
+        """Over all layers. llama.cpp aborts where only a vocabulary was loaded."""
+        return int(c.llama_model_n_layer(self.handle)) * int(c.llama_model_n_head(self.handle))
+
+    @property
+    def template(self) -> str | None:
+        template = c.llama_model_chat_template(self.handle, None)
+        return template.decode() if template else None
+
+    @property
+    def named_templates(self) -> dict[str, str]:
+        """Templates beside the default one (`tokenizer.chat_template.tool_use` …), by name."""
+        prefix = "tokenizer.chat_template."
+        return {key.removeprefix(prefix): text for key, text in self.metadata.items() if key.startswith(prefix)}
+
+    def close(self) -> None:
+        if self.handle:
+            c.llama_model_free(self.handle)
+            self.handle = 0
+
+
+def _model_params(params: c.llama_model_params, spec: LoadSpec, on_progress: Callable[[float], None]) -> list[object]:
+    """Fill `params`; the objects that must live while C uses them are returned."""
+
+    def progress(fraction: float, _user: object) -> bool:
+        on_progress(fraction)
+        return True
+
+    callback = c.llama_progress_callback(progress)
+    params.progress_callback = callback
+    params.n_gpu_layers = spec.gpu_layers
+    params.split_mode = _SPLIT_MODES[spec.split_mode]
+    params.load_mode = _LOAD_MODES[spec.mmap, spec.mlock]
+    keep: list[object] = [callback]
+    names = [*spec.devices, *(name for name in _rpc_names(spec) if name not in spec.devices)]
+    if names:  # the CPU is no member of llama.cpp's list: alone, it means an empty one, and no GPU
+        devices = device_list([name for name in names if name != "CPU"])
+        params.devices = ctypes.addressof(devices)  # type: ignore[assignment]  # the field is a void pointer
+        keep.append(devices)
+    if spec.tensor_split:
+        size = max(int(c.llama_max_devices()), len(spec.tensor_split))
+        split = (ctypes.c_float * size)(*spec.tensor_split)
+        params.tensor_split = ctypes.cast(split, ctypes.POINTER(ctypes.c_float))  # type: ignore[assignment]  # likewise
+        keep.append(split)
+    return keep
+
+
+def _rpc_names(spec: LoadSpec) -> list[str]:
+    return add_rpc_servers(spec.rpc) if spec.rpc else []
+
+
+def _known(token: int) -> int | None:
+    return None if token == llama_cpp.LLAMA_TOKEN_NULL else int(token)
+
+
+def _metadata(handle: int) -> dict[str, str]:
+    """Every scalar of the GGUF's header as text."""
+    found: dict[str, str] = {}
+    for index in range(c.llama_model_meta_count(handle)):
+        key = _string(c.llama_model_meta_key_by_index, handle, index)
+        found[key] = _string(c.llama_model_meta_val_str_by_index, handle, index)
+    return found
+
+
+def _string(function: Callable[..., int], *arguments: int) -> str:
+    size = 256
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = function(*arguments, buffer, size)
+        if length < size:
+            return buffer.value.decode("utf-8", "replace")
+        size = length + 1

@@ -1,0 +1,75 @@
+"""Prints what a load would take, as llama.cpp plans it: LoadSpec in, SizeReport out.
+
+`python -m cortex.engine.tools.memory_plan`.
+
+llama.cpp can lay out a model and plan its context without allocating (`no_alloc`). It tells the plan in its log alone:
+buffers of tensors read 0 there, but caches tell their whole size and compute buffers are planned per device. Weights
+need no planning, the GGUF's header has them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from cortex.engine.llama.context import Context
+from cortex.engine.llama.library import LogTap, start_backend
+from cortex.engine.llama.model import Model
+from cortex.engine.loading import context_shape
+from cortex.engine.tools.device_report import print_report
+from cortex.errors import CortexError
+from cortex.wire.probes import SizeReport
+from cortex.wire.worker import LoadSpec
+
+__all__ = ["main", "planned_sizes", "read_plan"]
+
+_MIB = 1024 * 1024
+_CACHE = re.compile(r": size =\s*([\d.]+) MiB \(\s*\d+ cells")
+_COMPUTE = re.compile(r"\s(\S+) compute buffer size\s*=\s*([\d.]+) MiB")
+_OUTPUT = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
+
+
+def read_plan(lines: Iterable[str]) -> SizeReport:
+    """Sums what llama.cpp's log says of one planned context. Pure."""
+    compute: Counter[str] = Counter()
+    cache = output = 0.0
+    for line in lines:
+        if found := _CACHE.search(line):
+            cache += float(found[1])
+        elif found := _COMPUTE.search(line):
+            compute[found[1]] += int(float(found[2]) * _MIB)
+        elif found := _OUTPUT.search(line):
+            output += float(found[1])
+    return SizeReport(dict(compute), int(cache * _MIB), int(output * _MIB))
+
+
+def planned_sizes(spec: LoadSpec) -> SizeReport:
+    """Raises ModelLoadFailed where llama.cpp can't plan it."""
+    lines: list[str] = []
+    tap = LogTap(on_line=lines.append)
+    tap.install()
+    start_backend()
+    model = Model.plan(spec, tap)
+    context = Context(model, spec, context_shape(spec, model, 1), tap)
+    report = read_plan(lines)
+    context.close()
+    model.close()
+    return report
+
+
+def main() -> int:
+    try:
+        spec = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadSpec)
+        print_report(lambda: planned_sizes(spec))
+    except (CortexError, msgspec.DecodeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

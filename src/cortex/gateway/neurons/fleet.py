@@ -1,0 +1,152 @@
+"""The fleet as one frozen value: what each neuron last said of itself, and how much that is worth.
+
+Built from NeuronStatus documents alone, so a restarted gateway knows the truth after one poll. A new Fleet replaces
+the old one whole; only the loop does so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct, structs
+
+from cortex.config.settings import NeuronEntry
+from cortex.gateway.scheduling.breaker import Breaker
+from cortex.wire.fleet import Health
+from cortex.wire.status import ModelStatus, NeuronStatus
+
+__all__ = ["DOWN_AFTER_TIMEOUTS", "Fleet", "Lost", "Neuron", "Unreachable"]
+
+DOWN_AFTER_TIMEOUTS = 3
+"""A neuron that refuses the connection is down at once; one that is only slow gets this many polls."""
+
+
+class Unreachable(Struct, frozen=True):
+    """A poll or call that got no answer. `refused`: the host said that nobody listens, or the connection broke."""
+
+    why: str
+    refused: bool = False
+
+
+class Lost(Exception):
+    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.unreachable = Unreachable(why, refused)
+
+
+class Neuron(Struct, frozen=True):
+    """One neuron through the gateway's eyes. Times are readings of the gateway's clock.
+
+    `status` stays after contact is lost, so that its models are still known (503, not 404). `lost_at` is when contact
+    was lost, None while there is contact. A `suspect` neuron broke a request off, or is only now sent its profiles: it
+    gets nothing until it was polled.
+    """
+
+    name: str
+    endpoint: str
+    token: str | None = None
+    status: NeuronStatus | None = None
+    seen_at: float | None = None
+    lost_at: float | None = None
+    timeouts: int = 0
+    reason: str = ""
+    drained: bool = False
+    suspect: bool = False
+    breaker: Breaker = Breaker()
+
+    def seen(self, status: NeuronStatus, now: float) -> Neuron:
+        """After a poll that answered. A new boot is a new neuron as far as its breaker is concerned."""
+        reborn = self.status is not None and self.status.boot != status.boot
+        breaker = Breaker() if reborn else self.breaker
+        return structs.replace(
+            self, status=status, seen_at=now, lost_at=None, timeouts=0, reason="", suspect=False, breaker=breaker
+        )
+
+    def missed(self, error: Unreachable, now: float) -> Neuron:
+        """After a poll that didn't answer."""
+        timeouts = DOWN_AFTER_TIMEOUTS if error.refused else self.timeouts + 1
+        lost_at = now if self.lost_at is None else self.lost_at
+        return structs.replace(self, timeouts=timeouts, lost_at=lost_at, reason=error.why, suspect=False)
+
+    @property
+    def health(self) -> Health:
+        """down: no answer. stale: late answers. degraded: answers, but something in it can't work. Else healthy."""
+        if self.status is None or self.timeouts >= DOWN_AFTER_TIMEOUTS:
+            return "down"
+        if self.timeouts:
+            return "stale"
+        return "degraded" if _ailments(self.status) else "healthy"
+
+    @property
+    def ailment(self) -> str:
+        """Why it isn't healthy, for people."""
+        if self.reason or self.status is None:
+            return self.reason or "not heard from yet"
+        return "; ".join(_ailments(self.status))
+
+    def takes_orders(self) -> bool:
+        """Whether loads and unloads may be sent to it."""
+        return (
+            self.status is not None
+            and not self.timeouts
+            and self.status.state == "ready"
+            and not self.drained
+            and not self.suspect
+        )
+
+    def takes_requests(self, now: float) -> bool:
+        return self.takes_orders() and self.breaker.allows(now)
+
+    def model(self, model: str) -> ModelStatus | None:
+        models = self.status.models if self.status else ()
+        return next((status for status in models if status.card.id == model), None)
+
+    @property
+    def boot(self) -> str:
+        return self.status.boot if self.status else ""
+
+
+def _ailments(status: NeuronStatus) -> list[str]:
+    """What the neuron's own document says is broken: proven by decode and heartbeat, not by HTTP alone."""
+    return [
+        *(f"device {device.id}: {device.health or 'unhealthy'}" for device in status.devices if not device.healthy),
+        *(f"worker {worker.id} is dead" for worker in status.workers if worker.state == "dead"),
+        *(f"{m.card.id} is loaded but can't decode" for m in status.models if m.state == "ready" and not m.servable),
+    ]
+
+
+class Fleet(Struct, frozen=True):
+    neurons: dict[str, Neuron] = {}
+
+    @classmethod
+    def of(cls, entries: list[NeuronEntry], old: Fleet | None = None) -> Fleet:
+        """The configured neurons; what `old` knew of those that stay at their endpoint is kept."""
+        known = old.neurons if old else {}
+        return cls({entry.name: _carried(entry, known.get(entry.name)) for entry in entries})
+
+    def __iter__(self) -> Iterator[Neuron]:
+        return iter(self.neurons.values())
+
+    def get(self, name: str) -> Neuron | None:
+        return self.neurons.get(name)
+
+    def twin(self, name: str, boot: str) -> str | None:
+        """The entry under which the daemon behind `name` is in the fleet already: it must not be counted twice."""
+        known = (neuron for neuron in self if neuron.name != name and neuron.boot == boot and neuron.health != "down")
+        return next((neuron.name for neuron in known), None)
+
+    def with_(self, neuron: Neuron) -> Fleet:
+        return Fleet({**self.neurons, neuron.name: neuron})
+
+    def holding(self, model: str) -> list[tuple[Neuron, ModelStatus]]:
+        """Every neuron whose catalogue has `model`, with what it says of it."""
+        return [(neuron, status) for neuron in self if (status := neuron.model(model)) is not None]
+
+
+def _carried(entry: NeuronEntry, known: Neuron | None) -> Neuron:
+    endpoint = entry.endpoint.rstrip("/")
+    if known is not None and known.endpoint == endpoint:
+        return structs.replace(known, token=entry.token)
+    return Neuron(entry.name, endpoint, entry.token)

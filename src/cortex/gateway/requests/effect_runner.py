@@ -1,0 +1,155 @@
+"""Carries out what the scheduler decided: words to waiting requests, orders to neurons. Decisions are logged here.
+
+An order is a task of its own and outlives whoever asked for it. When it is answered the neuron's status is read again
+first, so that the scheduler sees the outcome before it hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
+from cortex.gateway.neurons.client import Lost, Neurons
+from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.requests.mailboxes import Mailboxes
+from cortex.gateway.scheduling.effects import (
+    AbortNeuron,
+    Effect,
+    Grant,
+    ModelReady,
+    OperatorState,
+    OrderLoad,
+    OrderUnload,
+    PollNeuron,
+    PushProfiles,
+    Reject,
+    SaveOperatorState,
+    SendProgress,
+)
+from cortex.gateway.scheduling.loop import Loop
+from cortex.wire.status import LoadOrder, UnloadOrder
+
+__all__ = ["EffectRunner"]
+
+logger = logging.getLogger(__name__)
+
+
+class EffectRunner:
+    """`observe` hears of every effect, `ordered` of every order's end, `keep` of standing orders."""
+
+    def __init__(
+        self,
+        neurons: Neurons,
+        desk: Mailboxes,
+        observe: Callable[[Effect], None],
+        ordered: Callable[[OrderLoad | OrderUnload, float, CortexError | None], None],
+        keep: Callable[[OperatorState], None],
+    ) -> None:
+        self._neurons = neurons
+        self._desk = desk
+        self._observe = observe
+        self._ordered = ordered
+        self._keep = keep
+        self._tasks: dict[asyncio.Task[None], str] = {}
+
+    def start(self, loop: Loop, poller: Poller) -> None:
+        """The two it needs were made after it: the loop performs through `perform`."""
+        self._loop = loop
+        self._poller = poller
+
+    def perform(self, effect: Effect) -> None:
+        self._observe(effect)
+        match effect:
+            case Grant() | Reject() | SendProgress() | ModelReady():
+                self._desk.deliver(effect)
+            case OrderLoad():
+                logger.info("load ordered", extra=_fields(effect))
+                self._spawn(effect, self._load(effect))
+            case OrderUnload():
+                logger.info("unload ordered", extra=_fields(effect))
+                self._spawn(effect, self._unload(effect))
+            case PushProfiles():
+                self._start(effect.neuron, self._push(effect), "push of profiles")
+            case SaveOperatorState(standing):
+                self._keep(standing)
+            case PollNeuron(neuron=name):
+                self._poller.wake(name)
+            case AbortNeuron(neuron=name):
+                logger.warning("neuron lost, its requests move or end", extra={"neuron": name})
+                self._desk.break_off(name, "the neuron is down")
+                for task in [task for task, neuron in self._tasks.items() if neuron == name]:
+                    task.cancel()
+
+    async def aclose(self) -> None:
+        """Stop waiting for orders. The neurons carry them out all the same."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, effect: OrderLoad | OrderUnload, order: Coroutine[None, None, CortexError | None]) -> None:
+        self._start(effect.neuron, self._carry_out(effect, order), f"order {effect.model}")
+
+    def _start(self, neuron: str, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[task] = neuron
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """An order whose task met a bug is given up by the scheduler when it stalls."""
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an order's task failed", exc_info=error, extra={"task": task.get_name()})
+
+    async def _carry_out(
+        self, effect: OrderLoad | OrderUnload, order: Coroutine[None, None, CortexError | None]
+    ) -> None:
+        begun = self._loop.clock()
+        error = await order
+        self._ordered(effect, self._loop.clock() - begun, error)
+        if error is not None:
+            logger.warning("order failed", extra={**_fields(effect), "error": error.message, "code": error.code})
+        await self._poller.poll(effect.neuron)
+        self._loop.post(lambda scheduler, now: scheduler.on_ordered(effect.neuron, effect.model, error, now))
+
+    async def _push(self, effect: PushProfiles) -> None:
+        try:
+            await self._neurons.put_profiles(self._loop.scheduler.state.fleet.neurons[effect.neuron], effect.order)
+            logger.info("profiles sent", extra={"neuron": effect.neuron})
+        except Lost:
+            self._loop.post(lambda scheduler, now: scheduler.on_pushed(effect.neuron, now))
+            return
+        except CortexError as error:
+            logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
+        await self._poller.poll(effect.neuron)
+
+    async def _load(self, effect: OrderLoad) -> CortexError | None:
+        order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)
+        neuron = self._loop.scheduler.state.fleet.neurons[effect.neuron]
+        try:
+            job = await self._neurons.load(neuron, order)
+        except Lost as lost:
+            return Unavailable(f"{effect.neuron} was lost while loading: {lost}", retry_after=5)
+        except CortexError as error:
+            return error
+        if job.state == "failed":
+            return from_code(job.code or ModelLoadFailed.code, job.error)
+        return None
+
+    async def _unload(self, effect: OrderUnload) -> CortexError | None:
+        order = UnloadOrder(effect.model, effect.force, revision=effect.revision)
+        try:
+            await self._neurons.unload(self._loop.scheduler.state.fleet.neurons[effect.neuron], order)
+        except Lost as lost:
+            return Unavailable(f"{effect.neuron} was lost while unloading: {lost}")
+        except CortexError as error:
+            return error
+        return None
+
+
+def _fields(effect: OrderLoad | OrderUnload) -> dict[str, object]:
+    fields: dict[str, object] = {"model": effect.model, "neuron": effect.neuron}
+    if isinstance(effect, OrderLoad):
+        return fields | {"devices": ",".join(effect.devices), "evict": ",".join(effect.evict)}
+    return fields | {"reason": effect.reason}

@@ -1,0 +1,116 @@
+"""Where the loop's words for each waiting request are delivered, and where its running streams can be broken off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cortex.errors import CortexError, Forbidden
+from cortex.gateway.neurons.client import EventStream, Lost
+from cortex.gateway.scheduling.effects import Grant, ModelReady, Reject, SendProgress
+from cortex.wire.events import failed
+
+__all__ = ["Mailbox", "Mailboxes", "Running", "Word"]
+
+Word = Grant | Reject | SendProgress | ModelReady
+
+
+class Mailbox:
+    """One job's letters. A word about progress replaces an unread one: only the latest matters."""
+
+    def __init__(self) -> None:
+        self._words: asyncio.Queue[Word] = asyncio.Queue()
+        self._progress: SendProgress | None = None
+
+    def put(self, word: Word) -> None:
+        if isinstance(word, SendProgress):
+            unread, self._progress = self._progress, word
+            if unread is not None:
+                return
+        self._words.put_nowait(word)
+
+    def get_nowait(self) -> Word | None:
+        return None if self._words.empty() else self._words.get_nowait()
+
+    async def get(self) -> Word:
+        word = await self._words.get()
+        if isinstance(word, SendProgress):
+            word, self._progress = self._progress or word, None
+        return word
+
+
+class Running:
+    """A running stream: whose it is, where it runs, and when it last brought something."""
+
+    __slots__ = ("job_id", "neuron", "read_at", "stream", "verdict")
+
+    def __init__(self, job_id: str, neuron: str, stream: EventStream, now: float) -> None:
+        self.job_id = job_id
+        self.neuron = neuron
+        self.stream = stream
+        self.read_at = now
+        self.verdict: Lost | CortexError | None = None
+
+    def break_off(self, verdict: Lost | CortexError) -> None:
+        self.verdict = verdict
+        self.stream.close()
+
+
+class Mailboxes:
+    """Mailboxes by job, and the streams that are open. Its methods are called from the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._streams: set[Running] = set()
+
+    @contextmanager
+    def mailbox(self, job_id: str) -> Iterator[Mailbox]:
+        box = self._mailboxes[job_id] = Mailbox()
+        try:
+            yield box
+        finally:
+            del self._mailboxes[job_id]
+
+    def deliver(self, word: Word) -> None:
+        """A word for a job that has just left is dropped: its leaving is already on its way to the scheduler."""
+        if box := self._mailboxes.get(word.job_id):
+            box.put(word)
+
+    @contextmanager
+    def running(self, job_id: str, neuron: str, stream: EventStream, now: float) -> Iterator[Running]:
+        """While the request is read. A Lost that we caused by breaking it off becomes what `break_off` was given."""
+        entry = Running(job_id, neuron, stream, now)
+        self._streams.add(entry)
+        try:
+            yield entry
+        except Lost as lost:
+            raise entry.verdict or lost from lost
+        finally:
+            self._streams.discard(entry)
+            stream.close()
+
+    def break_off(self, neuron: str, why: str) -> None:
+        """Nothing will come from this neuron any more: its streams fail now instead of waiting."""
+        for entry in [entry for entry in self._streams if entry.neuron == neuron]:
+            entry.break_off(Lost(why))
+
+    def break_stalled(self, now: float, limit_s: float) -> None:
+        """Break off the streams that brought nothing for `limit_s`."""
+        for entry in [entry for entry in self._streams if now - entry.read_at > limit_s]:
+            entry.break_off(Lost(f"it sent nothing for {limit_s:.0f} s"))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a request at an operator's word; its client is told. Whether there was one."""
+        box = self._mailboxes.get(job_id)
+        if box is None:
+            return False
+        error = Forbidden("an operator cancelled this request")
+        box.put(Reject(job_id, failed(error), "operator"))
+        for entry in [entry for entry in self._streams if entry.job_id == job_id]:
+            entry.break_off(error)
+        return True
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)

@@ -1,0 +1,97 @@
+"""What clients may ask for: every model some neuron has or could load, and the names they go by. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cortex.config import hints
+from cortex.config.profiles import Profiles
+from cortex.errors import BadRequest, ModelNotFound
+from cortex.gateway.neurons.fleet import Fleet
+from cortex.wire.status import ModelStatus
+
+__all__ = ["Catalogue"]
+
+_RANK = {"ready": 4, "loading": 3, "unloading": 2, "unloaded": 1, "failed": 0}
+_CLAUDE = "claude-"
+
+
+class Catalogue:
+    """`fleet` gives the snapshot of the moment; the tables are made once per snapshot, not per request."""
+
+    def __init__(self, fleet: Callable[[], Fleet], profiles: Profiles, default: str | None) -> None:
+        self._fleet = fleet
+        self._seen: Fleet | None = None
+        self._best: dict[str, ModelStatus] = {}
+        self._where: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {}
+        self.configure(profiles, default)
+
+    def configure(self, profiles: Profiles, default: str | None) -> None:
+        """Replace what models.toml and `gateway.default_model` say of names."""
+        self._profiles = profiles
+        self._default = default
+        self._seen = None
+
+    def models(self) -> list[tuple[ModelStatus, list[str]]]:
+        """The most alive copy of each model, by id, with the neurons that have it loaded."""
+        self._refresh()
+        return [(self._best[model], self._where[model]) for model in sorted(self._best)]
+
+    def knows(self, model: str) -> bool:
+        self._refresh()
+        return model in self._best
+
+    def resolve(self, name: str) -> str:
+        """1. An id. 2. An alias. 3. Nothing said: the default. 4. Some `claude-*` model of a client that knows no other
+        names: whatever stands for "default". Raises ModelNotFound or BadRequest."""
+        self._refresh()
+        if name in self._best:  # 1
+            return name
+        if name in self._names:  # 2
+            return self._names[name]
+        default = self._default_model()
+        if not name:  # 3
+            if default is None:
+                raise BadRequest(f"model: say which; there are {self._listing()}", param="model")
+            return default
+        if name.startswith(_CLAUDE) and default is not None:  # 4
+            return default
+        close = hints.nearest(name, [*self._best, *self._names])
+        hint = f"did you mean {close!r}? " if close else ""
+        raise ModelNotFound(f"the model {name!r} does not exist; {hint}there are {self._listing()}", param="model")
+
+    def _default_model(self) -> str | None:
+        """`gateway.default_model`, else whatever has the alias "default", else the only model there is."""
+        chosen = self._default or "default"
+        found = chosen if chosen in self._best else self._names.get(chosen)
+        if found is None and len(self._best) == 1:
+            return next(iter(self._best))
+        return found
+
+    def _listing(self) -> str:
+        return ", ".join(sorted(self._best)) or "none (no neuron has answered yet)"
+
+    def _refresh(self) -> None:
+        fleet = self._fleet()
+        if fleet is self._seen:
+            return
+        self._seen = fleet
+        self._best, self._where, self._names = {}, {}, {}
+        for neuron in fleet:
+            for status in neuron.status.models if neuron.status else ():
+                self._add(neuron.name, status, alive=neuron.takes_orders())
+        for profile in self._profiles.models:
+            if profile.id in self._best:
+                self._names |= dict.fromkeys(profile.aliases, profile.id)
+
+    def _add(self, neuron: str, status: ModelStatus, alive: bool) -> None:
+        model = status.card.id
+        best = self._best.get(model)
+        if best is None or (alive and _RANK[status.state] > _RANK[best.state]):
+            self._best[model] = status
+        loaded_on = self._where.setdefault(model, [])
+        if alive and status.state == "ready":
+            loaded_on.append(neuron)
+        for alias in status.card.aliases:
+            self._names.setdefault(alias, model)

@@ -1,0 +1,134 @@
+"""Places and loads: who runs where now, and what must be loaded for whoever can't run. Pure; part of the scheduler.
+
+Reads the whole State, and changes lines, orders and the marks that keep its next decision from undoing this one.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from cortex.gateway.neurons.fleet import Neuron
+from cortex.gateway.scheduling import rejections
+from cortex.gateway.scheduling.effects import Effect, Grant, ModelReady, OrderLoad, OrderUnload, Reject
+from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
+from cortex.gateway.scheduling.placement import Verdict, assess, choose
+from cortex.gateway.scheduling.router import affinity_key, choose_copy
+from cortex.gateway.scheduling.state import State
+from cortex.wire.inference import InferenceRequest, Request
+from cortex.wire.prefix import prefix_hashes
+from cortex.wire.status import ModelStatus
+
+__all__ = ["Dispatcher"]
+
+
+class Dispatcher:
+    """`settle` is called after every event; the rest is for the events that order something themselves."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def settle(self, now: float) -> list[Effect]:
+        """Give out places and order loads until nothing more can be done now; the line with the most
+        waiting in it first, so that a swap serves many, and a model which keeps another from its place is closed before
+        it is served again."""
+        state = self.state
+        state.closed.clear()
+        effects: list[Effect] = []
+        for line in sorted(state.lines.values(), key=lambda line: -line.total_wait_s(now)):
+            effects += self._provide(line, now)
+        for line in list(state.lines.values()):
+            effects += self._serve(line, now)
+            if not (line.waiting or line.running):
+                del state.lines[line.model]
+        return effects
+
+    def _provide(self, line: ModelQueue, now: float) -> list[Effect]:
+        """1. Somebody serves it already: nothing to do. 2. It is being loaded, or is there but closed or leaving: wait.
+        3. It can be loaded: order it. 4. Its place is taken by models that have had their turn: close them. 5. It can't
+        be loaded, now or ever: refuse."""
+        state = self.state
+        if not line.waiting or state.served(line.model, now):  # 1
+            return []
+        verdicts = self.assess(line.model, now)
+        if state.orders.loading(line.model) or any(verdict.kind in ("loaded", "loading") for verdict in verdicts):  # 2
+            return []
+        if chosen := choose(verdicts):  # 3
+            return self.load(chosen, line.model, now)
+        if blocked := next((verdict for verdict in verdicts if verdict.close), None):  # 4
+            state.closed |= {(blocked.neuron, model) for model in blocked.close}
+            return []
+        refusal = rejections.hopeless(state, line.model, verdicts, now)  # 5
+        if refusal is None:
+            return []
+        waiters, line.waiting = line.waiting, []
+        return [Reject(ticket.job.id, *refusal) for ticket in waiters]
+
+    def _serve(self, line: ModelQueue, now: float) -> list[Effect]:
+        """Grant places while there are waiters and copies with room."""
+        effects: list[Effect] = []
+        if not line.waiting:
+            return effects
+        servable = self.state.servable(line.model, now)
+        while (ticket := line.next()) is not None:
+            if ticket.job.request is None and servable:
+                line.waiting.remove(ticket)
+                effects.append(ModelReady(ticket.job.id, servable[0][0].name))
+                continue
+            roomy = [pair for pair in servable if self.state.own(pair[0].name, line.model) < line.bounds.in_flight]
+            if not roomy:
+                break
+            effects.append(self._grant(line, ticket, roomy, now))
+            servable = [pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(now)]
+        return effects
+
+    def _grant(self, line: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
+        """Choose the copy, and count the job there."""
+        state, model = self.state, line.model
+        copies = [pair for pair in copies if ticket.file in (None, pair[1].card.gguf_hash)] or copies
+        fresh = [pair for pair in copies if pair[0].name not in ticket.avoid] or copies
+        neuron = fresh[0][0] if len(fresh) == 1 else self._route(line, ticket, fresh, now)
+        name = neuron.name
+        line.start(ticket, name, now)
+        if len(state.fleet.neurons) > 1:
+            state.affinity.set(model, affinity_key(ticket.job.request), name)
+        state.residency.touch(name, model, now)
+        if neuron.breaker.state(now) != "closed":
+            state.fleet = state.fleet.with_(structs.replace(neuron, breaker=neuron.breaker.sent(now)))
+        return Grant(ticket.job.id, name)
+
+    def _route(self, line: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Neuron:
+        """Choose among several copies, and remember what the chosen one will hold."""
+        state, model = self.state, line.model
+        if ticket.hashes is None:
+            ticket.hashes = _hashes(ticket.job.request)
+        home = state.affinity.get(model, affinity_key(ticket.job.request))
+        weighed = [state.copy(neuron, status, ticket.hashes, now) for neuron, status in copies]
+        neuron = state.fleet.neurons[choose_copy(weighed, home, line.service_s).neuron]
+        state.prefixes.sent(state.residency.copy(neuron, model), ticket.hashes, now)
+        return neuron
+
+    def assess(self, model: str, now: float) -> list[Verdict]:
+        """What each neuron could do for `model`, and why; the loop decides on it and operators can read it."""
+        state = self.state
+        claim = state.claim(model, now)
+        return [assess(state.site(neuron, model, now), claim, state.policy.eviction, now) for neuron in state.fleet]
+
+    def load(self, chosen: Verdict, model: str, now: float) -> list[Effect]:
+        neuron = self.state.fleet.neurons[chosen.neuron]
+        revision = neuron.status.revision if neuron.status else None
+        command = OrderLoad(chosen.neuron, model, chosen.devices, chosen.evict, revision)
+        self.state.orders.give(command, neuron, now)
+        return [command]
+
+    def unload(self, neuron: Neuron, model: str, reason: str, now: float, force: bool = False) -> list[Effect]:
+        """Nothing at a neuron with an unanswered order: whoever wants the unload asks again at the next tick."""
+        if self.state.orders.unanswered(neuron) or self.state.orders.get(neuron.name, model):
+            return []
+        revision = neuron.status.revision if neuron.status else None
+        command = OrderUnload(neuron.name, model, reason, force, revision)
+        self.state.orders.give(command, neuron, now)
+        return [command]
+
+
+def _hashes(request: Request | None) -> list[int]:
+    return prefix_hashes(request) if isinstance(request, InferenceRequest) else []

@@ -1,0 +1,170 @@
+"""Everything the scheduler knows, and the views its decisions are made on. Read by many, changed by the scheduler.
+
+Two counts are kept apart: requests this gateway has on a copy (exact, at this moment) and requests others have there
+(as of the last poll). Only their sum says whether a copy is busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cortex.gateway.neurons.fleet import Fleet, Neuron
+from cortex.gateway.scheduling.effects import OperatorState
+from cortex.gateway.scheduling.evictor import Candidate, Claim
+from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
+from cortex.gateway.scheduling.model_usage import ModelUsage
+from cortex.gateway.scheduling.orders import Orders
+from cortex.gateway.scheduling.placement import Room, Site, free_bytes
+from cortex.gateway.scheduling.policy import Policy
+from cortex.gateway.scheduling.prefix_index import PrefixIndex
+from cortex.gateway.scheduling.router import Affinity, Copy
+from cortex.wire.status import ModelCard, ModelStatus
+
+__all__ = ["State"]
+
+_PROOF_S = 10.0
+"""A model is ready before a heartbeat tells that it decodes. Who takes it for broken at once loads it a second time."""
+
+
+@dataclass(slots=True)
+class State:
+    """`pins` are operators' overrides of the profiles' `pinned`; `closed` copies get no new requests, since a waiting
+    model is due to take their place; `unwanted` ones an operator wants gone, by force or not; `foreign` counts other
+    clients' requests by (neuron, model). `pushed` is what a neuron was last sent: (its boot, hash of the profiles)."""
+
+    policy: Policy = field(default_factory=Policy)
+    fleet: Fleet = field(default_factory=Fleet)
+    lines: dict[str, ModelQueue] = field(default_factory=dict)
+    orders: Orders = field(default_factory=Orders)
+    residency: ModelUsage = field(default_factory=ModelUsage)
+    prefixes: PrefixIndex = field(default_factory=PrefixIndex)
+    affinity: Affinity = field(default_factory=Affinity)
+    pins: dict[str, bool] = field(default_factory=dict)
+    closed: set[tuple[str, str]] = field(default_factory=set)
+    unwanted: dict[tuple[str, str], bool] = field(default_factory=dict)
+    foreign: dict[tuple[str, str], int] = field(default_factory=dict)
+    pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def line(self, model: str) -> ModelQueue:
+        """The model's line, made at first use; the scheduler drops it when it is empty."""
+        if model not in self.lines:
+            self.lines[model] = ModelQueue(model, self.policy.bounds_of(model))
+        return self.lines[model]
+
+    def own(self, neuron: str, model: str) -> int:
+        """Requests this gateway has running there."""
+        line = self.lines.get(model)
+        return sum(ticket.neuron == neuron for ticket in line.running.values()) if line else 0
+
+    def running(self, neuron: str, model: str) -> int:
+        return self.own(neuron, model) + self.foreign.get((neuron, model), 0)
+
+    def in_flight_on(self, neuron: str) -> int:
+        """Requests of any model that this gateway has there."""
+        return sum(ticket.neuron == neuron for line in self.lines.values() for ticket in line.running.values())
+
+    def pinned(self, status: ModelStatus) -> bool:
+        return self.pins.get(status.card.id, status.card.pinned or status.pinned)
+
+    def standing(self) -> OperatorState:
+        return OperatorState(dict(self.pins), [neuron.name for neuron in self.fleet if neuron.drained])
+
+    def file(self, neuron: str, model: str) -> str | None:
+        """The hash of the GGUF that the neuron serves the model from."""
+        known = self.fleet.get(neuron)
+        status = known.model(model) if known else None
+        return status.card.gguf_hash if status else None
+
+    def card(self, model: str) -> ModelCard | None:
+        return next((status.card for _, status in self.fleet.holding(model)), None)
+
+    def copies(self, model: str) -> list[Neuron]:
+        """Who has it loaded, or is loading it, and can be ordered to unload it."""
+        return [
+            neuron
+            for neuron, status in self.fleet.holding(model)
+            if status.state in ("ready", "loading") and neuron.takes_orders()
+        ]
+
+    def servable(self, model: str, now: float) -> list[tuple[Neuron, ModelStatus]]:
+        """The copies that may be given requests: loaded, proven by decode, reachable, and not on their way out."""
+        return [
+            (neuron, status)
+            for neuron, status in self.fleet.holding(model)
+            if status.state == "ready"
+            and status.servable
+            and neuron.takes_requests(now)
+            and not self.orders.leaving(neuron.name, model)
+            and (neuron.name, model) not in self.closed
+        ]
+
+    def served(self, model: str, now: float) -> bool:
+        return bool(self.servable(model, now))
+
+    def being_loaded(self, model: str) -> bool:
+        """By this gateway's order or anyone else's."""
+        shown = any(status.state == "loading" and n.takes_orders() for n, status in self.fleet.holding(model))
+        return shown or bool(self.orders.loading(model))
+
+    def copy(self, neuron: Neuron, status: ModelStatus, hashes: Sequence[int], now: float) -> Copy:
+        """What the router weighs."""
+        model = status.card.id
+        held = self.prefixes.overlap(self.residency.copy(neuron, model), hashes, now)
+        return Copy(
+            neuron=neuron.name,
+            running=self.running(neuron.name, model),
+            parallel=max(status.card.parallel, 1),
+            missing_blocks=len(hashes) - held,
+            prefill_tps=status.prefill_tokens_per_second,
+            used_at=self.residency.used_at(neuron.name, model),
+        )
+
+    def claim(self, model: str, now: float) -> Claim:
+        card, line = self.card(model), self.lines.get(model)
+        return Claim(model, card.residency_priority if card else 100, line.oldest_wait_s(now) if line else 0.0)
+
+    def site(self, neuron: Neuron, model: str, now: float) -> Site:
+        """One neuron as placement sees it, with what this gateway has already promised taken off."""
+        statuses = neuron.status.models if neuron.status else []
+        estimate = {status.card.id: Room.of(status).bytes for status in statuses}
+        free = {
+            device.id: free_bytes(device, self.orders.promised(neuron, device.id, estimate))
+            for device in (neuron.status.devices if neuron.status else [])
+        }
+        failure = self.orders.failure(neuron.name, model, now)
+        return Site(
+            neuron=neuron,
+            free=free,
+            residents=[self._candidate(neuron, status) for status in statuses if status.devices or status.bytes],
+            ordered=self.orders.unanswered(neuron),
+            fresh=now - self.residency.loaded_at(neuron.name, model) < _PROOF_S,
+            failed=failure.message if failure else "",
+        )
+
+    def _candidate(self, neuron: Neuron, status: ModelStatus) -> Candidate:
+        model = status.card.id
+        line = self.lines.get(model)
+        return Candidate(
+            model=model,
+            held_bytes=_held(neuron, status),
+            loaded_at=self.residency.loaded_at(neuron.name, model),
+            used_at=self.residency.used_at(neuron.name, model),
+            priority=status.card.residency_priority,
+            load_s=self.residency.load_s(neuron.name, status),
+            pinned=self.pinned(status),
+            busy=self.running(neuron.name, model) > 0,
+            wanted=bool(line and line.waiting),
+            settled=status.state == "ready" and not self.orders.leaving(neuron.name, model),
+        )
+
+    def tickets(self) -> list[Ticket]:
+        """Every job, waiting or running."""
+        return [ticket for line in self.lines.values() for ticket in [*line.running.values(), *line.waiting]]
+
+
+def _held(neuron: Neuron, status: ModelStatus) -> dict[str, int]:
+    """Bytes by device as the ledger has them; a model the ledger doesn't know is spread evenly."""
+    ledger = neuron.status.ledger if neuron.status else []
+    lines = {line.device: line.bytes for line in ledger if line.model == status.card.id}
+    return lines or {device: status.bytes // max(len(status.devices), 1) for device in status.devices}

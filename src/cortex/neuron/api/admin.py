@@ -1,0 +1,253 @@
+"""The neuron's own routes: what it is, what it holds, and the orders it takes. Reading never loads or wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import psutil
+from litestar import Request, Response, get, post, put
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
+from litestar.response import Stream
+from litestar.types import ASGIApp
+
+import cortex
+from cortex.errors import BadRequest, Conflict, DeadlineExceeded
+from cortex.neuron.api.connection import ConnectionExchange
+from cortex.neuron.api.infer import InferExchange, Service, decode_request
+from cortex.neuron.api.metrics import NeuronMetrics
+from cortex.neuron.api.report import device_processes, model_status, running_requests
+from cortex.neuron.api.status_stream import status_frames
+from cortex.neuron.backend import LocalBackend
+from cortex.neuron.catalog.pushed_profiles import ProfileSource
+from cortex.neuron.devices.devices import cpu_name
+from cortex.neuron.models.manager import ModelManager
+from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.telemetry.records import Observer
+from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus, ProfilesOrder, UnloadOrder
+from cortex.wire.worker import Probe, ProbeReport
+
+__all__ = ["Admin", "admin_routes"]
+
+_PROBE_S = 10.0
+_EVENT_S = 15.0
+"""A quiet feed says something this often, so that proxies keep it open."""
+
+_load_orders = msgspec.json.Decoder(LoadOrder)
+_unload_orders = msgspec.json.Decoder(UnloadOrder)
+_profile_orders = msgspec.json.Decoder(ProfilesOrder)
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What the routes work with; `boot` is unique per start of the daemon."""
+
+    name: str
+    boot: str
+    started_at: float
+    residency: ModelManager
+    backend: LocalBackend
+    lifecycle: Lifecycle
+    observers: Sequence[Observer]
+    profiles: ProfileSource
+    rescan: Callable[[], Awaitable[None]]
+
+    def discovery(self) -> Discovery:
+        holdings = self.residency.holdings
+        workers = holdings.pool.all()
+        devices = [
+            msgspec.structs.replace(device, processes=device_processes(device.id, holdings))
+            for device in holdings.devices.read()
+        ]
+        return Discovery(
+            neuron=self.name,
+            version=cortex.__version__,
+            hostname=socket.gethostname(),
+            devices=devices,
+            llama_cpp=next((worker.llama_cpp for worker in workers if worker.llama_cpp), ""),
+            os=platform.platform(),
+            cpu=cpu_name(),
+            cpu_count=psutil.cpu_count() or 0,
+            memory_bytes=psutil.virtual_memory().total,
+        )
+
+    def status(self) -> NeuronStatus:
+        residency = self.residency
+        ledger = residency.holdings.ledger
+        devices = [
+            msgspec.structs.replace(device, reserved_bytes=ledger.held(device.id))
+            for device in residency.holdings.devices.read()
+        ]
+        return NeuronStatus(
+            neuron=self.name,
+            version=cortex.__version__,
+            boot=self.boot,
+            revision=residency.holdings.revision,
+            state="draining" if self.lifecycle.draining else "ready",
+            devices=devices,
+            workers=[worker.status() for worker in residency.holdings.pool.all()],
+            models=[model_status(resident, residency.holdings) for resident in residency.holdings.residents.values()],
+            requests=running_requests(residency.holdings),
+            ledger=ledger.lines(),
+            uptime_s=residency.holdings.clock() - self.started_at,
+            profiles=self.profiles.mark,
+        )
+
+    def model(self, name: str) -> ModelStatus:
+        return model_status(self.residency.holdings.get(self.backend.resolve(name)), self.residency.holdings)
+
+    async def load(self, order: LoadOrder) -> LoadJob:
+        order = msgspec.structs.replace(order, model=self.backend.resolve(order.model))
+        loading = self.residency.order_load(order)
+        if loading is not None and (order.wait or loading.done):
+            await loading.wait()  # raises what a load that ended at once ended with
+        return self.job(order.model)
+
+    def job(self, model: str) -> LoadJob:
+        """The load under way, or how things stand without one."""
+        resident = self.residency.holdings.get(model)
+        status = model_status(resident, self.residency.holdings)
+        if resident.loading is not None:
+            job = resident.loading.job(self.residency.holdings.clock(), status.devices)
+            return msgspec.structs.replace(job, status=status)
+        return LoadJob(
+            id="",
+            model=model,
+            state=status.state,
+            progress=status.progress,
+            stage=status.stage,
+            devices=status.devices,
+            error=status.error,
+            code=resident.error.code if resident.error and status.error else "",
+            status=status,
+        )
+
+    async def unload(self, order: UnloadOrder) -> ModelStatus:
+        model = self.backend.resolve(order.model)
+        await self.residency.order_unload(msgspec.structs.replace(order, model=model))
+        return model_status(self.residency.holdings.get(model), self.residency.holdings)
+
+    async def probe(self, name: str) -> ProbeReport:
+        """What the worker's chat probe found; only a loaded model can tell."""
+        resident = self.residency.holdings.get(self.backend.resolve(name))
+        if resident.worker is None or resident.state != "ready":
+            raise Conflict(f"{resident.entry.id} is not loaded; POST /models/load first")
+        report = resident.expect_probe()
+        resident.worker.send(Probe(resident.entry.id))
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                return await asyncio.shield(report)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the worker did not answer within {_PROBE_S:.0f} s") from None
+
+    async def events(self, name: str) -> AsyncGenerator[bytes, None]:
+        """LoadJobs as SSE until the load under way ends; the present state alone when there is none."""
+        model = self.backend.resolve(name)
+        loading = self.residency.holdings.get(model).loading
+        yield _event(self.job(model))
+        if loading is None:
+            return
+        changes = loading.changes()
+        while not loading.done and not self.lifecycle.draining:
+            try:
+                async with asyncio.timeout(_EVENT_S):
+                    await anext(changes, None)
+            except TimeoutError:
+                changes = loading.changes()
+                yield b": waiting\n\n"
+                continue
+            yield _event(loading.job(self.residency.holdings.clock(), self.job(model).devices))
+
+
+def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]:
+    """Everything a gateway or an operator may ask of a neuron."""
+
+    @get("/metrics", sync_to_thread=False)
+    def scrape() -> Response[bytes]:
+        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+    return [scrape, *_reading(admin), *_orders(admin)]
+
+
+def _reading(admin: Admin) -> list[HTTPRouteHandler]:
+    @get("/discovery", sync_to_thread=False)
+    def discovery() -> Response[bytes]:
+        return _json(admin.discovery())
+
+    @get("/status", sync_to_thread=False)
+    def status() -> Response[bytes]:
+        return _json(admin.status())
+
+    @get("/events", sync_to_thread=False)
+    def events() -> Stream:
+        frames = status_frames(admin.residency, admin.lifecycle, admin.status)
+        return Stream(frames, media_type="application/x-msgpack")
+
+    @get("/models", sync_to_thread=False)
+    def list_models() -> Response[bytes]:
+        return _json(admin.status().models)
+
+    @get("/models/{path:path}")
+    async def one_model(path: FromPath[str]) -> Response[bytes] | Stream:
+        """`/models/{id}`, `…/probe` and `…/events`; ids may hold slashes, so the last word decides."""
+        name, _, word = path.strip("/").rpartition("/")
+        if word == "probe":
+            return _json(await admin.probe(name))
+        if word == "events":
+            admin.model(name)
+            return Stream(admin.events(name), media_type="text/event-stream")
+        return _json(admin.model(path.strip("/")))
+
+    return [discovery, status, events, list_models, one_model]
+
+
+def _orders(admin: Admin) -> list[HTTPRouteHandler]:
+    service = Service(admin.backend, admin.lifecycle, admin.observers)
+
+    @post("/models/load", status_code=200)
+    async def load(request: Request[Any, Any, Any]) -> Response[bytes]:
+        admin.lifecycle.refuse_when_draining()
+        return _json(await admin.load(_decoded(await request.body(), _load_orders)))
+
+    @post("/models/unload", status_code=200)
+    async def unload(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _json(await admin.unload(_decoded(await request.body(), _unload_orders)))
+
+    @put("/models/profiles")
+    async def profiles(request: Request[Any, Any, Any]) -> Response[bytes]:
+        mark = admin.profiles.take(_decoded(await request.body(), _profile_orders))
+        await admin.rescan()  # whoever sent them may order loads by them as soon as it has the answer
+        return _json(mark)
+
+    @post("/infer", status_code=200)
+    async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
+        admin.lifecycle.refuse_when_draining()
+        return InferExchange(service, decode_request(await request.body()))  # type: ignore[return-value]
+
+    @post("/trunk", status_code=200)
+    async def trunk() -> ASGIApp:
+        admin.lifecycle.refuse_when_draining()
+        return ConnectionExchange(service)  # type: ignore[return-value]
+
+    return [load, unload, profiles, infer, trunk]
+
+
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(str(error)) from error
+
+
+def _json(document: object) -> Response[bytes]:
+    return Response(msgspec.json.encode(document), media_type="application/json")
+
+
+def _event(job: LoadJob) -> bytes:
+    return b"event: load\ndata: " + msgspec.json.encode(job) + b"\n\n"

@@ -1,0 +1,100 @@
+"""What the neuron says of itself: status documents, made from memory alone."""
+
+from __future__ import annotations
+
+import psutil
+from msgspec import structs
+
+from cortex.neuron.models.registry import ModelRegistry
+from cortex.neuron.models.state import ManagedModel
+from cortex.wire.status import DeviceProcess, ModelStatus, RunningRequest
+from cortex.wire.worker import EngineModelStats
+
+__all__ = ["device_processes", "model_status", "running_requests"]
+
+
+def model_status(resident: ManagedModel, holdings: ModelRegistry) -> ModelStatus:
+    now, loaded, loading = holdings.clock(), resident.loaded, resident.loading
+    status = ModelStatus(
+        card=resident.card,
+        state="loading" if loading is not None and resident.state != "unloading" else resident.state,
+        servable=resident.servable and resident.state == "ready",
+        devices=list(resident.bytes_by_device),
+        split_mode=loaded.split_mode if loaded else "none",
+        progress=loading.progress if loading else float(resident.state == "ready"),
+        stage=loading.stage if loading else (loaded.note if loaded else ""),
+        eta_s=loading.eta_s(now) if loading else None,
+        error=resident.error.message if resident.error and resident.state == "failed" else "",
+        pinned=resident.is_pinned,
+        bytes=sum(resident.bytes_by_device.values()),
+        estimate_bytes=resident.needs_bytes,
+        load_seconds=resident.load_seconds,
+        context=loaded.context if loaded else 0,
+        kv_cells=loaded.kv_cells if loaded else 0,
+        running=resident.running,
+        waiting=resident.waiting,
+        idle_s=0.0 if resident.busy or not resident.loaded_at else now - resident.last_used_at,
+    )
+    return _with_stats(status, resident.stats) if resident.stats else status
+
+
+def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:
+    """The engine's own counts. It queues what its batch can't take yet: that is waiting too."""
+    return structs.replace(
+        status,
+        running=stats.running,
+        waiting=status.waiting + stats.waiting,
+        kv_used=stats.kv_used,
+        kv_cached=stats.kv_cached,
+        prompt_tokens_total=stats.prompt_tokens,
+        cached_tokens_total=stats.cached_tokens,
+        completion_tokens_total=stats.completion_tokens,
+        reasoning_tokens_total=stats.reasoning_tokens,
+        requests_total=stats.requests,
+        tool_calls_total=stats.tool_calls,
+        tool_call_failures_total=stats.tool_call_failures,
+        preemptions_total=stats.preemptions,
+        tokens_per_second=stats.tokens_per_second,
+        prefill_tokens_per_second=stats.prefill_tokens_per_second,
+        ttft_s=stats.ttft_s,
+        prefix_hashes=stats.prefix_hashes,
+        prefix_block=stats.prefix_block,
+    )
+
+
+def device_processes(device: str, holdings: ModelRegistry) -> list[DeviceProcess]:
+    """Who holds memory of `device`, by the driver; ours are named. Empty where it doesn't tell."""
+    ours = {worker.pid: worker.id for worker in holdings.pool.all() if worker.pid is not None}
+    return [
+        DeviceProcess(pid, size, _process_name(pid), ours.get(pid, ""))
+        for pid, size in holdings.devices.process_bytes(device).items()
+    ]
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""  # gone meanwhile, or of another pid namespace
+
+
+def running_requests(holdings: ModelRegistry) -> list[RunningRequest]:
+    found: list[RunningRequest] = []
+    for model, resident in holdings.residents.items():
+        for item in resident.stats.requests_running if resident.stats else []:
+            stream = holdings.streams.get(item.id)
+            if stream is None:
+                continue  # cancelled since the heartbeat
+            found.append(
+                RunningRequest(
+                    id=item.id,
+                    model=model,
+                    state=item.state,
+                    principal=stream.request.principal,
+                    prompt_tokens=item.prompt_tokens,
+                    cached_tokens=item.cached_tokens,
+                    completion_tokens=item.completion_tokens,
+                    age_s=holdings.clock() - stream.started_at,
+                )
+            )
+    return found

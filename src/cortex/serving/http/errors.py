@@ -1,0 +1,129 @@
+"""Every error a client can see, in the envelope of the dialect it speaks.
+
+The dialect is chosen by the route; on shared routes and unknown paths by what the request looks like.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response
+from litestar.datastructures import Headers
+from litestar.exceptions import HTTPException
+from litestar.types import Scope, Send
+
+from cortex.dialects.anthropic.reply import anthropic_error
+from cortex.dialects.base import ErrorEncoder
+from cortex.dialects.openai.envelope import openai_error
+from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
+from cortex.serving.http.request_id import RequestIdentity
+
+__all__ = ["CompressedBody", "ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
+
+logger = logging.getLogger(__name__)
+
+
+_SHOWN_PATH = 200
+
+
+class MethodNotAllowed(CortexError):
+    """`allowed` are the methods that the path takes."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
+        super().__init__(f"this path doesn't take that method; it takes {self.allowed}")
+
+
+class CompressedBody(CortexError):
+    status = 415
+    code = "unsupported_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the body is compressed (content-encoding: {encoding}); send it as it is")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error as an HTTP response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, error: CortexError, encode: ErrorEncoder, request_id: str) -> ErrorReply:
+        return cls(error.status, _headers(error), encode(error, request_id))
+
+    async def send(self, send: Send, more_headers: list[tuple[bytes, bytes]]) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        headers += [(b"content-length", b"%d" % len(self.body)), *more_headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+def _headers(error: CortexError) -> dict[str, str]:
+    """`x-should-retry` overrides what both SDKs would guess from the status."""
+    headers = {"content-type": "application/json"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if error.status >= 500:
+        headers["x-should-retry"] = "true" if error.retryable else "false"
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allowed
+    if isinstance(error, CompressedBody):
+        headers["accept-encoding"] = "identity"
+    return headers
+
+
+def as_cortex_error(exception: BaseException, path: str = "") -> CortexError:
+    """Foreign exceptions become ours at this border; one that nobody foresaw is logged and hidden."""
+    if isinstance(exception, CortexError):
+        return exception
+    if isinstance(exception, HTTPException):
+        return _from_litestar(exception, path)
+    logger.error("unexpected error", exc_info=exception)
+    return InternalError("an internal error occurred; the server's log has the details")
+
+
+def _from_litestar(exception: HTTPException, path: str) -> CortexError:
+    match exception.status_code:
+        case 404:
+            hint = ", and the client's base URL names /v1 twice" if "/v1/v1/" in path else ""
+            return NotFound(f"no such path: {path[:_SHOWN_PATH]}; the API lives under /v1{hint}")
+        case 405:
+            return MethodNotAllowed((exception.headers or {}).get("allow", "").split(", "))
+        case 413:
+            return PayloadTooLarge("the body is larger than this server accepts (limits.body_bytes)")
+        case status if status < 500:
+            return BadRequest(exception.detail)
+        case _:
+            return InternalError(exception.detail)
+
+
+def handle_exception(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:
+    """Litestar's exception handler for the whole application."""
+    reply, identity = _reply(request.scope, exception)
+    headers = reply.headers | {name.decode(): value.decode() for name, value in identity.headers()}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
+
+
+async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
+    """The same for a request that litestar didn't route."""
+    reply, identity = _reply(scope, exception)
+    await reply.send(send, identity.headers())
+
+
+def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestIdentity]:
+    headers = Headers.from_scope(scope)
+    identity = RequestIdentity.of(headers)
+    speaks_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
+    encode = anthropic_error if speaks_anthropic else openai_error
+    return ErrorReply.of(as_cortex_error(exception, scope["path"]), encode, identity.echo), identity

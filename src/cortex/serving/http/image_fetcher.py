@@ -1,0 +1,114 @@
+"""Fetching the http(s) images that requests refer to, when `images.fetch` allows it.
+
+A URL in a prompt is written by whoever wrote the prompt. So only public addresses are contacted, the address that was
+checked is the one connected to (a second look-up could give another), redirects are checked like first URLs, and
+size and time are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import httpx
+
+from cortex.config.settings import ImagesConfig, parse_bytes
+from cortex.errors import BadRequest
+from cortex.wire.inference import Image
+
+__all__ = ["ImageFetcher", "public_address"]
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+_MAX_REDIRECTS = 3
+_MAX_IMAGES = 16
+
+
+class ImageFetcher:
+    """`transport` and `resolve` are the network; tests bring their own."""
+
+    def __init__(
+        self,
+        config: ImagesConfig,
+        transport: httpx.AsyncBaseTransport | None = None,
+        resolve: Resolve | None = None,
+    ) -> None:
+        self._max_bytes = parse_bytes(config.max_bytes)
+        self._timeout_s = config.timeout_s
+        self._transport = transport
+        self._resolve = resolve or _resolve
+
+    async def fetch(self, urls: Sequence[str]) -> dict[str, Image]:
+        """The image behind each URL. Raises BadRequest, saying which one failed and why."""
+        wanted = list(dict.fromkeys(urls))
+        if len(wanted) > _MAX_IMAGES:
+            raise BadRequest(f"at most {_MAX_IMAGES} image URLs are fetched for one request")
+        async with httpx.AsyncClient(transport=self._transport, trust_env=False, timeout=self._timeout_s) as client:
+            images = await asyncio.gather(*(self._one(client, url) for url in wanted))
+        return dict(zip(wanted, images, strict=True))
+
+    async def _one(self, client: httpx.AsyncClient, url: str) -> Image:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._follow(client, url)
+        except TimeoutError:
+            raise BadRequest(f"{url}: the image didn't come within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise BadRequest(f"{url}: the image could not be fetched ({error or type(error).__name__})") from None
+
+    async def _follow(self, client: httpx.AsyncClient, url: str) -> Image:
+        target = httpx.URL(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            request = await self._request(client, target)
+            response = await client.send(request, stream=True)
+            try:
+                if not response.has_redirect_location:
+                    return await self._read(url, response)
+                target = target.join(response.headers["location"])
+            finally:
+                await response.aclose()
+        raise BadRequest(f"{url}: too many redirects")
+
+    async def _request(self, client: httpx.AsyncClient, url: httpx.URL) -> httpx.Request:
+        """A request to the checked address, that still names the host for TLS and virtual hosts."""
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise BadRequest(f"{url}: only http and https images can be fetched")
+        port = url.port or (443 if url.scheme == "https" else 80)
+        addresses = await self._resolve(url.host, port)
+        if not addresses or not all(map(public_address, addresses)):
+            raise BadRequest(f"{url}: the host is not on the public internet")
+        host = url.netloc.decode("ascii")
+        return client.build_request(
+            "GET",
+            url.copy_with(host=addresses[0]),
+            headers={"host": host, "accept": "image/*"},
+            extensions={"sni_hostname": url.host},
+        )
+
+    async def _read(self, url: str, response: httpx.Response) -> Image:
+        if response.status_code != 200:
+            raise BadRequest(f"{url}: the image's server answered {response.status_code}")
+        mime = response.headers.get("content-type", "").split(";")[0].strip().lower()
+        if not mime.startswith("image/"):
+            raise BadRequest(f"{url}: this is {mime or 'untyped'}, not an image")
+        data = bytearray()
+        async for chunk in response.aiter_bytes():
+            data += chunk
+            if len(data) > self._max_bytes:
+                raise BadRequest(f"{url}: the image is larger than {self._max_bytes} bytes (images.max_bytes)")
+        return Image(data=bytes(data), mime=mime)
+
+
+def public_address(address: str) -> bool:
+    """Whether an IP address belongs to the public internet; IPv4 inside IPv6 is judged as what it carries."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
+
+
+async def _resolve(host: str, port: int) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]

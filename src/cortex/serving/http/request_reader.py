@@ -1,0 +1,123 @@
+"""From an HTTP request to a parsed call: body, identity, and the images that have to be fetched first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from litestar.datastructures import Headers
+from litestar.types import Receive, Scope
+
+from cortex.config.settings import ImagesConfig, parse_bytes
+from cortex.dialects.base import Call, CallContext
+from cortex.dialects.images import Images
+from cortex.errors import BadRequest, PayloadTooLarge
+from cortex.serving.exchange.exchange import Service
+from cortex.serving.http.errors import CompressedBody
+from cortex.serving.http.request_id import RequestIdentity
+
+if TYPE_CHECKING:
+    from cortex.serving.http.image_fetcher import ImageFetcher
+
+__all__ = ["Arrived", "Intake"]
+
+Parse = Callable[[bytes, CallContext], Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request whose body has been read."""
+
+    body: bytes
+    identity: RequestIdentity
+    context: CallContext
+
+
+class Intake:
+    """Reads and parses client requests; made once per application."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._images = _maybe_fetcher(service.config.images)
+        self._most_bytes = parse_bytes(service.config.limits.body_bytes)
+
+    async def read(self, scope: Scope, receive: Receive) -> Arrived:
+        """Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest for a body that
+        doesn't come."""
+        self._service.lifecycle.refuse_when_draining()
+        headers = Headers.from_scope(scope)
+        identity = RequestIdentity.of(headers)
+        context = CallContext(
+            request_id=identity.id,
+            created=int(time.time()),
+            resolve=self._service.backend.resolve,
+            echo=identity.echo,
+            principal=scope["auth"],
+            headers=headers,
+            images=Images(allowed=self._images is not None),
+        )
+        return Arrived(await self._body(headers, receive), identity, context)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        limit = self._service.config.limits.stall_s
+        if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
+            raise CompressedBody(encoding)
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._most_bytes:
+            raise _too_large()
+        try:
+            async with asyncio.timeout(limit):
+                return await _whole_body(receive, self._most_bytes)
+        except TimeoutError:
+            raise BadRequest(f"the body did not arrive within {limit:g} s") from None
+
+    async def parse(self, arrived: Arrived, parse: Parse) -> Call:
+        """The call; parsed a second time when it turned out that images had to be fetched. Raises BadRequest & co."""
+        images = arrived.context.images
+        call = parse(arrived.body, arrived.context)
+        if images.any:
+            self._refuse_blind({request.model for request in call.requests})
+        if self._images is not None and images.missing:
+            images.fetched.update(await self._images.fetch(images.missing))
+            images.missing.clear()
+            call = parse(arrived.body, arrived.context)
+        return call
+
+    def _refuse_blind(self, models: set[str]) -> None:
+        """A model that can't see isn't loaded, and none evicted for it, only to say so. Nothing is known of one whose
+        file isn't here yet (no architecture): it may bring a projector."""
+        for status, _ in self._service.backend.models():
+            card = status.card
+            if card.id in models and card.architecture and not card.capabilities.vision:
+                raise BadRequest(f"model {card.id!r} takes no images; send text only", param="messages")
+
+
+def _maybe_fetcher(config: ImagesConfig) -> ImageFetcher | None:
+    """None unless images are fetched: the HTTP client would be a good part of what a role imports at its start."""
+    if not config.fetch:
+        return None
+    from cortex.serving.http.image_fetcher import ImageFetcher  # noqa: PLC0415 - see above
+
+    return ImageFetcher(config)
+
+
+async def _whole_body(receive: Receive, most_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise BadRequest("the connection was closed before the body was complete")
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        size += len(parts[-1])
+        if size > most_bytes:
+            raise _too_large()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large() -> PayloadTooLarge:
+    return PayloadTooLarge("the body is larger than this server accepts (limits.body_bytes)")

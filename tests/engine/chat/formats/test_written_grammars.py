@@ -1,0 +1,97 @@
+"""A grammar never fights its model: what a template writes, the grammar for its format allows."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from llguidance import LLMatcher
+
+from cortex.engine.chat.model import ChatModel
+from cortex.wire.inference import Reasoning, Tool, ToolChoice
+from tests.engine.chat.byte_vocabulary import ByteVocabulary
+from tests.engine.chat.formats.test_families import TOOLS, TURNS, written
+from tests.engine.chat.histories import chat_request, said
+from tests.engine.chat.marker_vocabulary import END_MARKERS, markers_in
+from tests.templates import template, template_names
+
+CALLS = {title for title, turn in TURNS.items() if turn.calls}
+OTHERWISE = {
+    # values as Python writes them
+    "ByteDance-Seed-OSS.jinja": {"hard arguments"},
+    "openbmb-MiniCPM5-1B.jinja": {"hard arguments"},
+    # letters beyond ASCII as \\u escapes
+    "Reka-Edge.jinja": {"hard arguments"},
+    "meetkai-functionary-medium-v3.2.jinja": {"hard arguments"},
+    # a history without the section's end mark
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja": CALLS,
+    # the recipient before the channel; both orders are read
+    "openai-gpt-oss-120b.jinja": CALLS,
+    # a line break between calls
+    "MiniMax-M1.jinja": {"two calls"},
+    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja": {"two calls"},
+    # an empty answer before the calls; ids and indentation that a parser doesn't need; single quotes; sorted keys
+    "Kimi-K3.jinja": CALLS,
+    "Cohere2MoE.jinja": CALLS,
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja": CALLS,
+    "CohereForAI-c4ai-command-r-plus-tool_use.jinja": CALLS,
+    "mistralai-Mistral-Nemo-Instruct-2407.jinja": CALLS,
+    "LFM2.5-8B-A1B.jinja": CALLS,
+    "google-gemma-4-31B-it.jinja": CALLS,
+    "google-gemma-4-31B-it-interleaved.jinja": CALLS,
+    "MiniMax-M3.jinja": {"hard arguments", "two calls"},
+}
+"""What these write otherwise than their grammar; a required call is then written the grammar's way."""
+
+
+class EndingVocabulary(ByteVocabulary):
+    """A ByteVocabulary that knows the end tokens of real models."""
+
+    def is_end(self, token: int) -> bool:
+        return super().is_end(token) or self.piece(token).decode("utf-8", "ignore") in END_MARKERS
+
+
+@cache
+def model(name: str, as_tokens: bool) -> ChatModel:
+    source = template(name)
+    markers = [*END_MARKERS, *(markers_in(source) if as_tokens else [])]
+    return ChatModel.from_gguf(source, {}, EndingVocabulary(list(dict.fromkeys(markers))))
+
+
+def answers(chat: ChatModel, name: str) -> dict[str, str]:
+    """The turns of calls as written, thinking left out."""
+    reasoning, form = chat.findings.reasoning, chat.findings.tool_format
+    framed = form is not None and form.frames  # then a header, not thinking, comes first
+    found = {}
+    for title, turn in TURNS.items():
+        output = written(chat, turn) if turn.calls and not turn.text and not turn.thought else None
+        if output is not None:
+            _, closed, rest = output.partition(reasoning.close) if reasoning and not framed else ("", "", "")
+            found[title] = output.rstrip() if framed else (rest if closed else output).strip()
+    return found
+
+
+def allows(chat: ChatModel, lark: str, text: str) -> bool:
+    vocabulary = chat.vocabulary
+    assert isinstance(vocabulary, EndingVocabulary)
+    matcher = LLMatcher(vocabulary.for_llguidance(), LLMatcher.grammar_from_lark(lark))
+    assert not matcher.is_error(), matcher.get_error()
+    tokens = vocabulary.tokenize(text)
+    return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
+
+
+@pytest.mark.parametrize("as_tokens", [True, False])
+@pytest.mark.parametrize("name", template_names())
+def test_the_grammar_of_required_calls_allows_what_the_template_writes(name: str, as_tokens: bool) -> None:
+    chat = model(name, as_tokens)
+    tools = [
+        Tool(tool, "", {"type": "object", "properties": {key: {"type": kind} for key, kind in keys.items()}})
+        for tool, keys in TOOLS.items()
+    ]
+    request = chat_request(
+        [said("user", "Ask")], *tools, tool_choice=ToolChoice("required"), reasoning=Reasoning(mode="off")
+    )
+    spec = chat.prepare(request).constraint
+    assert spec is not None
+    stopped = {title for title, text in answers(chat, name).items() if not allows(chat, spec.lark, text)}
+    assert stopped <= OTHERWISE.get(name, set())

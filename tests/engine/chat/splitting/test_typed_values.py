@@ -1,0 +1,77 @@
+"""Raw values by the schema's types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cortex.engine.chat.splitting.typed_values import json_value, property_schema, types_of
+
+
+@pytest.mark.parametrize(
+    ("raw", "types", "expected"),
+    [
+        ("7", {"integer"}, 7),
+        ("7", {"string"}, "7"),
+        ("7", {"number"}, 7),
+        (" 7 ", {"integer"}, 7),
+        ("7.5", {"integer"}, "7.5"),
+        ("seven", {"integer"}, "seven"),
+        ("true", {"boolean"}, True),
+        ("False", {"boolean"}, False),
+        ("TRUE", {"boolean"}, True),
+        ("null", {"string", "null"}, None),
+        ("None", {"null"}, None),
+        ("nothing", {"string", "null"}, "nothing"),
+        ('{"a": 1}', {"object"}, {"a": 1}),
+        ("{'a': True}", {"object"}, {"a": True}),
+        ("[1, 2", {"array"}, "[1, 2"),
+        ("", {"object"}, {}),
+        ("", {"array"}, []),
+        ("", {"string"}, ""),
+        ("12", set(), 12),
+        ("twelve", set(), "twelve"),
+        ('"quoted"', set(), '"quoted"'),
+        ("1e999", {"number"}, "1e999"),
+        ("[" * 5000, {"array"}, "[" * 5000),
+        ("é\n\t", {"string"}, "é\n\t"),
+    ],
+)
+def test_a_raw_value_becomes_what_the_schema_allows_else_a_string(raw: str, types: set[str], expected: Any) -> None:
+    value = json.loads(json_value(raw, types))
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@given(raw=st.text(), types=st.sets(st.sampled_from(["string", "integer", "number", "boolean", "array", "null"])))
+def test_any_raw_value_is_valid_json(raw: str, types: set[str]) -> None:
+    json.loads(json_value(raw, types))
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["string", "null"]}, {"string", "null"}),
+        ({"enum": ["a", 1, None]}, {"string", "integer", "null"}),
+        ({"const": True}, {"boolean"}),
+        ({"anyOf": [{"type": "integer"}, {"enum": ["x"]}]}, {"integer", "string"}),
+        ({"anyOf": [{"type": "integer"}, {}]}, set()),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "array"}}}, {"array"}),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, set()),
+        ({"$ref": "#/nowhere"}, set()),
+        ({}, set()),
+    ],
+)
+def test_types_are_found_through_references_and_branches(schema: dict[str, Any], expected: set[str]) -> None:
+    assert types_of(schema) == expected
+
+
+def test_an_arguments_schema_keeps_the_definitions_it_refers_to() -> None:
+    parameters = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
+    assert types_of(property_schema(parameters, "a")) == {"integer"}
+    assert property_schema(parameters, "b") == {}

@@ -1,0 +1,66 @@
+"""What of a raw prompt is echoed, and from which token on its log-probabilities are told."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from cortex.engine.llama.model import Vocab
+from cortex.engine.request.output import Job
+from cortex.engine.request.preparer import Limits, Preparer
+from cortex.errors import UnsupportedValue
+from cortex.wire.inference import InferenceRequest, Sampling
+
+
+class _Vocab:
+    """A byte a token; 1 is BOS, spelled `<s>`, which every prompt gets that hasn't it."""
+
+    size = 256
+    bos = 1
+    fim = None
+
+    def piece(self, token: int) -> bytes:
+        return b"<s>" if token == self.bos else bytes([token])
+
+    def prompt_tokens(self, text: str) -> list[int]:
+        return [self.bos, *text.removeprefix("<s>").encode()]
+
+
+def prepare(prompt: str | list[int], **fields: Any) -> Job:
+    preparer = Preparer(
+        cast("Vocab", _Vocab()),
+        Limits(100),
+        chat=None,
+        spec_for_format=lambda _format: None,
+        compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
+        profile=Sampling(),
+        metadata=Sampling(),
+    )
+    return preparer.prepare(InferenceRequest("r", "m", prompt=prompt, **fields))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "first"),
+    [("ab", 1), ("<s>ab", 0), ([1, 97], 0), ([97, 98], 0)],
+    ids=["BOS added", "BOS written", "BOS as a token", "no BOS"],
+)
+def test_only_what_the_client_wrote_is_scored(prompt: str | list[int], first: int) -> None:
+    job = prepare(prompt, echo=True, logprobs=1)
+    assert job.scored_from == first
+    assert job.echo
+
+
+def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
+    assert prepare("ab", logprobs=1).scored_from is None
+    assert prepare("ab", echo=True).scored_from is None
+
+
+def test_a_resumed_answer_does_not_echo_again() -> None:
+    job = prepare("ab", echo=True, logprobs=1, replay=[99])
+    assert (job.echo, job.scored_from) == ("", None)
+
+
+def test_a_suffix_cannot_be_scored() -> None:
+    with pytest.raises(UnsupportedValue, match="suffix"):
+        prepare("ab", echo=True, logprobs=1, suffix="c")

@@ -1,0 +1,110 @@
+"""Sizes from headers: the rules, and how near they come to what llama.cpp really allocates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cortex.config.profiles import Profile
+from cortex.engine.tools.memory_plan import read_plan
+from cortex.neuron.catalog.gguf_header import read_header
+from cortex.neuron.catalog.scan import Entry
+from cortex.neuron.memory.dry_run import probe_size
+from cortex.neuron.memory.estimate import Shape, estimate
+from cortex.neuron.models.load_plan import refined_sizes
+from cortex.wire.probes import SizeReport
+from cortex.wire.worker import LoadSpec
+from tests.models import gemma, smollm2
+from tests.neuron.gguf_files import write_gguf
+from tests.neuron.memory.measuring import loaded_bytes
+from tests.neuron.synthetic import MODELS, write_synthetic
+from tests.scripted import build_scripted
+
+
+def test_cache_grows_with_cells_and_halves_with_eight_bit_types(tmp_path: Path) -> None:
+    header = read_header(write_gguf(tmp_path / "m.gguf"))
+    small, large = (estimate(header, Shape(cells, 1)).layer_cache for cells in (256, 512))
+    assert large == [2 * size for size in small]
+    wide = read_header(smollm2())
+    whole = sum(estimate(wide, Shape(1024, 1)).layer_cache)
+    eight = sum(estimate(wide, Shape(1024, 1, cache_type_k="q8_0", cache_type_v="q8_0")).layer_cache)
+    assert eight == whole * 34 // 64
+
+
+def test_weights_are_counted_once_and_whole(tmp_path: Path) -> None:
+    header = read_header(write_gguf(tmp_path / "m.gguf"))
+    sizes = estimate(header, Shape(256, 1))
+    counted = sum(sizes.layer_weights) + sizes.input_bytes + sizes.output_bytes
+    assert counted == sum(tensor.bytes for tensor in header.tensors)
+
+
+def test_a_split_gives_every_layer_to_exactly_one_device(tmp_path: Path) -> None:
+    header = read_header(write_gguf(tmp_path / "m.gguf", layers=7))
+    sizes = estimate(header, Shape(256, 1))
+    for shares in ([1.0, 1.0], [3.0, 1.0], [1.0, 1.0, 1.0]):
+        held = sizes.split(shares)
+        assert sum(held) == sizes.offloaded + (len(shares) - 1) * sizes.compute_bytes
+
+
+def test_recurrent_state_is_per_sequence_and_not_per_token(tmp_path: Path) -> None:
+    ssm = {"ssm.inner_size": 64, "ssm.state_size": 16, "ssm.conv_kernel": 4, "ssm.group_count": 1}
+    header = read_header(write_gguf(tmp_path / "m.gguf", recurrent=True, extra=ssm))
+    one, more_tokens, more_sequences = (
+        sum(estimate(header, Shape(cells, parallel)).layer_cache) for cells, parallel in ((256, 1), (4096, 1), (256, 2))
+    )
+    assert one == more_tokens < more_sequences
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("context", "parallel"), [(1024, 1), (8192, 4)])
+@pytest.mark.parametrize("name", ["smollm2", "gemma", "scripted"])
+def test_the_estimate_is_within_a_tenth_of_what_llama_cpp_allocates(
+    name: str, context: int, parallel: int, tmp_path: Path
+) -> None:
+    path = {"smollm2": smollm2, "gemma": gemma, "scripted": lambda: _scripted(tmp_path)}[name]()
+    estimated = estimate(read_header(path), Shape(context * parallel, parallel)).total
+    measured = loaded_bytes(path, context, parallel)
+    assert estimated == pytest.approx(measured, rel=0.1), f"{estimated} estimated, {measured} measured"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["llama, grouped heads", "gemma2, sliding window", "qwen3moe"])
+def test_the_estimate_holds_for_models_that_nothing_was_fitted_to(name: str, tmp_path: Path) -> None:
+    """Other architectures and sizes, three of those in docs/memory.md, each at one context."""
+    path = write_synthetic(tmp_path / "m.gguf", MODELS[name])
+    estimated, measured = estimate(read_header(path), Shape(2048, 2)).total, loaded_bytes(path, 1024, 2)
+    assert estimated == pytest.approx(measured, rel=0.1), f"{estimated} estimated, {measured} measured"
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("model", [smollm2, gemma])
+async def test_a_dry_run_tells_what_a_load_then_takes(model: Callable[[], Path]) -> None:
+    path = model()
+    spec = LoadSpec("m", str(path), 1024, parallel=2, devices=["CPU"])
+    profile = Profile("m", context=1024, parallel=2)
+    report = await probe_size(spec, {})
+    (planned,) = refined_sizes(Entry("m", profile, header=read_header(path)), 1024, ["cpu0"], ["CPU"], report)
+    assert planned == pytest.approx(loaded_bytes(path, 1024, 2), rel=0.02)
+
+
+def test_a_plan_is_read_from_llama_cpps_log() -> None:
+    lines = [
+        "load_tensors:        CUDA0 model buffer size =     0.00 MiB",
+        "llama_context:  CUDA_Host  output buffer size =    10.00 MiB",
+        "llama_kv_cache:      CUDA0 KV buffer size =     0.00 MiB",
+        "llama_kv_cache: size =   96.00 MiB ( 32768 cells,   3 layers, 101/1 seqs), K (f16):   48.00 MiB, V (f16): …",
+        "llama_memory_recurrent: size =    4.00 MiB (     9 cells,  24 layers,  9 seqs 0 rs_seq), R (f32):    1.00 MiB",
+        "sched_reserve:      CUDA0 compute buffer size =   514.50 MiB",
+        "sched_reserve:  CUDA_Host compute buffer size =     2.00 MiB",
+    ]
+    mib = 1024 * 1024
+    report = read_plan(lines)
+    assert report == SizeReport({"CUDA0": 539492352, "CUDA_Host": 2 * mib}, cache=100 * mib, output=10 * mib)
+
+
+def _scripted(directory: Path) -> Path:
+    path = directory / "scripted.gguf"
+    build_scripted(path, {"<|go|>": ["Hello", " world"]}, template="{{ messages[0].content }}<|go|>")
+    return path

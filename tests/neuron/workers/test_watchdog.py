@@ -1,0 +1,184 @@
+"""What is noticed without anyone asking."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import psutil
+import pytest
+from msgspec.structs import replace
+
+from cortex.config.settings import EvictionConfig
+from cortex.neuron.workers import watchdog as watchdog_module
+from cortex.neuron.workers.watchdog import Watchdog
+from cortex.wire.events import Failed, Finished, Started
+from cortex.wire.status import LoadOrder, UnloadOrder
+from tests.neuron.conftest import Bench, until
+
+
+async def test_a_loaded_model_proves_itself_by_a_canary_before_it_counts_as_servable(bench) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        await until(lambda: neuron.admin.model("m").servable)
+
+
+async def test_nobody_is_judged_by_a_time_in_which_the_neuron_itself_stood_still(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped neuron kills no worker for its silence when it goes on."""
+    async with bench("m") as neuron:
+        now, sleeps, looks = 0.0, iter([1.0, 60.0, 1.0]), []
+
+        async def sleep(_period_s: float) -> None:
+            nonlocal now
+            if (slept_s := next(sleeps, None)) is None:
+                raise asyncio.CancelledError
+            now += slept_s
+
+        monkeypatch.setattr(watchdog_module, "tick", sleep)
+        monkeypatch.setattr(neuron.holdings, "clock", lambda: now)
+        watchdog = Watchdog(neuron.residency)
+        monkeypatch.setattr(watchdog, "tick", lambda: looks.append(now))
+        with pytest.raises(asyncio.CancelledError):
+            await watchdog.run()
+        assert looks == [1.0, 62.0]
+
+
+async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:
+    async with bench("m", canary_s=0.1) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        await until(lambda: neuron.holdings.residents["m"].canaries_seen >= 2)
+        assert neuron.admin.model("m").idle_s > 0  # a canary is no use of the model
+
+
+async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answered(bench) -> None:
+    async with bench("m", heartbeat_s=2.0) as neuron:
+        stream = neuron.neuron.backend.infer(neuron.request("m", "mute"))
+        while not any(isinstance(event, Started) for event in await anext(stream)):
+            pass
+        (worker,) = neuron.holdings.pool.all()
+        await until(lambda: worker.restarts == 1)
+        await stream.aclose()
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+
+
+async def test_a_worker_over_its_memory_limit_is_replaced(bench) -> None:
+    async with bench("m", worker_memory=500) as neuron:  # a fake worker claims 1000 bytes per model
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        await until(lambda: worker.restarts >= 1)
+
+
+async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
+    """The models that live there come back in the fresh process."""
+    eviction = EvictionConfig(min_residency_s=0.0, defrag_after_cycles=3)
+    async with bench("a", "b", eviction=eviction) as neuron:
+        await neuron.admin.load(LoadOrder("a"))
+        (worker,) = neuron.holdings.pool.all()
+        pid = worker.pid
+        for _ in range(2):
+            await neuron.admin.load(LoadOrder("b"))
+            await neuron.admin.unload(UnloadOrder("b"))
+        await until(lambda: worker.pid not in (pid, None) and neuron.state("a") == "ready")
+        assert worker.restarts == 0
+
+
+async def test_requests_racing_with_the_end_of_a_models_time_are_all_answered(bench) -> None:
+    """A request in the same moment as the unload is served by the kept model or by a fresh load, never lost."""
+    eviction = EvictionConfig(min_residency_s=0.0)
+    async with bench("m", eviction=eviction) as neuron:
+        rng = random.Random(7)
+        for _ in range(100):
+            asking = asyncio.create_task(neuron.ask("m"))
+            for _ in range(rng.randrange(6)):
+                await asyncio.sleep(0)
+            neuron.residency.expire("m")
+            assert isinstance((await asking)[-1], Finished)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_fifty_load_cycles_leave_no_processes_and_no_descriptors_behind(bench) -> None:
+    async with bench("m", empty_worker_s=0.0) as neuron:
+        me = psutil.Process()
+
+        async def cycle() -> None:
+            await neuron.admin.load(LoadOrder("m"))
+            await neuron.admin.unload(UnloadOrder("m"))
+
+        for _ in range(3):
+            await cycle()
+        (worker,) = neuron.holdings.pool.all()
+        await until(lambda: worker.state == "stopped")
+        before = descriptors(), len(me.children())
+        for _ in range(50):
+            await cycle()
+        await until(lambda: worker.state == "stopped")
+        await until(lambda: (descriptors(), len(me.children())) <= before)
+
+
+async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_time(bench, tmp_path: Path) -> None:
+    """A repaired file is tried again at once: the scan that sees it forgets the failure."""
+    async with bench("m") as neuron:
+        path = tmp_path / "models" / "m.gguf"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:100])
+        neuron.residency.adopt(neuron.neuron.scan())
+        assert "cut short" in (await neuron.ask("m"))[-1].message
+        path.write_bytes(whole)
+        neuron.residency.adopt(neuron.neuron.scan())
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+
+
+def break_device(neuron: Bench, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on `broken` is reported as a GPU with a fatal error, and the watchdog has looked often enough."""
+    whole = neuron.holdings.devices.read
+
+    def read() -> object:
+        sick = {"healthy": False, "health": "XID 79: fallen off the bus"}
+        return [replace(status, **sick) if status.id == broken else status for status in whole()]
+
+    monkeypatch.setattr(neuron.holdings.devices, "read", read)
+    watchdog = Watchdog(neuron.residency)
+    for _ in range(3):
+        watchdog.tick()
+
+
+async def test_models_of_a_broken_device_go_elsewhere_and_are_not_blamed(bench, monkeypatch) -> None:
+    async with bench("m", devices=2) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.holdings.pool.all()
+        (home,) = worker.devices
+        break_device(neuron, home, monkeypatch)
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        assert home not in neuron.holdings.residents["m"].bytes_by_device
+        assert neuron.holdings.residents["m"].deaths == 0
+        assert worker.state == "dead"
+
+
+async def test_with_no_other_device_the_broken_one_is_named(bench, monkeypatch) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        break_device(neuron, "cpu0", monkeypatch)
+        await until(lambda: neuron.state("m") == "unloaded")
+        (*_, end) = await neuron.ask("m")
+        assert isinstance(end, Failed)
+        assert end.code == "no_room"
+        assert "cpu0 is unhealthy (XID 79: fallen off the bus)" in end.message
+
+
+async def test_a_device_that_does_not_answer_once_keeps_its_models(bench, monkeypatch) -> None:
+    async with bench("m") as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        watchdog, whole = Watchdog(neuron.residency), neuron.holdings.devices.read
+        for healthy in (False, False, True, False, False):
+            monkeypatch.setattr(
+                neuron.holdings.devices, "read", lambda h=healthy: [replace(status, healthy=h) for status in whole()]
+            )
+            watchdog.tick()
+        assert neuron.holdings.pool.all()[0].restarts == 0
+        assert neuron.state("m") == "ready"

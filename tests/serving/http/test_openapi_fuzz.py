@@ -1,0 +1,62 @@
+"""The application's own OpenAPI document, used against it: whatever is sent, nothing ends in a 500."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from cortex.config.settings import Config
+from cortex.serving.exchange.backend import Tap
+from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.http.app import build_app
+from cortex.wire.events import ChoiceFinished, Embedded, Event, Finished, Scored, Started, TextDelta, Usage
+from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
+from tests.serving.fake_backend import FakeBackend
+
+
+class Willing(FakeBackend):
+    """Knows every model and answers every request."""
+
+    def resolve(self, name: str) -> str:
+        return "acme/demo-1B"
+
+    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        match request:
+            case InferenceRequest():
+                ends = [ChoiceFinished("stop", choice=choice) for choice in range(request.n)]
+                yield [Started(1), *(TextDelta("x", choice) for choice in range(request.n)), *ends]
+            case EmbeddingRequest():
+                yield [Started(1), *(Embedded(index, b"\0\0\x80?" * 4) for index in range(len(request.inputs)))]
+            case RerankRequest():
+                yield [Started(1), *(Scored(index, 0.5) for index in range(len(request.documents)))]
+        yield [Finished(Usage(1))]
+
+
+EXAMPLES = int(os.environ.get("CORTEX_FUZZ_EXAMPLES", "20"))
+ALIASES = ("/api/v0", "/chat", "/completions", "/embeddings", "/rerank", "/responses")
+"""Paths that end in the same handlers as the standard ones."""
+
+
+def operations() -> list[Any]:
+    app = build_app(Willing(), Config(), Lifecycle(), role="neuron")
+    schema = schemathesis.openapi.from_asgi("/schema/openapi.json", app)
+    found = [result.ok() for result in schema.get_all_operations()]
+    return [operation for operation in found if not operation.path.startswith(ALIASES)]
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.label)
+def test_nothing_ends_in_a_server_error(operation: Any) -> None:
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    def attempt(case: Any) -> None:
+        reply = case.call()
+        assert reply.status_code < 500, (case.body, reply.text)
+
+    attempt()
