@@ -11,8 +11,8 @@ import pytest
 
 from cortex.config.profiles import Profile, Profiles
 from cortex.errors import BadRequest, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
-from cortex.neuron.catalog.downloads import Downloader, RemoteFile, choose_files
 from cortex.neuron.catalog import downloads
+from cortex.neuron.catalog.downloads import Downloader, RemoteFile, choose_files
 from cortex.neuron.catalog.scan import HeaderCache, scan
 from tests.neuron.catalog.fake_hub import FakeHub, fake_hub
 from tests.neuron.gguf_files import write_gguf
