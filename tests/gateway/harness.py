@@ -39,7 +39,7 @@ class Polling:
 class Fleet:
     clock: ManualClock
     neurons: FakeNeurons
-    desk: Mailboxes
+    mailboxes: Mailboxes
     loop: Loop
     poller: Poller
     backend: FleetBackend
@@ -71,23 +71,23 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     clock = ManualClock()
     for fake in fakes:
         fake.clock = clock
-    neurons, desk, metrics = FakeNeurons(*fakes), Mailboxes(), GatewayMetrics()
-    errands = EffectRunner(neurons, desk, metrics.observe, metrics.ordered, keep=lambda _: None)
+    neurons, mailboxes, metrics = FakeNeurons(*fakes), Mailboxes(), GatewayMetrics()
+    effect_runner = EffectRunner(neurons, mailboxes, metrics.observe, metrics.ordered, keep=lambda _: None)
     entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
-    loop = Loop(Scheduler(rules or policy(), entries), errands.perform, clock)
+    loop = Loop(Scheduler(rules or policy(), entries), effect_runner.perform, clock)
     polling = Polling()
     poller = Poller(neurons, loop, polling.config)
-    errands.start(loop, poller)
+    effect_runner.start(loop, poller)
     metrics.attach(loop)
     catalogue = Catalogue(lambda: loop.scheduler.state.fleet, Profiles(), None)
-    backend = FleetBackend(loop, neurons, desk, catalogue, metrics.failed_over)
+    backend = FleetBackend(loop, neurons, mailboxes, catalogue, metrics.failed_over)
     await poller.first_round()
     poller.follow_fleet()
     try:
-        yield Fleet(clock, neurons, desk, loop, poller, backend, metrics, catalogue, polling)
+        yield Fleet(clock, neurons, mailboxes, loop, poller, backend, metrics, catalogue, polling)
     finally:
         await poller.aclose()
-        await errands.aclose()
+        await effect_runner.aclose()
 
 
 def text_of(events: Sequence[Event]) -> str:

@@ -179,13 +179,13 @@ async def test_a_running_request_can_be_cancelled_by_its_id() -> None:
 async def test_the_event_feed_begins_with_a_snapshot_and_ends_at_shutdown() -> None:
     """An open subscriber doesn't hold the gateway up."""
     async with running(FakeNeuron("n", models("a"))) as it, it.http.stream("GET", "/fleet/events") as feed:
-        lines = feed.aiter_lines()
-        assert await anext(lines) == "event: snapshot"
-        data = (await anext(lines)).removeprefix("data: ")
+        queues = feed.aiter_lines()
+        assert await anext(queues) == "event: snapshot"
+        data = (await anext(queues)).removeprefix("data: ")
         assert msgspec.json.decode(data, type=FleetStatus).neurons[0].name == "n"
         it.gateway.lifecycle.begin_drain()
         async with asyncio.timeout(60):
-            async for _ in lines:
+            async for _ in queues:
                 pass
 
 

@@ -24,7 +24,7 @@ def held() -> FakeNeuron:
 
 def counts(it: Running) -> tuple[int, int]:
     """(running, waiting) of the only model."""
-    line = it.gateway.loop.scheduler.state.lines.get("a")
+    line = it.gateway.loop.scheduler.state.queues.get("a")
     return (line.in_flight, line.requests_waiting) if line else (0, 0)
 
 

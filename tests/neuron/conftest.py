@@ -52,8 +52,8 @@ class Bench:
 
     def __init__(self, neuron: Neuron) -> None:
         self.neuron = neuron
-        self.residency = neuron.residency
-        self.holdings = neuron.holdings
+        self.manager = neuron.manager
+        self.registry = neuron.registry
         self.admin = neuron.admin
         self._count = 0
 
@@ -70,10 +70,10 @@ class Bench:
 
     def let_load(self, model: str) -> None:
         """A `held` model's load goes on behind its half, where it waits."""
-        Path(f"{self.holdings.residents[model].entry.path}.go").touch()
+        Path(f"{self.registry.models[model].entry.path}.go").touch()
 
     def state(self, model: str) -> str:
-        return self.holdings.residents[model].state
+        return self.registry.models[model].state
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def bench(tmp_path: Path) -> Callable[..., object]:
             faults=faults,
         )
         daemon = Neuron(config, Profiles(models=list(profiles)))
-        daemon.holdings.pool.command = fake_command
+        daemon.registry.pool.command = fake_command
         async with daemon.running():
             yield Bench(daemon)
 

@@ -21,7 +21,7 @@ async def test_twenty_cold_requests_make_one_load(bench) -> None:
     async with bench("slow-m") as neuron:
         answers = await asyncio.gather(*(neuron.ask("slow-m", f"p{n}") for n in range(20)))
         assert all(isinstance(events[-1], Finished) for events in answers)
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         assert worker.load_cycles == 1
 
 
@@ -36,7 +36,7 @@ async def test_a_request_is_retried_when_its_worker_dies_before_the_first_word(b
 async def test_a_request_that_finds_the_link_to_a_dying_worker_closed_waits_for_the_next_worker(bench) -> None:
     async with bench("m") as neuron:
         await neuron.ask("m", "hello")
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         worker._link.close()
         assert worker.state == "ready"
         assert isinstance((await neuron.ask("m", "again"))[-1], Finished)
@@ -66,10 +66,10 @@ async def test_closing_the_iterator_cancels_in_the_worker(bench, tmp_path: Path)
         while not any(isinstance(event, Started) for event in await anext(stream)):
             pass
         await stream.aclose()
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await until(lambda: f"cancelled {request.id}" in worker.log_tail)
-        assert neuron.holdings.residents["m"].running == 0
-        assert len(neuron.holdings.streams) == 0
+        assert neuron.registry.models["m"].running == 0
+        assert len(neuron.registry.streams) == 0
 
 
 async def test_a_waiter_that_leaves_during_the_load_does_not_stop_it(bench) -> None:
@@ -78,7 +78,7 @@ async def test_a_waiter_that_leaves_during_the_load_does_not_stop_it(bench) -> N
         await anext(stream)
         await stream.aclose()
         await until(lambda: neuron.state("slow-m") == "ready")
-        assert not neuron.holdings.residents["slow-m"].busy
+        assert not neuron.registry.models["slow-m"].busy
 
 
 async def test_a_deadline_ends_the_wait_for_a_load(bench) -> None:

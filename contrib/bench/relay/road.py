@@ -35,7 +35,7 @@ def serve_neuron(config: Path, model: str, *paces: str) -> None:
     """The neuron as `cortex neuron` runs it, but for its worker's command line."""
     profile = Profile(MODEL, file=model, context=4096, parallel=64)
     neuron = Neuron(load_config(config), Profiles(models=[profile]))
-    neuron.holdings.pool.command = lambda _name, _threads: (
+    neuron.registry.pool.command = lambda _name, _threads: (
         lambda fd: [sys.executable, str(HERE / "paced_worker.py"), str(fd), *paces]
     )
     uvloop.run(neuron.serve())

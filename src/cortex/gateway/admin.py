@@ -38,7 +38,7 @@ class Admin:
     """What the routes work with."""
 
     loop: Loop
-    desk: Mailboxes
+    mailboxes: Mailboxes
     catalogue: Catalogue
     lifecycle: Lifecycle
     reloader: Reloader
@@ -61,7 +61,7 @@ class Admin:
     def load(self, model: str) -> LoadJob:
         """Order a load as a waiting request would, and answer at once. Raises what the scheduler refuses with."""
         job = Job(f"load-{uuid4().hex[:12]}", model, self.loop.clock())
-        with self.desk.mailbox(job.id) as mailbox:
+        with self.mailboxes.mailbox(job.id) as mailbox:
             self.loop.post(lambda scheduler, now: scheduler.on_request(job, now))
             return LoadJob(job.id, model, _answer(mailbox))
 
@@ -129,7 +129,7 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
 
     @delete("/fleet/requests/{request_id:str}", status_code=200, sync_to_thread=False)
     def cancel(request_id: FromPath[str]) -> Response[bytes]:
-        if not admin.desk.cancel(request_id):
+        if not admin.mailboxes.cancel(request_id):
             raise NotFound(f"no request {request_id!r} is waiting or running")
         return _json({"id": request_id, "cancelled": True})
 

@@ -104,22 +104,24 @@ class Gateway:
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.keyring = Keyring(config.auth)
         self.metrics = GatewayMetrics()
-        self.desk = Mailboxes()
+        self.mailboxes = Mailboxes()
         self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
-        standing = OperatorStateFile(file_for(config.gateway))
-        self.errands = EffectRunner(self.neurons, self.desk, self.metrics.observe, self.metrics.ordered, standing.keep)
-        self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.errands.perform)
+        operator_state = OperatorStateFile(file_for(config.gateway))
+        self.effect_runner = EffectRunner(
+            self.neurons, self.mailboxes, self.metrics.observe, self.metrics.ordered, operator_state.keep
+        )
+        self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.effect_runner.perform)
         self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
-        self.errands.start(self.loop, self.poller)
-        before = standing.load()
+        self.effect_runner.start(self.loop, self.poller)
+        before = operator_state.load()
         self.loop.post(lambda scheduler, now: scheduler.on_standing(before, now))
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)
         self.reloader = Reloader((config, profiles), read, self.apply)
-        self.backend = FleetBackend(self.loop, self.neurons, self.desk, self.catalogue, self.metrics.failed_over)
+        self.backend = FleetBackend(self.loop, self.neurons, self.mailboxes, self.catalogue, self.metrics.failed_over)
         self.admin = Admin(
-            self.loop, self.desk, self.catalogue, self.lifecycle, self.reloader, uuid.uuid4().hex, time.monotonic()
+            self.loop, self.mailboxes, self.catalogue, self.lifecycle, self.reloader, uuid.uuid4().hex, time.monotonic()
         )
         self.requests = RequestMetrics(self.catalogue.knows)
         self.app = build_app(
@@ -158,7 +160,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.poller.aclose()
-            await self.errands.aclose()
+            await self.effect_runner.aclose()
             await self.neurons.aclose()
 
     def apply(self, config: Config, profiles: Profiles) -> None:
@@ -176,7 +178,7 @@ class Gateway:
             await tick(_TICK_S)
             try:
                 self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
-                self.desk.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
+                self.mailboxes.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
             except Exception:  # a bug; without ticks no wait would ever end, and nobody would see why
                 logger.exception("tick failed")
 

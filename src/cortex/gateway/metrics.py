@@ -90,9 +90,9 @@ def _models(state: State) -> Iterable[Metric]:
     in_flight = GaugeMetricFamily("cortex_model_in_flight", "Requests running on neurons.", labels=["model"])
     queued = GaugeMetricFamily("cortex_model_queue_depth", "Requests waiting for a place or a load.", labels=["model"])
     for model in sorted({status.card.id for n in state.fleet if n.status for status in n.status.models}):
-        line = state.lines.get(model)
-        in_flight.add_metric([model], line.in_flight if line else 0)
-        queued.add_metric([model], line.requests_waiting if line else 0)
+        queue = state.queues.get(model)
+        in_flight.add_metric([model], queue.in_flight if queue else 0)
+        queued.add_metric([model], queue.requests_waiting if queue else 0)
     yield in_flight
     yield queued
 

@@ -38,14 +38,14 @@ class OperatorStateFile:
             logger.error("pins and drains of the last run are lost", extra={"file": str(self._path), "why": str(error)})  # noqa: TRY400
             return OperatorState()
 
-    def keep(self, standing: OperatorState) -> None:
+    def keep(self, operator_state: OperatorState) -> None:
         """Whole or not at all: a crash while writing leaves the file as it was."""
         if self._path is None:
             return
         fresh = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(msgspec.json.format(msgspec.json.encode(standing)) + b"\n")
+            fresh.write_bytes(msgspec.json.format(msgspec.json.encode(operator_state)) + b"\n")
             fresh.replace(self._path)
         except OSError as error:
             logger.error("pins and drains are not kept", extra={"file": str(self._path), "why": str(error)})  # noqa: TRY400

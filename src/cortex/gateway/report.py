@@ -72,20 +72,20 @@ def _by_model(state: State) -> dict[str, list[tuple[Neuron, ModelStatus]]]:
 
 
 def _model(state: State, model: str, statuses: list[tuple[Neuron, ModelStatus]]) -> FleetModel:
-    line = state.lines.get(model)
+    queue = state.queues.get(model)
     alive = [(neuron.name, status) for neuron, status in statuses if neuron.takes_orders()]
     ready = [status for _, status in alive if status.state == "ready"]
     return FleetModel(
         id=model,
-        in_flight=line.in_flight if line else 0,
-        queued=line.requests_waiting if line else 0,
+        in_flight=queue.in_flight if queue else 0,
+        queued=queue.requests_waiting if queue else 0,
         loading_on=[name for name, status in alive if status.state == "loading"],
         loaded_on=[name for name, status in alive if status.state == "ready"],
         pinned=any(state.pinned(status) for _, status in statuses),
         last_error=state.orders.last_error(model) or next((s.error for _, s in statuses if s.error), ""),
         tokens_per_second=sum(status.tokens_per_second for status in ready),
         ttft_s=max((status.ttft_s for status in ready), default=0.0),
-        waiting_loads=[ticket.job.id for ticket in (line.waiting if line else ()) if ticket.job.request is None],
+        waiting_loads=[ticket.job.id for ticket in (queue.waiting if queue else ()) if ticket.job.request is None],
     )
 
 

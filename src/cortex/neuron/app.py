@@ -84,17 +84,17 @@ class Neuron:
         self.devices = find_devices(config.neuron, self._rss_of, self._held_on, extra_bytes)
         measurements = Measurements(config.neuron.state_path / "measured.json")
         build = f"llama-cpp-python {version('llama-cpp-python')}"
-        self.holdings = ModelRegistry(config, self.devices, clock, measurements, build, fetch=self._fetch)
+        self.registry = ModelRegistry(config, self.devices, clock, measurements, build, fetch=self._fetch)
         pool = WorkerPool(self.devices.devices, config.neuron.kill_grace_s, config.neuron.threads, clock=clock)
-        self.residency = ModelManager(self.holdings, pool)
-        self.backend = LocalBackend(self.residency, self.name, default_model=config.gateway.default_model)
-        self.metrics = NeuronMetrics(self.holdings)
+        self.manager = ModelManager(self.registry, pool)
+        self.backend = LocalBackend(self.manager, self.name, default_model=config.gateway.default_model)
+        self.metrics = NeuronMetrics(self.registry)
         observers = [self.metrics.requests.observe, log_request]
         self.admin = Admin(
             self.name,
             uuid.uuid4().hex,
             clock(),
-            self.residency,
+            self.manager,
             self.backend,
             self.lifecycle,
             observers,
@@ -112,10 +112,10 @@ class Neuron:
         )
 
     def _rss_of(self, device: str) -> int:
-        return self.holdings.pool.rss_of(device)
+        return self.registry.pool.rss_of(device)
 
     def _held_on(self, device: str) -> int:
-        return self.holdings.ledger.held(device)
+        return self.registry.ledger.held(device)
 
     async def serve(self) -> None:
         await run_server(self.app, self.config.neuron.listen, self.lifecycle, role="neuron")
@@ -128,7 +128,7 @@ class Neuron:
         await self.rescan()  # 1
         limit = parse_bytes(self.config.neuron.worker_memory) if self.config.neuron.worker_memory else None
         watchers = [  # 2
-            asyncio.create_task(Watchdog(self.residency, memory_limit_bytes=limit).run(), name="watchdog"),
+            asyncio.create_task(Watchdog(self.manager, memory_limit_bytes=limit).run(), name="watchdog"),
             asyncio.create_task(self._look_for_changes(), name="rescan"),
         ]
         if listen := self.config.neuron.rpc_listen:
@@ -141,7 +141,7 @@ class Neuron:
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
-            await self.residency.close()
+            await self.manager.close()
 
     def scan(self) -> Catalog:
         """Read what is on disk; slow for many files, so never on the loop."""
@@ -156,7 +156,7 @@ class Neuron:
                 broken = sum(bool(entry.problem) for entry in catalog.entries.values())
                 logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
             self._catalog = catalog
-            self.residency.adopt(catalog)
+            self.manager.adopt(catalog)
 
     def _warn_of_missing_directories(self) -> None:
         """A typo in a directory's name looks like a lack of models."""
@@ -183,6 +183,6 @@ class Neuron:
     def _load_default(self, name: str) -> None:
         """A default model that can't be loaded is the operator's to see, not a reason not to serve the others."""
         try:
-            self.residency.order_load(LoadOrder(self.backend.resolve(name)))
+            self.manager.order_load(LoadOrder(self.backend.resolve(name)))
         except CortexError as error:
             logger.error("default model not loaded", extra={"model": name, "reason": error.message})  # noqa: TRY400

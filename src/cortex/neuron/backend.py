@@ -33,8 +33,8 @@ _DEATH_S = 10.0
 class LocalBackend:
     """`serving.backend.Backend` over this neuron's workers."""
 
-    def __init__(self, residency: ModelManager, name: str, *, default_model: str | None = None) -> None:
-        self._residency = residency
+    def __init__(self, manager: ModelManager, name: str, *, default_model: str | None = None) -> None:
+        self._manager = manager
         self._name = name
         self._default = default_model
         self.draining = False
@@ -61,14 +61,12 @@ class LocalBackend:
         """`infer` for a caller that takes each batch at once, on the stack of the reader that decoded it: a token then
         wakes no task. Returns behind the last event; cancelling it cancels the request."""
         try:
-            await _Run(request, self._residency, asyncio.get_running_loop().time(), emit).serve()
+            await _Run(request, self._manager, asyncio.get_running_loop().time(), emit).serve()
         except CortexError as error:
             emit([failed(error)])
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
-        statuses = [
-            model_status(resident, self._residency.holdings) for resident in self._residency.holdings.residents.values()
-        ]
+        statuses = [model_status(managed, self._manager.registry) for managed in self._manager.registry.models.values()]
         return [(status, [self._name] if status.state == "ready" else []) for status in statuses]
 
     def resolve(self, name: str) -> str:
@@ -76,12 +74,12 @@ class LocalBackend:
             if self._default is None:
                 raise BadRequest("no model was named and this server has no default model", param="model")
             name = self._default
-        if name in self._residency.holdings.residents:
+        if name in self._manager.registry.models:
             return name
-        for model, resident in self._residency.holdings.residents.items():
-            if name in resident.entry.aliases:
+        for model, managed in self._manager.registry.models.items():
+            if name in managed.entry.aliases:
                 return model
-        return self._residency.holdings.get(name).entry.id  # raises ModelNotFound with the ids there are
+        return self._manager.registry.get(name).entry.id  # raises ModelNotFound with the ids there are
 
     def ready(self) -> bool:
         return not self.draining
@@ -92,7 +90,7 @@ class _Run:
     """One request's way through the neuron."""
 
     request: Request
-    residency: ModelManager
+    manager: ModelManager
     arrived_at: float
     emit: Emit
     started: bool = False
@@ -109,26 +107,26 @@ class _Run:
 
     async def _attempt(self) -> Finished | Failed | LostWorker:
         """Counted as waiting until it is counted as running: the model isn't evicted in between."""
-        resident = self.residency.holdings.get(self.request.model)
-        if resident.waiting + resident.running >= _MAX_REQUESTS:
+        managed = self.manager.registry.get(self.request.model)
+        if managed.waiting + managed.running >= _MAX_REQUESTS:
             raise Overloaded(f"{self.request.model} has {_MAX_REQUESTS} requests already", retry_after=5)
-        resident.waiting += 1
+        managed.waiting += 1
         try:
-            while loading := self.residency.ensure(self.request.model):
+            while loading := self.manager.ensure(self.request.model):
                 await self._watch(loading)
                 if loading.error is not None:
                     raise loading.error
-            worker = self.residency.begin(self.request.model)
+            worker = self.manager.begin(self.request.model)
         finally:
-            resident.waiting -= 1
-            self.residency.settle(resident)
+            managed.waiting -= 1
+            self.manager.settle(managed)
         return await self._served(worker)
 
     async def _watch(self, loading: Loading) -> None:
         try:
             async with asyncio.timeout_at(self._deadline()):
                 async for _ in loading.changes():
-                    eta_s = loading.eta_s(self.residency.holdings.clock())
+                    eta_s = loading.eta_s(self.manager.registry.clock())
                     self.emit([Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)])
         except TimeoutError:
             raise DeadlineExceeded(f"{self.request.model} was not loaded within the request's deadline") from None
@@ -138,7 +136,7 @@ class _Run:
 
     async def _served(self, worker: Worker) -> Finished | Failed | LostWorker:
         stream = Stream(self.request, worker, self.arrived_at, self._emit_fresh)
-        self.residency.holdings.streams.open(stream)
+        self.manager.registry.streams.open(stream)
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
             return await stream.ended
@@ -149,12 +147,12 @@ class _Run:
             stream.lose(error.message)
             return stream.ended.result()
         finally:
-            self.residency.holdings.streams.close(self.request.id)
+            self.manager.registry.streams.close(self.request.id)
             ended = stream.ended.done() and not stream.ended.cancelled()
             if not ended:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))
-            self.residency.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
+            self.manager.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
 
     def _emit_fresh(self, events: Sequence[Event]) -> None:
         """`events` without a second Started: the client of a retried request has seen the first."""

@@ -74,7 +74,7 @@ async def test_all_requests_to_a_neuron_share_one_trunk() -> None:
     async with connected(server) as (client, neuron):
         await asyncio.gather(*(everything(client, neuron, f"r{number}") for number in range(8)))
         await everything(client, neuron, "later")
-    assert server.trunks == 1
+    assert server.connections == 1
 
 
 async def test_closing_a_stream_early_cancels_the_request_at_the_neuron() -> None:

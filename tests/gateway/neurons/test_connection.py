@@ -73,19 +73,19 @@ class Neuron:
 async def connected(*scripts: Serve) -> AsyncIterator[tuple[NeuronConnections, str, Neuron]]:
     neuron = Neuron(*scripts)
     server = await asyncio.start_server(neuron.serve, "127.0.0.1", 0)
-    trunks = NeuronConnections(connect_s=60.0)
+    connections = NeuronConnections(connect_s=60.0)
     try:
         async with asyncio.timeout(60):
-            yield trunks, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", neuron
+            yield connections, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", neuron
     finally:
-        trunks.close()
+        connections.close()
         server.close()
         if neuron.tasks:
             await asyncio.wait(neuron.tasks, timeout=60)
 
 
-async def ask(trunks: NeuronConnections, endpoint: str, request_id: str = "r") -> RequestStream:
-    return await trunks.submit(endpoint, "", chat(job_id=request_id))
+async def ask(connections: NeuronConnections, endpoint: str, request_id: str = "r") -> RequestStream:
+    return await connections.submit(endpoint, "", chat(job_id=request_id))
 
 
 async def whole(stream: RequestStream) -> list[Event]:
@@ -119,16 +119,16 @@ async def test_one_frame_brings_every_stream_its_own_events() -> None:
         peer.say(*(Emission(name, END) for name in names))
         await peer.closed()
 
-    async with connected(step) as (trunks, endpoint, neuron):
-        streams = [await ask(trunks, endpoint, name) for name in ("a", "b")]
+    async with connected(step) as (connections, endpoint, neuron):
+        streams = [await ask(connections, endpoint, name) for name in ("a", "b")]
         texts = [event.text for stream in streams for event in await whole(stream) if isinstance(event, TextDelta)]
         assert texts == ["for a", "for b"]
         assert neuron.opened == 1
 
 
 async def test_requests_that_come_together_open_one_trunk() -> None:
-    async with connected(echo) as (trunks, endpoint, neuron):
-        streams = await asyncio.gather(*(ask(trunks, endpoint, str(number)) for number in range(5)))
+    async with connected(echo) as (connections, endpoint, neuron):
+        streams = await asyncio.gather(*(ask(connections, endpoint, str(number)) for number in range(5)))
         for stream in streams:
             assert isinstance((await whole(stream))[-1], Finished)
         assert neuron.opened == 1
@@ -143,8 +143,8 @@ async def test_closing_a_stream_early_is_a_cancel_and_leaves_the_others_alone() 
         peer.say(Emission("a", [TextDelta("too late")]), Emission("b", END))
         await peer.closed()
 
-    async with connected(listen) as (trunks, endpoint, _):
-        a, b = await ask(trunks, endpoint, "a"), await ask(trunks, endpoint, "b")
+    async with connected(listen) as (connections, endpoint, _):
+        a, b = await ask(connections, endpoint, "a"), await ask(connections, endpoint, "b")
         a.close()
         a.close()
         assert await whole(b) == END
@@ -162,9 +162,9 @@ async def test_a_stream_closed_behind_its_end_cancels_nothing() -> None:
         peer.say(Emission("b", END))
         await peer.closed()
 
-    async with connected(listen) as (trunks, endpoint, _):
+    async with connected(listen) as (connections, endpoint, _):
         for name in ("a", "b"):
-            stream = await ask(trunks, endpoint, name)
+            stream = await ask(connections, endpoint, name)
             assert await whole(stream) == END
             stream.close()
 
@@ -176,14 +176,14 @@ async def test_a_broken_trunk_is_the_loss_of_all_its_streams_but_not_of_what_had
         await peer.hear()
         peer.say(Emission("a", [TextDelta("half")]))
 
-    async with connected(breaking, echo) as (trunks, endpoint, neuron):
-        a, b = await ask(trunks, endpoint, "a"), await ask(trunks, endpoint, "b")
+    async with connected(breaking, echo) as (connections, endpoint, neuron):
+        a, b = await ask(connections, endpoint, "a"), await ask(connections, endpoint, "b")
         assert await a.read() == [TextDelta("half")]
         for stream in (a, b):
             with pytest.raises(Lost) as caught:
                 await stream.read()
             assert caught.value.unreachable.refused
-        assert len(await whole(await ask(trunks, endpoint))) == 4
+        assert len(await whole(await ask(connections, endpoint))) == 4
         assert neuron.opened == 2
 
 
@@ -195,10 +195,10 @@ async def test_a_trunk_that_a_draining_neuron_ends_is_replaced() -> None:
         peer.raw(b"0\r\n\r\n")
         await peer.closed()
 
-    async with connected(ending, echo) as (trunks, endpoint, neuron):
-        assert await whole(await ask(trunks, endpoint, "a")) == END
+    async with connected(ending, echo) as (connections, endpoint, neuron):
+        assert await whole(await ask(connections, endpoint, "a")) == END
         await neuron.finished.wait()
-        assert len(await whole(await ask(trunks, endpoint, "b"))) == 4
+        assert len(await whole(await ask(connections, endpoint, "b"))) == 4
 
 
 async def test_a_long_silent_trunk_gets_no_new_requests_and_keeps_the_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +211,10 @@ async def test_a_long_silent_trunk_gets_no_new_requests_and_keeps_the_old(monkey
         peer.say(Emission("a", END))
         await peer.closed()
 
-    async with connected(slow, echo) as (trunks, endpoint, neuron):
-        old = await ask(trunks, endpoint, "a")
+    async with connected(slow, echo) as (connections, endpoint, neuron):
+        old = await ask(connections, endpoint, "a")
         monkeypatch.setattr("cortex.gateway.neurons.connection._SILENT_S", -1.0)
-        await whole(await ask(trunks, endpoint, "b"))
+        await whole(await ask(connections, endpoint, "b"))
         go_on.set()
         assert await whole(old) == END
         await neuron.finished.wait()  # the old one is closed behind its last stream
@@ -241,8 +241,8 @@ async def test_the_middle_of_an_answer_may_be_taken_without_waking_its_reader() 
         peer.say(Emission("a", END))
         await peer.closed()
 
-    async with connected(talk) as (trunks, endpoint, _):
-        stream = await ask(trunks, endpoint, "a")
+    async with connected(talk) as (connections, endpoint, _):
+        stream = await ask(connections, endpoint, "a")
         stream.divert(take)
         assert await stream.read() == [TextDelta("read")]
         reading = asyncio.create_task(stream.read())
@@ -263,8 +263,8 @@ async def test_what_the_taker_raises_is_its_readers_alone() -> None:
         peer.say(Emission("a", [TextDelta("x")]), Emission("b", END))
         await peer.closed()
 
-    async with connected(talk) as (trunks, endpoint, _):
-        a, b = await ask(trunks, endpoint, "a"), asyncio.create_task(whole(await ask(trunks, endpoint, "b")))
+    async with connected(talk) as (connections, endpoint, _):
+        a, b = await ask(connections, endpoint, "a"), asyncio.create_task(whole(await ask(connections, endpoint, "b")))
         a.divert(take)
         with pytest.raises(ValueError, match="a bug"):
             await a.read()
@@ -276,9 +276,9 @@ async def test_a_refusal_tells_its_status_and_why() -> None:
         peer.raw(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno")
         await peer.closed()
 
-    async with connected(refuse) as (trunks, endpoint, _):
+    async with connected(refuse) as (connections, endpoint, _):
         with pytest.raises(ConnectionRefused) as caught:
-            await ask(trunks, endpoint)
+            await ask(connections, endpoint)
         assert (caught.value.status, caught.value.body) == (401, b"no")
 
 
@@ -290,9 +290,9 @@ async def test_what_is_no_event_breaks_the_trunk(words: bytes) -> None:
         peer.raw(words)
         await peer.closed()
 
-    async with connected(babble) as (trunks, endpoint, neuron):
+    async with connected(babble) as (connections, endpoint, neuron):
         with pytest.raises(Lost, match="no event"):
-            await (await ask(trunks, endpoint)).read()
+            await (await ask(connections, endpoint)).read()
         await neuron.finished.wait()
 
 
@@ -302,16 +302,16 @@ async def test_a_neuron_that_opens_nothing_has_a_deadline(monkeypatch: pytest.Mo
     async def mute(peer: Peer) -> None:
         await peer.closed()
 
-    async with connected(mute) as (trunks, endpoint, neuron):
+    async with connected(mute) as (connections, endpoint, neuron):
         with pytest.raises(TimeoutError):
-            await ask(trunks, endpoint)
+            await ask(connections, endpoint)
         await neuron.finished.wait()
 
 
 async def test_who_leaves_while_the_trunk_opens_leaves_it_to_the_others() -> None:
-    async with connected(echo) as (trunks, endpoint, neuron):
-        first = asyncio.ensure_future(ask(trunks, endpoint, "a"))
-        second = asyncio.ensure_future(ask(trunks, endpoint, "b"))
+    async with connected(echo) as (connections, endpoint, neuron):
+        first = asyncio.ensure_future(ask(connections, endpoint, "a"))
+        second = asyncio.ensure_future(ask(connections, endpoint, "b"))
         await asyncio.sleep(0)
         first.cancel()
         assert len(await whole(await second)) == 4
@@ -319,10 +319,10 @@ async def test_who_leaves_while_the_trunk_opens_leaves_it_to_the_others() -> Non
 
 
 async def test_shutting_down_wakes_the_readers() -> None:
-    async with connected(silent) as (trunks, endpoint, _):
-        stream = await ask(trunks, endpoint)
+    async with connected(silent) as (connections, endpoint, _):
+        stream = await ask(connections, endpoint)
         reading = asyncio.ensure_future(stream.read())
         await asyncio.sleep(0)
-        trunks.close()
+        connections.close()
         with pytest.raises(Lost, match="shutting down"):
             await reading

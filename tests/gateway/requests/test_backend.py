@@ -33,7 +33,7 @@ def sampled(**sampling: float) -> InferenceRequest:
 def assert_at_rest(fleet: Fleet) -> None:
     """All gauges at zero."""
     assert fleet.loop.scheduler.state.tickets() == []
-    assert fleet.desk.streams == 0
+    assert fleet.mailboxes.streams == 0
     for neuron in fleet.neurons.by_name.values():
         assert all(model.running == 0 for model in neuron.models.values())
 
@@ -234,11 +234,11 @@ async def test_a_stalled_stream_is_broken_off() -> None:
     async with fleet_of(neuron) as fleet:
         asking = asyncio.create_task(fleet.ask(chat()))
         await fleet.settled()
-        fleet.desk.break_stalled(fleet.clock.advance(50.0), 60.0)
+        fleet.mailboxes.break_stalled(fleet.clock.advance(50.0), 60.0)
         await fleet.settled()
         assert not asking.done()
         neuron.script = lambda request: [[Failed("worker_died", "again")]]
-        fleet.desk.break_stalled(fleet.clock.advance(60.0), 60.0)
+        fleet.mailboxes.break_stalled(fleet.clock.advance(60.0), 60.0)
         (*_, end) = await asking
         assert isinstance(end, Failed)
 
@@ -263,13 +263,13 @@ async def test_an_operators_cancel_ends_waiting_and_running_requests() -> None:
     async with fleet_of(neuron, rules=policy(in_flight=1)) as fleet:
         tasks = [asyncio.create_task(fleet.ask(chat(job_id=name))) for name in ("running", "waiting")]
         await fleet.settled()
-        assert fleet.desk.cancel("running")
-        assert fleet.desk.cancel("waiting")
+        assert fleet.mailboxes.cancel("running")
+        assert fleet.mailboxes.cancel("waiting")
         for task in tasks:
             end = (await task)[-1]
             assert isinstance(end, Failed)
             assert end.code == "forbidden"
-        assert not fleet.desk.cancel("running")
+        assert not fleet.mailboxes.cancel("running")
         await fleet.settled()
         assert_at_rest(fleet)
 

@@ -395,7 +395,7 @@ def test_cancelling_at_any_point_leaves_nothing_behind() -> None:
     world.ask("3")
     world.cancel("2")
     world.cancel("3")
-    assert world.scheduler.state.lines == {}
+    assert world.scheduler.state.queues == {}
     assert world.scheduler.state.in_flight_on("n") == 0
 
 

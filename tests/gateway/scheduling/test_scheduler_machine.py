@@ -132,12 +132,12 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def bounds_are_kept(self) -> None:
-        for line in self.world.scheduler.state.lines.values():
+        for queue in self.world.scheduler.state.queues.values():
             per_copy: dict[str, int] = {}
-            for ticket in line.running.values():
+            for ticket in queue.running.values():
                 assert ticket.neuron is not None
                 per_copy[ticket.neuron] = per_copy.get(ticket.neuron, 0) + 1
-            assert all(count <= line.bounds.in_flight for count in per_copy.values())
+            assert all(count <= queue.bounds.in_flight for count in per_copy.values())
 
     @invariant()
     def neurons_keep_their_ledgers(self) -> None:
@@ -166,7 +166,7 @@ class Fleet(RuleBasedStateMachine):
                 break
             world.tick(1.0)
         assert not world.scheduler.state.tickets()
-        assert not world.scheduler.state.lines
+        assert not world.scheduler.state.queues
         assert len(world.done | set(world.refused)) == self.asked
 
 

@@ -97,7 +97,7 @@ async def test_metrics_count_loads_and_show_the_ledger(bench) -> None:
 
 async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(bench) -> None:
     async with bench("m") as neuron:
-        frames = status_frames(neuron.residency, neuron.neuron.lifecycle, neuron.admin.status)
+        frames = status_frames(neuron.manager, neuron.neuron.lifecycle, neuron.admin.status)
         decoder = FrameDecoder(msgspec.msgpack.Decoder(NeuronStatus))
 
         async def following() -> NeuronStatus:
@@ -109,7 +109,7 @@ async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(ben
         while (await following()).models[0].state != "ready":
             pass
         await loading
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         worker.kill("a test")
         while not (told := await following()).workers[0].restarts:
             pass
@@ -125,12 +125,12 @@ async def test_the_feed_tells_fresh_counts_while_requests_run(bench, tmp_path: P
     async with bench("m") as neuron:
         await neuron.ask("m")
         running = asyncio.create_task(neuron.ask("m", f"wait:{tmp_path / 'later'}"))
-        await until(lambda: neuron.holdings.residents["m"].running == 1)
-        frames = status_frames(neuron.residency, neuron.neuron.lifecycle, neuron.admin.status)
+        await until(lambda: neuron.registry.models["m"].running == 1)
+        frames = status_frames(neuron.manager, neuron.neuron.lifecycle, neuron.admin.status)
         async with asyncio.timeout(60):
             for _ in range(3):
                 await anext(frames)
-                neuron.holdings.changes.tell()
+                neuron.registry.changes.tell()
         (tmp_path / "later").touch()
         await running
         await frames.aclose()

@@ -63,8 +63,8 @@ async def test_what_is_loaded_stays_as_it_is_until_it_is_unloaded(bench) -> None
             answer = await http.put("/models/profiles", content=msgspec.json.encode(order()))
         mark = msgspec.json.decode(answer.content, type=ProfilesMark)
         assert neuron.admin.status().profiles == mark == ProfilesMark(encode_profiles(FRESH)[1], "g1")
-        resident = neuron.holdings.residents["m"]
-        assert resident.successor is not None
+        managed = neuron.registry.models["m"]
+        assert managed.successor is not None
         assert neuron.admin.status().models[0].card.parallel == 4
         await neuron.admin.unload(UnloadOrder("m"))
         assert neuron.admin.status().models[0].card.parallel == 2

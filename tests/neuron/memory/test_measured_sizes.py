@@ -38,7 +38,7 @@ async def load(neuron: Bench, model: str, nvml: FakeNvml, size: int) -> None:
     """Load `model`; meanwhile the driver comes to show `size` bytes for the worker's process, 0 for nothing."""
     loading = asyncio.create_task(neuron.admin.load(LoadOrder(model)))
     await until(lambda: neuron.admin.model(model).stage == "weights")
-    (worker,) = neuron.holdings.pool.all()
+    (worker,) = neuron.registry.pool.all()
     if size:
         assert worker.pid is not None
         nvml.processes[worker.pid] = size
@@ -48,12 +48,12 @@ async def load(neuron: Bench, model: str, nvml: FakeNvml, size: int) -> None:
 
 def remembered(neuron: Bench, model: str) -> list[int]:
     """What the next load of `model` is reckoned to take."""
-    resident = neuron.holdings.residents[model]
-    return neuron.holdings.sizes(resident.entry, resident.context, ["cuda0"])
+    managed = neuron.registry.models[model]
+    return neuron.registry.sizes(managed.entry, managed.context, ["cuda0"])
 
 
 def held(neuron: Bench) -> dict[str, Reservation]:
-    return {line.model: line for line in neuron.holdings.ledger.lines()}
+    return {line.model: line for line in neuron.registry.ledger.lines()}
 
 
 async def test_on_a_gpu_a_model_holds_what_its_process_has_grown_by(bench, gpu: FakeNvml) -> None:
@@ -74,7 +74,7 @@ async def test_where_the_driver_does_not_tell_of_our_process_llama_cpp_is_believ
     """In a container the driver's process ids are the host's: another process may have ours."""
     async with bench("held-gpu", **ON_GPU) as neuron:
         if pid != "hidden":
-            monkeypatch.setattr(neuron.holdings.devices, "process_bytes", lambda _device: AnyPid())
+            monkeypatch.setattr(neuron.registry.devices, "process_bytes", lambda _device: AnyPid())
         await load(neuron, "held-gpu", gpu, 0)
         assert held(neuron)["held-gpu"] == Reservation("cuda0", "held-gpu", 100 * MIB, measured=True)
 
@@ -89,7 +89,7 @@ class AnyPid:
 async def test_discovery_tells_who_holds_a_gpu_and_what_ails_it(bench, gpu: FakeNvml) -> None:
     async with bench("held-gpu", **ON_GPU) as neuron:
         await load(neuron, "held-gpu", gpu, 600 * MIB)
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         gpu.processes |= {2**22 + 1: 70 * MIB}
         gpu.report_xid("GPU-0", 95)
         (device,) = neuron.admin.discovery().devices
@@ -133,18 +133,18 @@ async def test_layers_on_other_hosts_are_in_the_ledger_under_their_endpoints(ben
     async with bench("held-m", "whole", profiles=profiles) as neuron:
         await neuron.admin.load(LoadOrder("held-m", wait=False))
         await until(lambda: neuron.state("held-m") == "loading")
-        estimated = {line.device: line.bytes for line in neuron.holdings.ledger.lines()}
+        estimated = {line.device: line.bytes for line in neuron.registry.ledger.lines()}
         assert list(estimated) == ["cpu0", *(f"rpc:{endpoint}" for endpoint in endpoints)]
         assert all(estimated.values())
         neuron.let_load("held-m")
         await neuron.admin.load(LoadOrder("held-m"))
-        assert neuron.holdings.ledger.lines() == [
+        assert neuron.registry.ledger.lines() == [
             Reservation("cpu0", "held-m", 10 * MIB, measured=True),
             *(Reservation(f"rpc:{endpoint}", "held-m", 50 * MIB, measured=True) for endpoint in endpoints),
         ]
         assert neuron.admin.model("held-m").devices == ["cpu0"]
         await neuron.admin.unload(UnloadOrder("held-m"))
-        assert neuron.holdings.ledger.lines() == []
+        assert neuron.registry.ledger.lines() == []
 
 
 async def test_a_load_that_runs_out_of_memory_teaches_the_ledger_and_harms_no_neighbour(bench) -> None:
@@ -153,7 +153,7 @@ async def test_a_load_that_runs_out_of_memory_teaches_the_ledger_and_harms_no_ne
         before = neuron.admin.model("oom").estimate_bytes
         with pytest.raises(NoRoom, match="failed to allocate"):
             await neuron.admin.load(LoadOrder("oom"))
-        room = 1024 * MIB - neuron.holdings.ledger.held("cpu0")
+        room = 1024 * MIB - neuron.registry.ledger.held("cpu0")
         assert before < room < neuron.admin.model("oom").estimate_bytes
         assert isinstance((await neuron.ask("m"))[-1], Finished)
 
@@ -169,11 +169,11 @@ async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_
             asked.append(spec)
             return SizeReport({"CPU": 7 * MIB}, cache=5 * MIB, output=3 * MIB)
 
-        neuron.holdings.probe_size = plan
+        neuron.registry.probe_size = plan
         await neuron.admin.load(LoadOrder("held-m", wait=False))
-        await until(lambda: neuron.state("held-m") == "loading" and neuron.holdings.ledger.lines())
-        (line,) = neuron.holdings.ledger.lines()
-        weights = neuron.holdings.residents["held-m"].entry.header.tensors
+        await until(lambda: neuron.state("held-m") == "loading" and neuron.registry.ledger.lines())
+        (line,) = neuron.registry.ledger.lines()
+        weights = neuron.registry.models["held-m"].entry.header.tensors
         assert line.bytes == pytest.approx(15 * MIB + sum(tensor.bytes for tensor in weights), abs=64)
         neuron.let_load("held-m")
         await neuron.admin.load(LoadOrder("held-m"))
@@ -188,7 +188,7 @@ async def test_without_an_answer_from_the_dry_run_the_estimate_stands(bench, cap
         async def plan(spec: LoadSpec, environment: object) -> SizeReport:
             raise ProbeFailed("exit code -6: GGML_ASSERT")
 
-        neuron.holdings.probe_size = plan
+        neuron.registry.probe_size = plan
         assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
         assert "dry run failed, the estimate stands" in caplog.text
 
@@ -197,7 +197,7 @@ async def test_without_an_answer_from_the_dry_run_the_estimate_stands(bench, cap
 async def test_a_small_model_is_not_worth_a_dry_run(bench, threshold: str) -> None:
     async with bench("m", dry_run_from=threshold) as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        assert neuron.holdings.dry_runs == {}
+        assert neuron.registry.dry_runs == {}
 
 
 async def test_a_dry_run_has_a_deadline() -> None:

@@ -32,7 +32,7 @@ async def test_loading_what_is_loaded_is_no_load(bench) -> None:
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
         await neuron.admin.load(LoadOrder("m"))
-        assert neuron.holdings.pool.all()[0].load_cycles == 1
+        assert neuron.registry.pool.all()[0].load_cycles == 1
 
 
 async def test_an_order_that_does_not_wait_answers_with_the_job(bench) -> None:
@@ -64,7 +64,7 @@ async def test_progress_is_told_as_events_up_to_the_end(bench) -> None:
 
 async def test_an_order_decided_on_an_old_revision_is_refused(bench) -> None:
     async with bench("a", "b") as neuron:
-        old = neuron.holdings.revision
+        old = neuron.registry.revision
         await neuron.admin.load(LoadOrder("a", revision=old))
         with pytest.raises(Conflict):
             await neuron.admin.load(LoadOrder("b", revision=old))
@@ -74,7 +74,7 @@ async def test_unloading_drains_first(bench, tmp_path: Path) -> None:
     async with bench("m") as neuron:
         go = tmp_path / "go"
         answer = asyncio.create_task(neuron.ask("m", f"wait:{go}"))
-        await until(lambda: neuron.state("m") == "ready" and neuron.holdings.residents["m"].running)
+        await until(lambda: neuron.state("m") == "ready" and neuron.registry.models["m"].running)
         unloading = asyncio.create_task(neuron.admin.unload(UnloadOrder("m")))
         await until(lambda: neuron.state("m") == "unloading")
         go.touch()
@@ -85,7 +85,7 @@ async def test_unloading_drains_first(bench, tmp_path: Path) -> None:
 async def test_an_empty_worker_exits(bench) -> None:
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         pid = worker.pid
         await neuron.admin.unload(UnloadOrder("m"))
         await until(lambda: worker.state == "stopped")
@@ -101,7 +101,7 @@ async def test_a_bad_file_fails_with_the_reason_and_blocks_no_other_model(bench)
         remembered = (await neuron.ask("bad"))[-1]
         assert isinstance(remembered, Failed)
         assert remembered.retry_after is not None
-        assert neuron.holdings.pool.all()[0].load_cycles == 1
+        assert neuron.registry.pool.all()[0].load_cycles == 1
 
 
 async def test_a_model_whose_projector_is_missing_is_not_served_blind(bench) -> None:
@@ -115,17 +115,17 @@ async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request
         waiting = asyncio.create_task(neuron.ask("stall-m"))
         await until(
             lambda: (
-                neuron.holdings.residents["stall-m"].loading
-                and neuron.holdings.residents["stall-m"].loading.stage == "loading"
+                neuron.registry.models["stall-m"].loading
+                and neuron.registry.models["stall-m"].loading.stage == "loading"
             )
         )
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         os.kill(worker.pid, signal.SIGKILL)
         async with asyncio.timeout(60):
             (*_, end) = await waiting
         assert isinstance(end, Failed)
         assert "SIGKILL" in end.message
-        neuron.residency.ensure("stall-m")
+        neuron.manager.ensure("stall-m")
         await until(lambda: worker.state == "ready")
         assert neuron.state("stall-m") == "loading"
 
@@ -133,11 +133,11 @@ async def test_a_worker_killed_while_loading_fails_the_load_and_the_next_request
 async def test_a_worker_that_cannot_be_started_fails_the_load(bench) -> None:
     """An upgrade may have moved the program away, the host may be out of processes."""
     async with bench("m") as neuron:
-        neuron.holdings.pool.command = lambda _name, _threads: lambda _fd: ["/nowhere/python"]
+        neuron.registry.pool.command = lambda _name, _threads: lambda _fd: ["/nowhere/python"]
         with pytest.raises(ModelLoadFailed, match=r"can't be started: .*/nowhere/python"):
             await neuron.admin.load(LoadOrder("m"))
         assert neuron.state("m") == "failed"
-        assert neuron.holdings.ledger.lines() == []
+        assert neuron.registry.ledger.lines() == []
 
 
 async def test_three_deaths_in_a_row_are_enough(bench) -> None:
@@ -145,7 +145,7 @@ async def test_three_deaths_in_a_row_are_enough(bench) -> None:
     async with bench("die") as neuron:
         for _ in range(3):
             await neuron.ask("die")
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         assert worker.restarts == 3
         events = await neuron.ask("die")
         assert worker.restarts == 3
@@ -161,7 +161,7 @@ async def test_models_come_back_after_their_worker_died(bench) -> None:
     async with bench("a", "b") as neuron:
         await neuron.admin.load(LoadOrder("a"))
         await neuron.admin.load(LoadOrder("b"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         os.kill(worker.pid, signal.SIGKILL)
         await until(lambda: worker.restarts == 1)
         await until(lambda: neuron.state("a") == neuron.state("b") == "ready")
@@ -172,7 +172,7 @@ async def test_a_death_leaves_the_other_device_alone(bench, tmp_path: Path) -> N
     async with bench("a", "b", devices=2, profiles=profiles) as neuron:
         go = tmp_path / "go"
         other = asyncio.create_task(neuron.ask("b", f"wait:{go}"))
-        await until(lambda: neuron.state("b") == "ready" and neuron.holdings.residents["b"].running)
+        await until(lambda: neuron.state("b") == "ready" and neuron.registry.models["b"].running)
         await neuron.ask("a", "half")
         go.touch()
         assert isinstance((await other)[-1], Finished)
@@ -182,7 +182,7 @@ async def test_a_stopped_worker_is_replaced(bench) -> None:
     """kill -STOP: the process lives, but its loop doesn't step."""
     async with bench("m", heartbeat_s=2.0) as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         os.kill(worker.pid, signal.SIGSTOP)
         assert isinstance((await neuron.ask("m"))[-1], Finished)
         assert worker.restarts == 1
@@ -190,14 +190,14 @@ async def test_a_stopped_worker_is_replaced(bench) -> None:
 
 async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_does_not(bench) -> None:
     async with bench("slow-m", "stall-m", load_stall_s=100.0) as neuron:
-        resident, began = neuron.holdings.residents["slow-m"], neuron.holdings.clock()
+        managed, began = neuron.registry.models["slow-m"], neuron.registry.clock()
         # a minute passes with every tenth of the load
-        neuron.holdings.clock = lambda: began + 600 * (resident.loading.progress if resident.loading else 0.0)
+        neuron.registry.clock = lambda: began + 600 * (managed.loading.progress if managed.loading else 0.0)
         assert (await neuron.admin.load(LoadOrder("slow-m"))).state == "ready"
-        await until(lambda: resident.canary_sent_at is None)  # else the next jump of the clock would make it late
+        await until(lambda: managed.canary_sent_at is None)  # else the next jump of the clock would make it late
         loading = asyncio.create_task(neuron.admin.load(LoadOrder("stall-m")))
         await until(lambda: neuron.admin.model("stall-m").stage == "loading")
-        neuron.holdings.clock = lambda: began + 700
+        neuron.registry.clock = lambda: began + 700
         with pytest.raises(ModelLoadFailed, match="no progress"):
             await loading
 
@@ -207,7 +207,7 @@ async def test_a_load_behind_the_decision_to_stop_its_worker_gets_the_next_proce
     async with bench("m", empty_worker_s=3600.0) as neuron:
         await neuron.ask("m")
         await neuron.admin.unload(UnloadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         stopping = asyncio.create_task(worker.stop())
         await asyncio.sleep(0)
         assert worker.state == "draining"
@@ -219,16 +219,16 @@ async def test_an_unload_that_its_workers_death_ended_does_not_touch_the_next_lo
     """It waited for what was cached to be saved, and the worker died over that."""
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        (worker,), resident = neuron.holdings.pool.all(), neuron.holdings.residents["m"]
+        (worker,), managed = neuron.registry.pool.all(), neuron.registry.models["m"]
         os.kill(worker.pid, signal.SIGSTOP)
-        resident.saved.set()
+        managed.saved.set()
         unloading = asyncio.create_task(neuron.admin.unload(UnloadOrder("m")))
-        await until(lambda: not resident.saved.is_set())
+        await until(lambda: not managed.saved.is_set())
         os.kill(worker.pid, signal.SIGKILL)
         await unloading
         await neuron.admin.load(LoadOrder("m"))
-        resident.saved.set()  # as the answer to a later save does
-        await until(lambda: not [task for task in neuron.holdings.tasks if task.get_name() == "unload-m"])
+        managed.saved.set()  # as the answer to a later save does
+        await until(lambda: not [task for task in neuron.registry.tasks if task.get_name() == "unload-m"])
         assert isinstance((await neuron.ask("m"))[-1], Finished)
         assert (neuron.state("m"), worker.load_cycles) == ("ready", 1)
 
@@ -237,10 +237,10 @@ async def test_a_recycling_spares_what_was_loaded_meanwhile(bench) -> None:
     async with bench("a", "b") as neuron:
         await neuron.admin.load(LoadOrder("a"))
         await neuron.admin.load(LoadOrder("b"))
-        (worker,) = neuron.holdings.pool.all()
-        pid, leaving = worker.pid, neuron.holdings.residents["a"]
+        (worker,) = neuron.registry.pool.all()
+        pid, leaving = worker.pid, neuron.registry.models["a"]
         await neuron.admin.unload(UnloadOrder("a"))
-        await neuron.residency._recycle(worker, [leaving])
+        await neuron.manager._recycle(worker, [leaving])
         assert isinstance((await neuron.ask("b"))[-1], Finished)
         assert worker.pid == pid
         await until(lambda: neuron.state("a") == "ready")
@@ -250,7 +250,7 @@ async def test_a_signal_to_a_worker_does_not_take_its_exit_code_away(bench, monk
     """One that just died of its own is signalled, too, when its link breaks first. Whoever polls, reaps."""
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         polls: list[object] = []
         monkeypatch.setattr(subprocess.Popen, "poll", polls.append)
         worker.kill("a test")
@@ -261,11 +261,11 @@ async def test_a_signal_to_a_worker_does_not_take_its_exit_code_away(bench, monk
 async def test_a_worker_that_ignores_sigterm_is_killed(bench) -> None:
     async with bench("stubborn") as neuron:
         await neuron.admin.load(LoadOrder("stubborn"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await neuron.admin.unload(UnloadOrder("stubborn"))
         await until(lambda: worker.state == "stopped")
         assert worker.exit_code == -signal.SIGKILL
-        assert neuron.holdings.ledger.held("cpu0") == 0
+        assert neuron.registry.ledger.held("cpu0") == 0
 
 
 async def test_two_models_share_room_for_one(bench) -> None:
@@ -273,16 +273,16 @@ async def test_two_models_share_room_for_one(bench) -> None:
     async with bench("a", "b", memory=room_for(1.5)) as neuron:
         answers = await asyncio.gather(*(neuron.ask("ab"[n % 2], f"p{n}") for n in range(50)))
         assert all(isinstance(events[-1], Finished) for events in answers)
-        assert neuron.holdings.pool.all()[0].load_cycles < 10
+        assert neuron.registry.pool.all()[0].load_cycles < 10
 
 
 async def test_a_streaming_model_is_not_evicted(bench, tmp_path: Path) -> None:
     async with bench("a", "b", memory=room_for(1.5)) as neuron:
         go = tmp_path / "go"
         first = asyncio.create_task(neuron.ask("a", f"wait:{go}"))
-        await until(lambda: neuron.state("a") == "ready" and neuron.holdings.residents["a"].running)
+        await until(lambda: neuron.state("a") == "ready" and neuron.registry.models["a"].running)
         second = asyncio.create_task(neuron.ask("b"))
-        await until(lambda: neuron.holdings.residents["b"].loading)
+        await until(lambda: neuron.registry.models["b"].loading)
         assert neuron.state("a") == "ready"
         go.touch()
         assert isinstance((await first)[-1], Finished)
@@ -328,8 +328,8 @@ async def test_a_device_that_is_not_here_is_named_with_those_that_are(bench) -> 
 async def test_a_device_that_is_not_here_beside_one_that_is_blocks_no_other_load(bench) -> None:
     """The size on the one that is here has been measured before."""
     async with bench("a", "b", devices=2) as neuron:
-        holdings = neuron.holdings
-        holdings.measurements.put(holdings.measure_key(holdings.residents["a"].entry, 256, ["cpu0"]), [1000])
+        registry = neuron.registry
+        registry.measurements.put(registry.measure_key(registry.models["a"].entry, 256, ["cpu0"]), [1000])
         with pytest.raises(NoRoom, match="a is to run on cuda9; this neuron has cpu0, cpu1"):
             await neuron.admin.load(LoadOrder("a", devices=["cpu0", "cuda9"]))
         assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
@@ -338,12 +338,12 @@ async def test_a_device_that_is_not_here_beside_one_that_is_blocks_no_other_load
 async def test_a_load_that_cannot_be_planned_blocks_no_other(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in sizing one model is that model's trouble."""
     async with bench("odd", "b") as neuron:
-        sizes = neuron.holdings.sizes
+        sizes = neuron.registry.sizes
 
         def failing(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
             return [] if entry.id == "odd" else sizes(entry, context, group)
 
-        monkeypatch.setattr(neuron.holdings, "sizes", failing)
+        monkeypatch.setattr(neuron.registry, "sizes", failing)
         with pytest.raises(ModelLoadFailed, match="can't be planned"):
             await neuron.admin.load(LoadOrder("odd"))
         assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
@@ -366,7 +366,7 @@ async def test_two_models_live_on_two_devices(bench) -> None:
     async with bench("a", "b", devices=2, memory=room_for(1.5)) as neuron:
         await asyncio.gather(neuron.ask("a"), neuron.ask("b"))
         assert neuron.state("a") == neuron.state("b") == "ready"
-        assert {line.device for line in neuron.holdings.ledger.lines()} == {"cpu0", "cpu1"}
+        assert {line.device for line in neuron.registry.ledger.lines()} == {"cpu0", "cpu1"}
 
 
 async def test_cached_prefixes_are_saved_before_an_unload_and_offered_to_the_next_load(bench) -> None:
@@ -374,7 +374,7 @@ async def test_cached_prefixes_are_saved_before_an_unload_and_offered_to_the_nex
         await neuron.ask("m")
         await neuron.admin.unload(UnloadOrder("m"))
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await until(lambda: "restored m" in worker.log_tail)
 
 
@@ -401,11 +401,11 @@ async def test_a_bug_on_the_way_of_a_load_ends_it(bench, monkeypatch: pytest.Mon
             raise ValueError
 
         with monkeypatch.context() as patched:
-            patched.setattr(neuron.holdings, "spec", broken)
-            patched.setattr(neuron.holdings, "measure_key", lambda *_: "key")
+            patched.setattr(neuron.registry, "spec", broken)
+            patched.setattr(neuron.registry, "measure_key", lambda *_: "key")
             with pytest.raises(ModelLoadFailed, match="an internal error"):
                 await neuron.admin.load(LoadOrder("m"))
-        assert neuron.holdings.ledger.lines() == []
+        assert neuron.registry.ledger.lines() == []
         assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
 
 

@@ -54,55 +54,55 @@ async def gpus(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def test_a_gpu_answers_and_the_model_really_lives_there(gpus: Bench) -> None:
     assert isinstance((await gpus.ask("one", within_s=120, max_output=8))[-1], Finished)
-    (device, size), *_ = gpus.holdings.residents["one"].bytes_by_device.items()
+    (device, size), *_ = gpus.registry.models["one"].bytes_by_device.items()
     assert device.startswith("cuda")
     assert size > 90 * MIB
 
 
 async def test_the_parent_has_no_cuda_context(gpus: Bench) -> None:
     await gpus.ask("one", within_s=120, max_output=4)
-    for device in gpus.holdings.devices.devices:
-        assert os.getpid() not in gpus.holdings.devices.process_bytes(device.id)
+    for device in gpus.registry.devices.devices:
+        assert os.getpid() not in gpus.registry.devices.process_bytes(device.id)
     assert "libcuda" not in mapped_libraries()
 
 
 async def test_the_ledger_holds_what_the_driver_tells_of_the_worker(gpus: Bench) -> None:
     await gpus.admin.load(LoadOrder("one"))
-    (worker,) = gpus.holdings.pool.all()
+    (worker,) = gpus.registry.pool.all()
     (device,) = worker.devices
-    told = gpus.holdings.devices.process_bytes(device).get(worker.pid or 0)
+    told = gpus.registry.devices.process_bytes(device).get(worker.pid or 0)
     if not told:
         pytest.skip("the driver doesn't tell of our processes here")
-    assert gpus.holdings.ledger.held(device) == pytest.approx(told, rel=0.1)
+    assert gpus.registry.ledger.held(device) == pytest.approx(told, rel=0.1)
     assert worker.id in [process.worker for process in gpus.admin.discovery().devices[0].processes]
 
 
 async def test_a_dry_run_plans_what_the_gpu_then_holds(gpus: Bench) -> None:
-    entry = gpus.holdings.residents["one"].entry
-    device = gpus.holdings.devices.devices[0].id
-    await gpus.holdings.dry_run(entry, 2048, [device])
-    (planned,) = gpus.holdings.dry_runs[gpus.holdings.measure_key(entry, 2048, [device])]
+    entry = gpus.registry.models["one"].entry
+    device = gpus.registry.devices.devices[0].id
+    await gpus.registry.dry_run(entry, 2048, [device])
+    (planned,) = gpus.registry.dry_runs[gpus.registry.measure_key(entry, 2048, [device])]
     job = await gpus.admin.load(LoadOrder("one", devices=[device]))
     assert job.state == "ready"
-    (reported,) = gpus.holdings.sizes(entry, 2048, [device])
+    (reported,) = gpus.registry.sizes(entry, 2048, [device])
     assert planned == pytest.approx(reported, rel=0.05)
 
 
 async def test_memory_returns_to_its_baseline_after_twenty_loads(gpus: Bench) -> None:
     def used() -> int:
-        return sum(device.used_bytes for device in gpus.holdings.devices.read())
+        return sum(device.used_bytes for device in gpus.registry.devices.read())
 
     baseline = used()
     for _ in range(20):
         await gpus.admin.load(LoadOrder("one"))
         await gpus.admin.unload(UnloadOrder("one"))
-    await until(lambda: all(worker.state == "stopped" for worker in gpus.holdings.pool.all()), 30)
+    await until(lambda: all(worker.state == "stopped" for worker in gpus.registry.pool.all()), 30)
     await until(lambda: used() - baseline < 8 * MIB, 30)
 
 
 async def test_a_killed_worker_is_replaced(gpus: Bench) -> None:
     await gpus.ask("one", within_s=120, max_output=4)
-    (worker,) = gpus.holdings.pool.all()
+    (worker,) = gpus.registry.pool.all()
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     await until(lambda: worker.restarts == 1)

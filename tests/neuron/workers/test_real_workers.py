@@ -49,7 +49,7 @@ async def real(tmp_path: Path) -> AsyncIterator[Bench]:
         kv_to_disk=0,
     )
     neuron = Neuron(Config(neuron=settings, eviction=EvictionConfig(defrag_after_cycles=0)), Profiles(models=profiles))
-    neuron.holdings.pool.command = cramped_worker
+    neuron.registry.pool.command = cramped_worker
     async with neuron.running():
         yield Bench(neuron)
 
@@ -80,7 +80,7 @@ async def test_fifty_load_cycles_leave_nothing_behind_in_parent_and_worker(real:
     await asyncio.gather(*(asyncio.to_thread(start.wait, 60) for _ in range(4)))
     for _ in range(8):
         await cycle()
-    (worker,) = real.holdings.pool.all()
+    (worker,) = real.registry.pool.all()
     processes = psutil.Process(), psutil.Process(worker.pid)
     gc.collect()
     before = [holds(process) for process in processes]
@@ -99,4 +99,4 @@ async def test_a_load_that_llama_cpp_finds_no_memory_for_is_refused_and_its_neig
         await real.admin.load(LoadOrder("vast"))
     assert real.admin.model("vast").estimate_bytes > 8 * 1024 * 1024 * MIB - MIB * 1024
     assert isinstance((await real.ask("m", max_output=4))[-1], Finished)
-    assert real.holdings.pool.all()[0].restarts == 0
+    assert real.registry.pool.all()[0].restarts == 0

@@ -74,7 +74,7 @@ async def test_a_split_over_two_rpc_devices_says_what_the_whole_model_says(
             assert await words(bench, model) == expected
         assert bench.admin.model("tensor").split_mode == "tensor", bench.admin.model("tensor").stage
         assert "checked" in bench.admin.model("tensor").stage
-        worker = bench.holdings.residents["tensor"].worker
+        worker = bench.registry.models["tensor"].worker
         await bench.admin.unload(UnloadOrder("layers"))
         await bench.admin.unload(UnloadOrder("tensor"))
         await until(lambda: worker.state == "stopped")
@@ -90,7 +90,7 @@ async def test_a_tensor_split_that_says_something_else_is_served_by_layer_and_th
     neuron = split_neuron(endpoints, tmp_path)
     async with neuron.running():
         bench = Bench(neuron)
-        spec = bench.holdings.spec(bench.holdings.residents["tensor"].entry, 256, ["cpu0"])
+        spec = bench.registry.spec(bench.registry.models["tensor"].entry, 256, ["cpu0"])
         expect_something_else(Path(spec.parity_file))
         job = await bench.admin.load(LoadOrder("tensor"))
         assert job.status.split_mode == "layer"
@@ -99,7 +99,7 @@ async def test_a_tensor_split_that_says_something_else_is_served_by_layer_and_th
         assert told.levelname == "WARNING"
         assert told.note == job.status.stage
         assert "Paris" in await words(bench, "tensor")
-        held = {line.device: line.bytes for line in bench.holdings.ledger.lines()}
+        held = {line.device: line.bytes for line in bench.registry.ledger.lines()}
         assert all(held[f"rpc:{endpoint}"] > 30 * 1024 * 1024 for endpoint in endpoints)
         assert held["cpu0"] < 100 * 1024 * 1024
 

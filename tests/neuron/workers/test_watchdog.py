@@ -38,8 +38,8 @@ async def test_nobody_is_judged_by_a_time_in_which_the_neuron_itself_stood_still
             now += slept_s
 
         monkeypatch.setattr(watchdog_module, "tick", sleep)
-        monkeypatch.setattr(neuron.holdings, "clock", lambda: now)
-        watchdog = Watchdog(neuron.residency)
+        monkeypatch.setattr(neuron.registry, "clock", lambda: now)
+        watchdog = Watchdog(neuron.manager)
         monkeypatch.setattr(watchdog, "tick", lambda: looks.append(now))
         with pytest.raises(asyncio.CancelledError):
             await watchdog.run()
@@ -49,7 +49,7 @@ async def test_nobody_is_judged_by_a_time_in_which_the_neuron_itself_stood_still
 async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:
     async with bench("m", canary_s=0.1) as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        await until(lambda: neuron.holdings.residents["m"].canaries_seen >= 2)
+        await until(lambda: neuron.registry.models["m"].canaries_seen >= 2)
         assert neuron.admin.model("m").idle_s > 0  # a canary is no use of the model
 
 
@@ -58,7 +58,7 @@ async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answere
         stream = neuron.neuron.backend.infer(neuron.request("m", "mute"))
         while not any(isinstance(event, Started) for event in await anext(stream)):
             pass
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await until(lambda: worker.restarts == 1)
         await stream.aclose()
         assert isinstance((await neuron.ask("m"))[-1], Finished)
@@ -67,7 +67,7 @@ async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answere
 async def test_a_worker_over_its_memory_limit_is_replaced(bench) -> None:
     async with bench("m", worker_memory=500) as neuron:  # a fake worker claims 1000 bytes per model
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await until(lambda: worker.restarts >= 1)
 
 
@@ -76,7 +76,7 @@ async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
     eviction = EvictionConfig(min_residency_s=0.0, defrag_after_cycles=3)
     async with bench("a", "b", eviction=eviction) as neuron:
         await neuron.admin.load(LoadOrder("a"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         pid = worker.pid
         for _ in range(2):
             await neuron.admin.load(LoadOrder("b"))
@@ -94,7 +94,7 @@ async def test_requests_racing_with_the_end_of_a_models_time_are_all_answered(be
             asking = asyncio.create_task(neuron.ask("m"))
             for _ in range(rng.randrange(6)):
                 await asyncio.sleep(0)
-            neuron.residency.expire("m")
+            neuron.manager.expire("m")
             assert isinstance((await asking)[-1], Finished)
 
 
@@ -112,7 +112,7 @@ async def test_fifty_load_cycles_leave_no_processes_and_no_descriptors_behind(be
 
         for _ in range(3):
             await cycle()
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         await until(lambda: worker.state == "stopped")
         before = descriptors(), len(me.children())
         for _ in range(50):
@@ -127,23 +127,23 @@ async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_ti
         path = tmp_path / "models" / "m.gguf"
         whole = path.read_bytes()
         path.write_bytes(whole[:100])
-        neuron.residency.adopt(neuron.neuron.scan())
+        neuron.manager.adopt(neuron.neuron.scan())
         assert "cut short" in (await neuron.ask("m"))[-1].message
         path.write_bytes(whole)
-        neuron.residency.adopt(neuron.neuron.scan())
+        neuron.manager.adopt(neuron.neuron.scan())
         assert isinstance((await neuron.ask("m"))[-1], Finished)
 
 
 def break_device(neuron: Bench, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on `broken` is reported as a GPU with a fatal error, and the watchdog has looked often enough."""
-    whole = neuron.holdings.devices.read
+    whole = neuron.registry.devices.read
 
     def read() -> object:
         sick = {"healthy": False, "health": "XID 79: fallen off the bus"}
         return [replace(status, **sick) if status.id == broken else status for status in whole()]
 
-    monkeypatch.setattr(neuron.holdings.devices, "read", read)
-    watchdog = Watchdog(neuron.residency)
+    monkeypatch.setattr(neuron.registry.devices, "read", read)
+    watchdog = Watchdog(neuron.manager)
     for _ in range(3):
         watchdog.tick()
 
@@ -151,12 +151,12 @@ def break_device(neuron: Bench, broken: str, monkeypatch: pytest.MonkeyPatch) ->
 async def test_models_of_a_broken_device_go_elsewhere_and_are_not_blamed(bench, monkeypatch) -> None:
     async with bench("m", devices=2) as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        (worker,) = neuron.holdings.pool.all()
+        (worker,) = neuron.registry.pool.all()
         (home,) = worker.devices
         break_device(neuron, home, monkeypatch)
         assert isinstance((await neuron.ask("m"))[-1], Finished)
-        assert home not in neuron.holdings.residents["m"].bytes_by_device
-        assert neuron.holdings.residents["m"].deaths == 0
+        assert home not in neuron.registry.models["m"].bytes_by_device
+        assert neuron.registry.models["m"].deaths == 0
         assert worker.state == "dead"
 
 
@@ -174,11 +174,11 @@ async def test_with_no_other_device_the_broken_one_is_named(bench, monkeypatch) 
 async def test_a_device_that_does_not_answer_once_keeps_its_models(bench, monkeypatch) -> None:
     async with bench("m") as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        watchdog, whole = Watchdog(neuron.residency), neuron.holdings.devices.read
+        watchdog, whole = Watchdog(neuron.manager), neuron.registry.devices.read
         for healthy in (False, False, True, False, False):
             monkeypatch.setattr(
-                neuron.holdings.devices, "read", lambda h=healthy: [replace(status, healthy=h) for status in whole()]
+                neuron.registry.devices, "read", lambda h=healthy: [replace(status, healthy=h) for status in whole()]
             )
             watchdog.tick()
-        assert neuron.holdings.pool.all()[0].restarts == 0
+        assert neuron.registry.pool.all()[0].restarts == 0
         assert neuron.state("m") == "ready"

@@ -88,7 +88,7 @@ class HttpNeurons:
         self._prompt = aiohttp.ClientTimeout(total=answer_s, sock_connect=connect_s)
         self._listening = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=_SILENCE_S)
         self._session: aiohttp.ClientSession | None = None
-        self._trunks = NeuronConnections(connect_s)
+        self._connections = NeuronConnections(connect_s)
 
     def open(self) -> None:
         """Call once, in the event loop that will use it."""
@@ -100,7 +100,7 @@ class HttpNeurons:
         )
 
     async def aclose(self) -> None:
-        self._trunks.close()
+        self._connections.close()
         if self._session is not None:
             await self._session.close()
 
@@ -139,7 +139,7 @@ class HttpNeurons:
 
     async def infer(self, neuron: Neuron, request: Request) -> EventStream:
         try:
-            return await self._trunks.submit(neuron.endpoint, _auth(neuron).get("authorization", ""), request)
+            return await self._connections.submit(neuron.endpoint, _auth(neuron).get("authorization", ""), request)
         except ConnectionRefused as refusal:
             if refusal.status == 404:
                 raise Lost("it has no trunks (another version?)") from refusal

@@ -112,9 +112,9 @@ class NeuronConnection(asyncio.Protocol):
         self.opened: asyncio.Future[None] = self._loop.create_future()
 
     def open(self, path: str, headers: dict[str, str]) -> None:
-        lines = [f"POST {path} HTTP/1.1", "transfer-encoding: chunked", "content-type: application/x-msgpack"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._transport.write("\r\n".join([*lines, "\r\n"]).encode())
+        queues = [f"POST {path} HTTP/1.1", "transfer-encoding: chunked", "content-type: application/x-msgpack"]
+        queues += [f"{name}: {value}" for name, value in headers.items()]
+        self._transport.write("\r\n".join([*queues, "\r\n"]).encode())
 
     @property
     def is_fit(self) -> bool:
@@ -224,16 +224,16 @@ class NeuronConnections:
 
     async def submit(self, endpoint: str, authorization: str, request: Request) -> RequestStream:
         """Raises OSError, TrunkRefused, Lost."""
-        trunk = self._current.get((endpoint, authorization))
-        if trunk is None or not trunk.is_fit:
-            trunk = await self._opened(endpoint, authorization)
-        return trunk.submit(request)
+        connection = self._current.get((endpoint, authorization))
+        if connection is None or not connection.is_fit:
+            connection = await self._opened(endpoint, authorization)
+        return connection.submit(request)
 
     def close(self) -> None:
         for task in self._opening.values():
             task.cancel()
-        for trunk in list(self._all):
-            trunk.break_off(Lost("the gateway is shutting down"))
+        for connection in list(self._all):
+            connection.break_off(Lost("the gateway is shutting down"))
 
     async def _opened(self, *key: str) -> NeuronConnection:
         """However many ask at once, one is opened; it outlives whoever asked first."""
@@ -250,22 +250,22 @@ class NeuronConnections:
         secure = address.scheme == "https"
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
-            _, trunk = await loop.create_connection(
+            _, connection = await loop.create_connection(
                 lambda: NeuronConnection(self._all.discard),
                 address.hostname or "",
                 address.port or (443 if secure else 80),
                 ssl=True if secure else None,
             )
-        self._all.add(trunk)
+        self._all.add(connection)
         headers = {"host": address.netloc, **({"authorization": authorization} if authorization else {})}
-        trunk.open(f"{address.path}/trunk", headers)
+        connection.open(f"{address.path}/trunk", headers)
         try:
             async with asyncio.timeout(_OPEN_S):
-                await trunk.opened
+                await connection.opened
         except BaseException:
-            trunk.break_off(Lost("it opened no trunk"))
+            connection.break_off(Lost("it opened no trunk"))
             raise
-        return trunk
+        return connection
 
     def _on_opened(self, endpoint: str, authorization: str, task: asyncio.Task[NeuronConnection]) -> None:
         del self._opening[endpoint, authorization]

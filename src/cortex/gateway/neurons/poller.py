@@ -122,7 +122,7 @@ class Poller:
     def _interval(self, name: str, last_s: float) -> float:
         state, config = self._loop.scheduler.state, self._config()
         neuron = state.fleet.get(name)
-        waiting = any(line.waiting for line in state.lines.values())
+        waiting = any(queue.waiting for queue in state.queues.values())
         ordered = any(order.command.neuron == name for order in state.orders.all())
         busy = bool(neuron and neuron.status and _is_busy(neuron.status)) or state.in_flight_on(name) > 0
         return next_interval(

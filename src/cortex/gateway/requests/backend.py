@@ -32,11 +32,16 @@ class FleetBackend:
     """Serves from the fleet."""
 
     def __init__(
-        self, loop: Loop, neurons: Neurons, desk: Mailboxes, catalogue: Catalogue, on_failover: Callable[[str], None]
+        self,
+        loop: Loop,
+        neurons: Neurons,
+        mailboxes: Mailboxes,
+        catalogue: Catalogue,
+        on_failover: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._neurons = neurons
-        self._desk = desk
+        self._mailboxes = mailboxes
         self._catalogue = catalogue
         self._on_failover = on_failover
 
@@ -57,25 +62,25 @@ class FleetBackend:
         attempt = FailoverState(request)
         with self._queued(request) as (job, mailbox):
             while not attempt.over:
-                word = await mailbox.get()  # 1
-                if isinstance(word, SendProgress) and attempt.wants_progress and not attempt.has_output:
-                    yield [word.progress]
-                elif isinstance(word, Reject):
-                    attempt.end = word.failed
-                    yield [word.failed]
-                if not isinstance(word, Grant):
+                message = await mailbox.get()  # 1
+                if isinstance(message, SendProgress) and attempt.wants_progress and not attempt.has_output:
+                    yield [message.progress]
+                elif isinstance(message, Reject):
+                    attempt.end = message.failed
+                    yield [message.failed]
+                if not isinstance(message, Grant):
                     continue
-                if not attempt.begin(self._loop.scheduler.state.file(word.neuron, request.model)):
+                if not attempt.begin(self._loop.scheduler.state.file(message.neuron, request.model)):
                     self._ended(job, Outcome(OutcomeKind.CANCELLED))
                     attempt.end = failed(Unavailable("the answer broke off, and no neuron left has the same file"))
                     yield [attempt.end]
                     continue
                 why = ""
                 try:
-                    neuron = self._loop.scheduler.state.fleet.neurons[word.neuron]
+                    neuron = self._loop.scheduler.state.fleet.neurons[message.neuron]
                     ask = attempt.request(self._loop.clock() - job.arrived_at)
                     stream = await self._neurons.infer(neuron, ask)
-                    with self._desk.running(job.id, neuron.name, stream, self._loop.clock()) as entry:
+                    with self._mailboxes.running(job.id, neuron.name, stream, self._loop.clock()) as entry:
                         if tap is not None:
                             stream.divert(partial(self._take, attempt, entry, tap))
                         while not attempt.over:  # 2
@@ -89,7 +94,7 @@ class FleetBackend:
                     why = str(lost)
                 except CortexError as error:
                     attempt.end = failed(error)
-                if failure := self._after(attempt, job, word.neuron, why):  # 3
+                if failure := self._after(attempt, job, message.neuron, why):  # 3
                     yield [failure]
 
     def _take(self, attempt: FailoverState, entry: Running, tap: Tap, events: list[Event]) -> bool:
@@ -106,7 +111,7 @@ class FleetBackend:
         """The request's stay with the loop: announced at the beginning, gone at the end whatever happens."""
         patient = isinstance(request, InferenceRequest) and request.streamed
         job = Job(request.id, request.model, self._loop.clock(), request, request.principal, patient)
-        with self._desk.mailbox(job.id) as mailbox:
+        with self._mailboxes.mailbox(job.id) as mailbox:
             self._loop.post(lambda scheduler, now: scheduler.on_request(job, now))
             try:
                 yield job, mailbox

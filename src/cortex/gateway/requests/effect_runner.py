@@ -42,13 +42,13 @@ class EffectRunner:
     def __init__(
         self,
         neurons: Neurons,
-        desk: Mailboxes,
+        mailboxes: Mailboxes,
         observe: Callable[[Effect], None],
         ordered: Callable[[OrderLoad | OrderUnload, float, CortexError | None], None],
         keep: Callable[[OperatorState], None],
     ) -> None:
         self._neurons = neurons
-        self._desk = desk
+        self._mailboxes = mailboxes
         self._observe = observe
         self._ordered = ordered
         self._keep = keep
@@ -63,7 +63,7 @@ class EffectRunner:
         self._observe(effect)
         match effect:
             case Grant() | Reject() | SendProgress() | ModelReady():
-                self._desk.deliver(effect)
+                self._mailboxes.deliver(effect)
             case OrderLoad():
                 logger.info("load ordered", extra=_fields(effect))
                 self._spawn(effect, self._load(effect))
@@ -72,13 +72,13 @@ class EffectRunner:
                 self._spawn(effect, self._unload(effect))
             case PushProfiles():
                 self._start(effect.neuron, self._push(effect), "push of profiles")
-            case SaveOperatorState(standing):
-                self._keep(standing)
+            case SaveOperatorState(operator_state):
+                self._keep(operator_state)
             case PollNeuron(neuron=name):
                 self._poller.wake(name)
             case AbortNeuron(neuron=name):
                 logger.warning("neuron lost, its requests move or end", extra={"neuron": name})
-                self._desk.break_off(name, "the neuron is down")
+                self._mailboxes.break_off(name, "the neuron is down")
                 for task in [task for task, neuron in self._tasks.items() if neuron == name]:
                     task.cancel()
 

@@ -23,21 +23,21 @@ class Mailbox:
         self._words: asyncio.Queue[Word] = asyncio.Queue()
         self._progress: SendProgress | None = None
 
-    def put(self, word: Word) -> None:
-        if isinstance(word, SendProgress):
-            unread, self._progress = self._progress, word
+    def put(self, message: Word) -> None:
+        if isinstance(message, SendProgress):
+            unread, self._progress = self._progress, message
             if unread is not None:
                 return
-        self._words.put_nowait(word)
+        self._words.put_nowait(message)
 
     def get_nowait(self) -> Word | None:
         return None if self._words.empty() else self._words.get_nowait()
 
     async def get(self) -> Word:
-        word = await self._words.get()
-        if isinstance(word, SendProgress):
-            word, self._progress = self._progress or word, None
-        return word
+        message = await self._words.get()
+        if isinstance(message, SendProgress):
+            message, self._progress = self._progress or message, None
+        return message
 
 
 class Running:
@@ -72,10 +72,10 @@ class Mailboxes:
         finally:
             del self._mailboxes[job_id]
 
-    def deliver(self, word: Word) -> None:
+    def deliver(self, message: Word) -> None:
         """A word for a job that has just left is dropped: its leaving is already on its way to the scheduler."""
-        if box := self._mailboxes.get(word.job_id):
-            box.put(word)
+        if box := self._mailboxes.get(message.job_id):
+            box.put(message)
 
     @contextmanager
     def running(self, job_id: str, neuron: str, stream: EventStream, now: float) -> Iterator[Running]:

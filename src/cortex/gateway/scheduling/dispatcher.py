@@ -34,77 +34,79 @@ class Dispatcher:
         state = self.state
         state.closed.clear()
         effects: list[Effect] = []
-        for line in sorted(state.lines.values(), key=lambda line: -line.total_wait_s(now)):
-            effects += self._provide(line, now)
-        for line in list(state.lines.values()):
-            effects += self._serve(line, now)
-            if not (line.waiting or line.running):
-                del state.lines[line.model]
+        for queue in sorted(state.queues.values(), key=lambda queue: -queue.total_wait_s(now)):
+            effects += self._provide(queue, now)
+        for queue in list(state.queues.values()):
+            effects += self._serve(queue, now)
+            if not (queue.waiting or queue.running):
+                del state.queues[queue.model]
         return effects
 
-    def _provide(self, line: ModelQueue, now: float) -> list[Effect]:
+    def _provide(self, queue: ModelQueue, now: float) -> list[Effect]:
         """1. Somebody serves it already: nothing to do. 2. It is being loaded, or is there but closed or leaving: wait.
         3. It can be loaded: order it. 4. Its place is taken by models that have had their turn: close them. 5. It can't
         be loaded, now or ever: refuse."""
         state = self.state
-        if not line.waiting or state.served(line.model, now):  # 1
+        if not queue.waiting or state.served(queue.model, now):  # 1
             return []
-        verdicts = self.assess(line.model, now)
-        if state.orders.loading(line.model) or any(verdict.kind in ("loaded", "loading") for verdict in verdicts):  # 2
+        assessments = self.assess(queue.model, now)
+        if state.orders.loading(queue.model) or any(
+            verdict.kind in ("loaded", "loading") for verdict in assessments
+        ):  # 2
             return []
-        if chosen := choose(verdicts):  # 3
-            return self.load(chosen, line.model, now)
-        if blocked := next((verdict for verdict in verdicts if verdict.close), None):  # 4
+        if chosen := choose(assessments):  # 3
+            return self.load(chosen, queue.model, now)
+        if blocked := next((verdict for verdict in assessments if verdict.close), None):  # 4
             state.closed |= {(blocked.neuron, model) for model in blocked.close}
             return []
-        refusal = rejections.hopeless(state, line.model, verdicts, now)  # 5
+        refusal = rejections.hopeless(state, queue.model, assessments, now)  # 5
         if refusal is None:
             return []
-        waiters, line.waiting = line.waiting, []
+        waiters, queue.waiting = queue.waiting, []
         return [Reject(ticket.job.id, *refusal) for ticket in waiters]
 
-    def _serve(self, line: ModelQueue, now: float) -> list[Effect]:
+    def _serve(self, queue: ModelQueue, now: float) -> list[Effect]:
         """Grant places while there are waiters and copies with room."""
         effects: list[Effect] = []
-        if not line.waiting:
+        if not queue.waiting:
             return effects
-        servable = self.state.servable(line.model, now)
-        while (ticket := line.next()) is not None:
+        servable = self.state.servable(queue.model, now)
+        while (ticket := queue.next()) is not None:
             if ticket.job.request is None and servable:
-                line.waiting.remove(ticket)
+                queue.waiting.remove(ticket)
                 effects.append(ModelReady(ticket.job.id, servable[0][0].name))
                 continue
-            roomy = [pair for pair in servable if self.state.own(pair[0].name, line.model) < line.bounds.in_flight]
+            roomy = [pair for pair in servable if self.state.own(pair[0].name, queue.model) < queue.bounds.in_flight]
             if not roomy:
                 break
-            effects.append(self._grant(line, ticket, roomy, now))
+            effects.append(self._grant(queue, ticket, roomy, now))
             servable = [pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(now)]
         return effects
 
-    def _grant(self, line: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
+    def _grant(self, queue: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
         """Choose the copy, and count the job there."""
-        state, model = self.state, line.model
+        state, model = self.state, queue.model
         copies = [pair for pair in copies if ticket.file in (None, pair[1].card.gguf_hash)] or copies
         fresh = [pair for pair in copies if pair[0].name not in ticket.avoid] or copies
-        neuron = fresh[0][0] if len(fresh) == 1 else self._route(line, ticket, fresh, now)
+        neuron = fresh[0][0] if len(fresh) == 1 else self._route(queue, ticket, fresh, now)
         name = neuron.name
-        line.start(ticket, name, now)
+        queue.start(ticket, name, now)
         if len(state.fleet.neurons) > 1:
             state.affinity.set(model, affinity_key(ticket.job.request), name)
-        state.residency.touch(name, model, now)
+        state.usage.touch(name, model, now)
         if neuron.breaker.state(now) != "closed":
             state.fleet = state.fleet.with_(structs.replace(neuron, breaker=neuron.breaker.sent(now)))
         return Grant(ticket.job.id, name)
 
-    def _route(self, line: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Neuron:
+    def _route(self, queue: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Neuron:
         """Choose among several copies, and remember what the chosen one will hold."""
-        state, model = self.state, line.model
+        state, model = self.state, queue.model
         if ticket.hashes is None:
             ticket.hashes = _hashes(ticket.job.request)
         home = state.affinity.get(model, affinity_key(ticket.job.request))
         weighed = [state.copy(neuron, status, ticket.hashes, now) for neuron, status in copies]
-        neuron = state.fleet.neurons[choose_copy(weighed, home, line.service_s).neuron]
-        state.prefixes.sent(state.residency.copy(neuron, model), ticket.hashes, now)
+        neuron = state.fleet.neurons[choose_copy(weighed, home, queue.service_s).neuron]
+        state.prefixes.sent(state.usage.copy(neuron, model), ticket.hashes, now)
         return neuron
 
     def assess(self, model: str, now: float) -> list[Verdict]:

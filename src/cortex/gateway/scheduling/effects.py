@@ -134,7 +134,7 @@ class AbortNeuron(Struct, frozen=True):
 class SaveOperatorState(Struct, frozen=True):
     """The operators' standing orders changed: remember them over a restart."""
 
-    standing: OperatorState
+    operator_state: OperatorState
 
 
 class PushProfiles(Struct, frozen=True):

@@ -23,10 +23,10 @@ def idle(state: State, now: float) -> list[tuple[Neuron, str]]:
 def _is_idle(state: State, neuron: Neuron, status: ModelStatus, now: float) -> bool:
     card = status.card
     ttl_s = state.policy.eviction.idle_ttl_s if card.idle_ttl_s is None else card.idle_ttl_s
-    if ttl_s <= 0 or now - state.residency.used_at(neuron.name, card.id) < ttl_s:
+    if ttl_s <= 0 or now - state.usage.used_at(neuron.name, card.id) < ttl_s:
         return False
-    line = state.lines.get(card.id)
-    in_use = state.running(neuron.name, card.id) > 0 or bool(line and line.waiting)
+    queue = state.queues.get(card.id)
+    in_use = state.running(neuron.name, card.id) > 0 or bool(queue and queue.waiting)
     return not (in_use or state.pinned(status) or len(state.copies(card.id)) <= card.replicas_min)
 
 
@@ -39,9 +39,9 @@ def wanted_copies(state: State, now: float) -> list[tuple[str, bool]]:
     wanted = []
     for model, card in cards.items():
         copies = len(state.copies(model)) + len(state.orders.loading(model))
-        line = state.lines.get(model)
+        queue = state.queues.get(model)
         if copies < card.replicas_min:
             wanted.append((model, True))
-        elif line and line.waiting and 0 < copies < card.replicas_max and state.served(model, now):
+        elif queue and queue.waiting and 0 < copies < card.replicas_max and state.served(model, now):
             wanted.append((model, False))
     return wanted

@@ -87,7 +87,7 @@ class Orders:
 
     def promised(self, neuron: Neuron, device: str, estimate: dict[str, int]) -> int:
         """Bytes on `device` that open loads will take and the neuron's ledger doesn't show yet."""
-        ledger = {(line.device, line.model) for line in (neuron.status.ledger if neuron.status else ())}
+        ledger = {(queue.device, queue.model) for queue in (neuron.status.ledger if neuron.status else ())}
         return sum(
             estimate.get(order.command.model, 0)
             for (name, model), order in self._open.items()

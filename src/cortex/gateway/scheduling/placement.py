@@ -94,16 +94,16 @@ def assess(site: Site, claim: Claim, rules: EvictionConfig, now: float) -> Verdi
         return _refused(neuron, _too_small(neuron, room), _plans(site, room))
     if site.ordered:
         return Verdict(neuron.name, "busy", "an earlier order is still being carried out", plans=_plans(site, room))
-    verdicts = {resident.model: allowed(resident, claim, rules, now) for resident in site.residents}
-    return _fit(site, room, devices, verdicts, rules)
+    assessments = {resident.model: allowed(resident, claim, rules, now) for resident in site.residents}
+    return _fit(site, room, devices, assessments, rules)
 
 
-def choose(verdicts: Sequence[Verdict]) -> Verdict | None:
+def choose(assessments: Sequence[Verdict]) -> Verdict | None:
     """The neuron to load on: a free fit with the most room to spare, else the cheapest eviction."""
-    free = [verdict for verdict in verdicts if verdict.kind == "fits"]
+    free = [verdict for verdict in assessments if verdict.kind == "fits"]
     if free:
         return max(free, key=lambda verdict: verdict.spare_bytes)
-    evicting = [verdict for verdict in verdicts if verdict.kind == "fits_by_evicting"]
+    evicting = [verdict for verdict in assessments if verdict.kind == "fits_by_evicting"]
     return min(evicting, key=lambda verdict: (verdict.cost_s, -verdict.spare_bytes), default=None)
 
 
@@ -159,7 +159,7 @@ def _too_small(neuron: Neuron, room: Room) -> str:
 
 
 def _fit(
-    site: Site, room: Room, devices: list[DeviceStatus], verdicts: dict[str, When], rules: EvictionConfig
+    site: Site, room: Room, devices: list[DeviceStatus], assessments: dict[str, When], rules: EvictionConfig
 ) -> Verdict:
     name, plans = site.neuron.name, _plans(site, room)
     by_free = sorted((device.id for device in devices), key=lambda id_: -site.free[id_])
@@ -167,22 +167,22 @@ def _fit(
         taken = tuple(by_free[: room.count])
         spare = min(site.free[id_] for id_ in taken) - room.bytes
         return Verdict(name, "fits", "fits in free memory", taken, spare_bytes=spare, plans=plans)
-    cheapest = _cheapest(site, room, by_free, rules, lambda c: verdicts[c.model] is When.NOW)  # 5
+    cheapest = _cheapest(site, room, by_free, rules, lambda c: assessments[c.model] is When.NOW)  # 5
     if cheapest:
         taken, victims = cheapest
         names = tuple(victim.model for victim in victims)
         cost = sum(victim.load_s or 0.0 for victim in victims)
         reason = f"fits after evicting {', '.join(names)}"
         return Verdict(name, "fits_by_evicting", reason, taken, names, cost_s=cost, plans=plans)
-    cheapest = _cheapest(site, room, by_free, rules, lambda c: verdicts[c.model] is not When.NEVER)  # 6
+    cheapest = _cheapest(site, room, by_free, rules, lambda c: assessments[c.model] is not When.NEVER)  # 6
     if cheapest:
         victims = cheapest[1]
-        close = tuple(victim.model for victim in victims if verdicts[victim.model] in (When.CLOSE, When.NOW))
+        close = tuple(victim.model for victim in victims if assessments[victim.model] in (When.CLOSE, When.NOW))
         ripe = len(close) == len(victims)
         reason = f"waits for {', '.join(victim.model for victim in victims)}"
         return Verdict(name, "busy", reason, close=close if ripe else (), plans=plans)
-    kept = any(when is When.NEVER for when in verdicts.values())
-    return Verdict(name, "refused", _occupied(site, room, verdicts), for_good=kept, plans=plans)  # 7
+    kept = any(when is When.NEVER for when in assessments.values())
+    return Verdict(name, "refused", _occupied(site, room, assessments), for_good=kept, plans=plans)  # 7
 
 
 def _cheapest(
@@ -204,11 +204,11 @@ def _dearness(victims: list[Candidate], rules: EvictionConfig) -> tuple[object, 
     return (max((rank(victim, rules) for victim in victims), default=()), len(victims))
 
 
-def _occupied(site: Site, room: Room, verdicts: dict[str, When]) -> str:
+def _occupied(site: Site, room: Room, assessments: dict[str, When]) -> str:
     keepers = [
         f"{resident.model} is pinned" if resident.pinned else f"{resident.model} has a higher residency priority"
         for resident in site.residents
-        if verdicts[resident.model] is When.NEVER
+        if assessments[resident.model] is When.NEVER
     ]
     if not keepers:
         return f"needs {_mib(room.bytes)}, and memory that cortex doesn't own is in use"

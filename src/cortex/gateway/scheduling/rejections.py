@@ -29,14 +29,14 @@ __all__ = ["full", "hopeless", "overdue", "progress", "stalled", "worn_out"]
 _DEFAULT_LOAD_ETA_S = 10.0
 
 
-def full(line: ModelQueue, ticket: Ticket) -> Failed:
+def full(queue: ModelQueue, ticket: Ticket) -> Failed:
     """The queue is at its bound: a named key is told that it sends too much, others that the model is busy."""
-    after = line.retry_after()
+    after = queue.retry_after()
     if ticket.principal is not None:
         return failed(
-            RateLimited(f"too many requests for {line.model} are waiting; retry in {after} s", retry_after=after)
+            RateLimited(f"too many requests for {queue.model} are waiting; retry in {after} s", retry_after=after)
         )
-    return failed(Overloaded(f"the queue for {line.model} is full; retry in {after} s", retry_after=after))
+    return failed(Overloaded(f"the queue for {queue.model} is full; retry in {after} s", retry_after=after))
 
 
 def worn_out(ticket: Ticket, why: str) -> Failed:
@@ -47,61 +47,61 @@ def stalled(neuron: str, model: str) -> CortexError:
     return ModelLoadFailed(f"loading {model} on {neuron} made no progress and was given up", retry_after=10)
 
 
-def overdue(state: State, line: ModelQueue, now: float) -> Iterator[tuple[Ticket, Failed, str]]:
+def overdue(state: State, queue: ModelQueue, now: float) -> Iterator[tuple[Ticket, Failed, str]]:
     """The waiters whose time is up.
 
     1. The client's own deadline. 2. A client that doesn't see progress is told to come back. 3. While the model is
     being loaded, the load's own limits count. 4. The queue's limit, longer while the model has no place at all.
     """
-    loading, served = state.being_loaded(line.model), state.served(line.model, now)
-    limit_s = line.bounds.queue_s + (0.0 if served else state.policy.eviction.starvation_s)
-    for ticket in list(line.waiting):
+    loading, served = state.being_loaded(queue.model), state.served(queue.model, now)
+    limit_s = queue.bounds.queue_s + (0.0 if served else state.policy.eviction.starvation_s)
+    for ticket in list(queue.waiting):
         waited_s = now - ticket.queued_at
         deadline_s = ticket.job.request.deadline_s if ticket.job.request else None
         if deadline_s is not None and now - ticket.job.arrived_at > deadline_s:  # 1
             yield ticket, failed(DeadlineExceeded("the request's deadline passed while it was waiting")), "deadline"
         elif not served and not ticket.job.patient and waited_s > state.policy.impatient_s:  # 2
-            yield ticket, _come_back(state, line.model), "loading"
+            yield ticket, _come_back(state, queue.model), "loading"
         elif not loading and waited_s > limit_s:  # 3, 4
-            why = f"waited {waited_s:.0f} s for {line.model} without getting a place"
-            yield ticket, failed(Overloaded(why, retry_after=line.retry_after())), "queue_timeout"
+            why = f"waited {waited_s:.0f} s for {queue.model} without getting a place"
+            yield ticket, failed(Overloaded(why, retry_after=queue.retry_after())), "queue_timeout"
 
 
 def _come_back(state: State, model: str) -> Failed:
-    shown = progress(state, state.line(model), 0)
+    shown = progress(state, state.queue(model), 0)
     eta_s = shown.eta_s if shown.eta_s is not None else _DEFAULT_LOAD_ETA_S
     share = f", {shown.done / 10:.0f} % done" if shown.stage == "loading" else ""
     message = f"{model} is being loaded{share}; retry in {math.ceil(eta_s)} s"
     return failed(ModelLoading(message, retry_after=max(1, math.ceil(eta_s))))
 
 
-def progress(state: State, line: ModelQueue, place: int) -> Progress:
+def progress(state: State, queue: ModelQueue, place: int) -> Progress:
     """Where the waiter at `place` stands."""
-    for _, status in state.fleet.holding(line.model):
+    for _, status in state.fleet.holding(queue.model):
         if status.state == "loading":
             return Progress("loading", int(status.progress * 1000), 1000, status.eta_s, status.stage)
-    if state.orders.loading(line.model):
+    if state.orders.loading(queue.model):
         return Progress("loading", 0, 1000)
-    return Progress("queued", place, len(line.waiting))
+    return Progress("queued", place, len(queue.waiting))
 
 
-def hopeless(state: State, model: str, verdicts: Sequence[Verdict], now: float) -> tuple[Failed, str] | None:
+def hopeless(state: State, model: str, assessments: Sequence[Verdict], now: float) -> tuple[Failed, str] | None:
     """Why no neuron will serve `model`, or None while waiting may help.
 
     1. A load may still become possible. 2. Some neuron was lost a moment ago and may come back. 3. The last load
     failed. 4. There is no room, by size or by pins. 5. Nobody is there.
     """
-    if any(verdict.kind == "busy" for verdict in verdicts):  # 1
+    if any(verdict.kind == "busy" for verdict in assessments):  # 1
         return None
     known = [neuron for neuron, _ in state.fleet.holding(model)]
     lost = [neuron for neuron in known if neuron.lost_at is not None]
     if any(now - (neuron.lost_at or now) < state.policy.return_s for neuron in lost):  # 2
         return None
-    reasons = "; ".join(f"{verdict.neuron}: {verdict.reason}" for verdict in verdicts) or "no neuron knows it"
+    reasons = "; ".join(f"{verdict.neuron}: {verdict.reason}" for verdict in assessments) or "no neuron knows it"
     failures = [error for neuron in known if (error := state.orders.failure(neuron.name, model, now))]
     if failures:  # 3
         return failed(_load_failure(failures[-1], model)), "load_failed"
-    if all(verdict.for_good for verdict in verdicts):  # 4
+    if all(verdict.for_good for verdict in assessments):  # 4
         return failed(NoRoom(f"{model} can't be loaded: {reasons}")), "no_room"
     if any(neuron.breaker.state(now) != "closed" or neuron.drained for neuron in known):
         return failed(Draining(f"{model} has no neuron that takes requests: {reasons}", retry_after=5)), "no_neuron"

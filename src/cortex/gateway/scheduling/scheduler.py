@@ -49,14 +49,14 @@ class Scheduler:
     # ---- requests
 
     def on_request(self, job: Job, now: float) -> list[Effect]:
-        line = self.state.line(job.model)
-        line.join(Ticket(job, now))
+        queue = self.state.queue(job.model)
+        queue.join(Ticket(job, now))
         effects = self.dispatcher.settle(now)
-        if not line.waiting:
+        if not queue.waiting:
             return effects
         copies = len(self.state.servable(job.model, now))
         return effects + [
-            Reject(ticket.job.id, rejections.full(line, ticket), "queue_full") for ticket in line.overflow(copies)
+            Reject(ticket.job.id, rejections.full(queue, ticket), "queue_full") for ticket in queue.overflow(copies)
         ]
 
     def on_cancel(self, job_id: str, now: float) -> list[Effect]:
@@ -75,8 +75,8 @@ class Scheduler:
     def on_broken(self, job_id: str, outcome: Outcome, now: float) -> list[Effect]:
         """A neuron broke off a job that can go on elsewhere: back to the front of the line, or refused when it has been
         tried often enough."""
-        line, ticket = self._find(job_id)
-        if line is None or ticket is None or ticket.neuron is None:
+        queue, ticket = self._find(job_id)
+        if queue is None or ticket is None or ticket.neuron is None:
             return []
         broken_on = ticket.neuron
         self._note_outcome(ticket, outcome, now)
@@ -88,7 +88,7 @@ class Scheduler:
             self._remove(job_id, now)
             effects.append(Reject(job_id, rejections.worn_out(ticket, outcome.why), "neuron_failed"))
         else:
-            line.rejoin(ticket, now)
+            queue.rejoin(ticket, now)
         return effects + self.dispatcher.settle(now)
 
     # ---- neurons
@@ -135,7 +135,7 @@ class Scheduler:
         if error is None:
             self.state.orders.forgive(neuron, model)
             if isinstance(order.command, OrderLoad):
-                self.state.residency.loaded_in(neuron, model, now - order.given_at)
+                self.state.usage.loaded_in(neuron, model, now - order.given_at)
         elif isinstance(order.command, OrderLoad) and not isinstance(error, Conflict):
             self.state.orders.failed(neuron, model, error, now)
         return self.dispatcher.settle(now)
@@ -150,13 +150,13 @@ class Scheduler:
     def on_neurons(self, entries: list[NeuronEntry], now: float) -> list[Effect]:
         """The configured neurons changed. A removed one gets nothing new; what runs there runs on."""
         self.state.fleet = Fleet.of(entries, self.state.fleet)
-        self.state.residency.forget_absent(self.state.fleet)
+        self.state.usage.forget_absent(self.state.fleet)
         return self.dispatcher.settle(now)
 
     def on_policy(self, policy: Policy, now: float) -> list[Effect]:
         self.state.policy = policy
-        for line in self.state.lines.values():
-            line.bounds = policy.bounds_of(line.model)
+        for queue in self.state.queues.values():
+            queue.bounds = policy.bounds_of(queue.model)
         pushes = [
             push for neuron in self.state.fleet if neuron.status for push in self._push(neuron.name, neuron.status)
         ]
@@ -166,16 +166,16 @@ class Scheduler:
         """A drained neuron keeps what runs on it and gets nothing new."""
         if (neuron := self.state.fleet.get(name)) is not None:
             self._replace(structs.replace(neuron, drained=drained), now)
-        return [SaveOperatorState(self.state.standing()), *self.dispatcher.settle(now)]
+        return [SaveOperatorState(self.state.operator_state()), *self.dispatcher.settle(now)]
 
     def on_pin(self, model: str, pinned: bool, now: float) -> list[Effect]:
         self.state.pins[model] = pinned
-        return [SaveOperatorState(self.state.standing()), *self.dispatcher.settle(now)]
+        return [SaveOperatorState(self.state.operator_state()), *self.dispatcher.settle(now)]
 
-    def on_standing(self, standing: OperatorState, now: float) -> list[Effect]:
+    def on_standing(self, operator_state: OperatorState, now: float) -> list[Effect]:
         """What operators ordered before a restart holds again."""
-        self.state.pins.update(standing.pins)
-        for name in standing.drained:
+        self.state.pins.update(operator_state.pins)
+        for name in operator_state.drained:
             if (neuron := self.state.fleet.get(name)) is not None:
                 self._replace(structs.replace(neuron, drained=True), now)
         return self.dispatcher.settle(now)
@@ -208,13 +208,13 @@ class Scheduler:
         for neuron, model in idle_models.idle(state, now):
             effects += self.dispatcher.unload(neuron, model, "idle", now)
         effects += self.dispatcher.settle(now)
-        for line in state.lines.values():
-            for ticket, failure, reason in rejections.overdue(state, line, now):
-                line.waiting.remove(ticket)
+        for queue in state.queues.values():
+            for ticket, failure, reason in rejections.overdue(state, queue, now):
+                queue.waiting.remove(ticket)
                 effects.append(Reject(ticket.job.id, failure, reason))
         for model, may_evict in idle_models.wanted_copies(state, now):
-            verdicts = [v for v in self.dispatcher.assess(model, now) if may_evict or v.kind == "fits"]
-            if chosen := choose(verdicts):
+            assessments = [v for v in self.dispatcher.assess(model, now) if may_evict or v.kind == "fits"]
+            if chosen := choose(assessments):
                 effects += self.dispatcher.load(chosen, model, now)
         return effects + self._tell()
 
@@ -229,9 +229,9 @@ class Scheduler:
 
     def _tell(self) -> list[Effect]:
         effects: list[Effect] = []
-        for line in self.state.lines.values():
-            for place, ticket in enumerate(line.waiting):
-                progress = rejections.progress(self.state, line, place)
+        for queue in self.state.queues.values():
+            for place, ticket in enumerate(queue.waiting):
+                progress = rejections.progress(self.state, queue, place)
                 if ticket.job.request is not None and progress != ticket.told:
                     ticket.told = progress
                     effects.append(SendProgress(ticket.job.id, progress))
@@ -252,14 +252,14 @@ class Scheduler:
         """The one place where a neuron's entry in the snapshot changes after a poll."""
         state = self.state
         state.fleet = state.fleet.with_(neuron)
-        state.residency.observe(neuron, now)
+        state.usage.observe(neuron, now)
         for status in neuron.status.models if neuron.status else ():
             model = status.card.id
             own = state.own(neuron.name, model)
             state.foreign[neuron.name, model] = max(0, status.running + status.waiting - own)
             if status.state == "ready":
-                state.prefixes.publish(state.residency.copy(neuron, model), status)
-        state.prefixes.keep_only(state.residency.copies(state.fleet))
+                state.prefixes.publish(state.usage.copy(neuron, model), status)
+        state.prefixes.keep_only(state.usage.copies(state.fleet))
 
     def _note_outcome(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
         """What a job's end says of the neuron."""
@@ -267,21 +267,21 @@ class Scheduler:
         neuron = state.fleet.get(ticket.neuron or "")
         if neuron is None:
             return
-        state.residency.touch(neuron.name, model, now)
+        state.usage.touch(neuron.name, model, now)
         judged = _judged(neuron, outcome.verdict, now)
         if judged is not neuron:
             state.fleet = state.fleet.with_(judged)
 
     def _find(self, job_id: str) -> tuple[ModelQueue | None, Ticket | None]:
-        for line in self.state.lines.values():
-            for ticket in (line.running.get(job_id), *line.waiting):
+        for queue in self.state.queues.values():
+            for ticket in (queue.running.get(job_id), *queue.waiting):
                 if ticket is not None and ticket.job.id == job_id:
-                    return line, ticket
+                    return queue, ticket
         return None, None
 
     def _remove(self, job_id: str, now: float) -> Ticket | None:
-        line, _ = self._find(job_id)
-        return line.leave(job_id, now) if line else None
+        queue, _ = self._find(job_id)
+        return queue.leave(job_id, now) if queue else None
 
 
 def _judged(neuron: Neuron, verdict: OutcomeKind, now: float) -> Neuron:

@@ -35,9 +35,9 @@ class State:
 
     policy: Policy = field(default_factory=Policy)
     fleet: Fleet = field(default_factory=Fleet)
-    lines: dict[str, ModelQueue] = field(default_factory=dict)
+    queues: dict[str, ModelQueue] = field(default_factory=dict)
     orders: Orders = field(default_factory=Orders)
-    residency: ModelUsage = field(default_factory=ModelUsage)
+    usage: ModelUsage = field(default_factory=ModelUsage)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     affinity: Affinity = field(default_factory=Affinity)
     pins: dict[str, bool] = field(default_factory=dict)
@@ -46,28 +46,28 @@ class State:
     foreign: dict[tuple[str, str], int] = field(default_factory=dict)
     pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def line(self, model: str) -> ModelQueue:
+    def queue(self, model: str) -> ModelQueue:
         """The model's line, made at first use; the scheduler drops it when it is empty."""
-        if model not in self.lines:
-            self.lines[model] = ModelQueue(model, self.policy.bounds_of(model))
-        return self.lines[model]
+        if model not in self.queues:
+            self.queues[model] = ModelQueue(model, self.policy.bounds_of(model))
+        return self.queues[model]
 
     def own(self, neuron: str, model: str) -> int:
         """Requests this gateway has running there."""
-        line = self.lines.get(model)
-        return sum(ticket.neuron == neuron for ticket in line.running.values()) if line else 0
+        queue = self.queues.get(model)
+        return sum(ticket.neuron == neuron for ticket in queue.running.values()) if queue else 0
 
     def running(self, neuron: str, model: str) -> int:
         return self.own(neuron, model) + self.foreign.get((neuron, model), 0)
 
     def in_flight_on(self, neuron: str) -> int:
         """Requests of any model that this gateway has there."""
-        return sum(ticket.neuron == neuron for line in self.lines.values() for ticket in line.running.values())
+        return sum(ticket.neuron == neuron for queue in self.queues.values() for ticket in queue.running.values())
 
     def pinned(self, status: ModelStatus) -> bool:
         return self.pins.get(status.card.id, status.card.pinned or status.pinned)
 
-    def standing(self) -> OperatorState:
+    def operator_state(self) -> OperatorState:
         return OperatorState(dict(self.pins), [neuron.name for neuron in self.fleet if neuron.drained])
 
     def file(self, neuron: str, model: str) -> str | None:
@@ -110,19 +110,19 @@ class State:
     def copy(self, neuron: Neuron, status: ModelStatus, hashes: Sequence[int], now: float) -> Copy:
         """What the router weighs."""
         model = status.card.id
-        held = self.prefixes.overlap(self.residency.copy(neuron, model), hashes, now)
+        held = self.prefixes.overlap(self.usage.copy(neuron, model), hashes, now)
         return Copy(
             neuron=neuron.name,
             running=self.running(neuron.name, model),
             parallel=max(status.card.parallel, 1),
             missing_blocks=len(hashes) - held,
             prefill_tps=status.prefill_tokens_per_second,
-            used_at=self.residency.used_at(neuron.name, model),
+            used_at=self.usage.used_at(neuron.name, model),
         )
 
     def claim(self, model: str, now: float) -> Claim:
-        card, line = self.card(model), self.lines.get(model)
-        return Claim(model, card.residency_priority if card else 100, line.oldest_wait_s(now) if line else 0.0)
+        card, queue = self.card(model), self.queues.get(model)
+        return Claim(model, card.residency_priority if card else 100, queue.oldest_wait_s(now) if queue else 0.0)
 
     def site(self, neuron: Neuron, model: str, now: float) -> Site:
         """One neuron as placement sees it, with what this gateway has already promised taken off."""
@@ -138,33 +138,33 @@ class State:
             free=free,
             residents=[self._candidate(neuron, status) for status in statuses if status.devices or status.bytes],
             ordered=self.orders.unanswered(neuron),
-            fresh=now - self.residency.loaded_at(neuron.name, model) < _PROOF_S,
+            fresh=now - self.usage.loaded_at(neuron.name, model) < _PROOF_S,
             failed=failure.message if failure else "",
         )
 
     def _candidate(self, neuron: Neuron, status: ModelStatus) -> Candidate:
         model = status.card.id
-        line = self.lines.get(model)
+        queue = self.queues.get(model)
         return Candidate(
             model=model,
             held_bytes=_held(neuron, status),
-            loaded_at=self.residency.loaded_at(neuron.name, model),
-            used_at=self.residency.used_at(neuron.name, model),
+            loaded_at=self.usage.loaded_at(neuron.name, model),
+            used_at=self.usage.used_at(neuron.name, model),
             priority=status.card.residency_priority,
-            load_s=self.residency.load_s(neuron.name, status),
+            load_s=self.usage.load_s(neuron.name, status),
             pinned=self.pinned(status),
             busy=self.running(neuron.name, model) > 0,
-            wanted=bool(line and line.waiting),
+            wanted=bool(queue and queue.waiting),
             settled=status.state == "ready" and not self.orders.leaving(neuron.name, model),
         )
 
     def tickets(self) -> list[Ticket]:
         """Every job, waiting or running."""
-        return [ticket for line in self.lines.values() for ticket in [*line.running.values(), *line.waiting]]
+        return [ticket for queue in self.queues.values() for ticket in [*queue.running.values(), *queue.waiting]]
 
 
 def _held(neuron: Neuron, status: ModelStatus) -> dict[str, int]:
     """Bytes by device as the ledger has them; a model the ledger doesn't know is spread evenly."""
     ledger = neuron.status.ledger if neuron.status else []
-    lines = {line.device: line.bytes for line in ledger if line.model == status.card.id}
-    return lines or {device: status.bytes // max(len(status.devices), 1) for device in status.devices}
+    queues = {queue.device: queue.bytes for queue in ledger if queue.model == status.card.id}
+    return queues or {device: status.bytes // max(len(status.devices), 1) for device in status.devices}

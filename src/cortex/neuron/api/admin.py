@@ -51,7 +51,7 @@ class Admin:
     name: str
     boot: str
     started_at: float
-    residency: ModelManager
+    manager: ModelManager
     backend: LocalBackend
     lifecycle: Lifecycle
     observers: Sequence[Observer]
@@ -59,11 +59,11 @@ class Admin:
     rescan: Callable[[], Awaitable[None]]
 
     def discovery(self) -> Discovery:
-        holdings = self.residency.holdings
-        workers = holdings.pool.all()
+        registry = self.manager.registry
+        workers = registry.pool.all()
         devices = [
-            msgspec.structs.replace(device, processes=device_processes(device.id, holdings))
-            for device in holdings.devices.read()
+            msgspec.structs.replace(device, processes=device_processes(device.id, registry))
+            for device in registry.devices.read()
         ]
         return Discovery(
             neuron=self.name,
@@ -78,43 +78,43 @@ class Admin:
         )
 
     def status(self) -> NeuronStatus:
-        residency = self.residency
-        ledger = residency.holdings.ledger
+        manager = self.manager
+        ledger = manager.registry.ledger
         devices = [
             msgspec.structs.replace(device, reserved_bytes=ledger.held(device.id))
-            for device in residency.holdings.devices.read()
+            for device in manager.registry.devices.read()
         ]
         return NeuronStatus(
             neuron=self.name,
             version=cortex.__version__,
             boot=self.boot,
-            revision=residency.holdings.revision,
+            revision=manager.registry.revision,
             state="draining" if self.lifecycle.draining else "ready",
             devices=devices,
-            workers=[worker.status() for worker in residency.holdings.pool.all()],
-            models=[model_status(resident, residency.holdings) for resident in residency.holdings.residents.values()],
-            requests=running_requests(residency.holdings),
+            workers=[worker.status() for worker in manager.registry.pool.all()],
+            models=[model_status(managed, manager.registry) for managed in manager.registry.models.values()],
+            requests=running_requests(manager.registry),
             ledger=ledger.lines(),
-            uptime_s=residency.holdings.clock() - self.started_at,
+            uptime_s=manager.registry.clock() - self.started_at,
             profiles=self.profiles.mark,
         )
 
     def model(self, name: str) -> ModelStatus:
-        return model_status(self.residency.holdings.get(self.backend.resolve(name)), self.residency.holdings)
+        return model_status(self.manager.registry.get(self.backend.resolve(name)), self.manager.registry)
 
     async def load(self, order: LoadOrder) -> LoadJob:
         order = msgspec.structs.replace(order, model=self.backend.resolve(order.model))
-        loading = self.residency.order_load(order)
+        loading = self.manager.order_load(order)
         if loading is not None and (order.wait or loading.done):
             await loading.wait()  # raises what a load that ended at once ended with
         return self.job(order.model)
 
     def job(self, model: str) -> LoadJob:
         """The load under way, or how things stand without one."""
-        resident = self.residency.holdings.get(model)
-        status = model_status(resident, self.residency.holdings)
-        if resident.loading is not None:
-            job = resident.loading.job(self.residency.holdings.clock(), status.devices)
+        managed = self.manager.registry.get(model)
+        status = model_status(managed, self.manager.registry)
+        if managed.loading is not None:
+            job = managed.loading.job(self.manager.registry.clock(), status.devices)
             return msgspec.structs.replace(job, status=status)
         return LoadJob(
             id="",
@@ -124,22 +124,22 @@ class Admin:
             stage=status.stage,
             devices=status.devices,
             error=status.error,
-            code=resident.error.code if resident.error and status.error else "",
+            code=managed.error.code if managed.error and status.error else "",
             status=status,
         )
 
     async def unload(self, order: UnloadOrder) -> ModelStatus:
         model = self.backend.resolve(order.model)
-        await self.residency.order_unload(msgspec.structs.replace(order, model=model))
-        return model_status(self.residency.holdings.get(model), self.residency.holdings)
+        await self.manager.order_unload(msgspec.structs.replace(order, model=model))
+        return model_status(self.manager.registry.get(model), self.manager.registry)
 
     async def probe(self, name: str) -> ProbeReport:
         """What the worker's chat probe found; only a loaded model can tell."""
-        resident = self.residency.holdings.get(self.backend.resolve(name))
-        if resident.worker is None or resident.state != "ready":
-            raise Conflict(f"{resident.entry.id} is not loaded; POST /models/load first")
-        report = resident.expect_probe()
-        resident.worker.send(Probe(resident.entry.id))
+        managed = self.manager.registry.get(self.backend.resolve(name))
+        if managed.worker is None or managed.state != "ready":
+            raise Conflict(f"{managed.entry.id} is not loaded; POST /models/load first")
+        report = managed.expect_probe()
+        managed.worker.send(Probe(managed.entry.id))
         try:
             async with asyncio.timeout(_PROBE_S):
                 return await asyncio.shield(report)
@@ -149,7 +149,7 @@ class Admin:
     async def events(self, name: str) -> AsyncGenerator[bytes, None]:
         """LoadJobs as SSE until the load under way ends; the present state alone when there is none."""
         model = self.backend.resolve(name)
-        loading = self.residency.holdings.get(model).loading
+        loading = self.manager.registry.get(model).loading
         yield _event(self.job(model))
         if loading is None:
             return
@@ -162,7 +162,7 @@ class Admin:
                 changes = loading.changes()
                 yield b": waiting\n\n"
                 continue
-            yield _event(loading.job(self.residency.holdings.clock(), self.job(model).devices))
+            yield _event(loading.job(self.manager.registry.clock(), self.job(model).devices))
 
 
 def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]:
@@ -186,7 +186,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
 
     @get("/events", sync_to_thread=False)
     def events() -> Stream:
-        frames = status_frames(admin.residency, admin.lifecycle, admin.status)
+        frames = status_frames(admin.manager, admin.lifecycle, admin.status)
         return Stream(frames, media_type="application/x-msgpack")
 
     @get("/models", sync_to_thread=False)

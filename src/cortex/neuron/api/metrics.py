@@ -25,9 +25,9 @@ class NeuronMetrics:
 
     CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-    def __init__(self, holdings: ModelRegistry) -> None:
+    def __init__(self, registry: ModelRegistry) -> None:
         self.registry = CollectorRegistry()
-        self.requests = RequestMetrics(lambda model: model in holdings.residents)
+        self.requests = RequestMetrics(lambda model: model in registry.models)
         self._load_seconds = Histogram(
             "cortex_load_seconds",
             "From a load's start to its end.",
@@ -41,8 +41,8 @@ class NeuronMetrics:
             ["model", "reason"],
             registry=self.registry,
         )
-        self.registry.register(_Holdings(holdings))
-        holdings.tell = self._on_move
+        self.registry.register(_ModelCollector(registry))
+        registry.tell = self._on_move
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""
@@ -56,11 +56,11 @@ class NeuronMetrics:
                 self._evictions.labels(model, reason).inc()
 
 
-class _Holdings(Collector):
+class _ModelCollector(Collector):
     """Gauges and counters that live in the holdings already."""
 
-    def __init__(self, holdings: ModelRegistry) -> None:
-        self._holdings = holdings
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
         yield from self._devices()
@@ -76,8 +76,8 @@ class _Holdings(Collector):
         load = GaugeMetricFamily("cortex_device_utilisation_ratio", "Share of time busy.", labels=["device"])
         heat = GaugeMetricFamily("cortex_device_temperature_celsius", "Core temperature.", labels=["device"])
         healthy = GaugeMetricFamily("cortex_device_healthy", "1 while the device can be used.", labels=["device"])
-        for device in self._holdings.devices.read():
-            reserved = self._holdings.ledger.held(device.id)
+        for device in self._registry.devices.read():
+            reserved = self._registry.ledger.held(device.id)
             kinds = {"total": device.total_bytes, "used": device.used_bytes, "budget": device.budget_bytes}
             for kind, size in (kinds | {"reserved": reserved}).items():
                 memory.add_metric([device.id, kind], size)
@@ -91,7 +91,7 @@ class _Holdings(Collector):
     def _workers(self) -> Iterator[Metric]:
         deaths = CounterMetricFamily("cortex_worker_restarts", "Deaths nobody asked for.", labels=["worker"])
         rss = GaugeMetricFamily("cortex_worker_memory_bytes", "Resident host memory.", labels=["worker"])
-        for worker in self._holdings.pool.all():
+        for worker in self._registry.pool.all():
             deaths.add_metric([worker.id], worker.restarts)
             rss.add_metric([worker.id], worker.rss_bytes)
         return iter([deaths, rss])
@@ -102,10 +102,10 @@ class _Holdings(Collector):
         cells = GaugeMetricFamily("cortex_kv_cells", "KV cells by state.", labels=["model", "state"])
         cached = CounterMetricFamily("cortex_prefix_tokens", "Prompt tokens by source.", labels=["model", "source"])
         calls = CounterMetricFamily("cortex_tool_calls", "Tool calls by outcome.", labels=["model", "outcome"])
-        for model, resident in self._holdings.residents.items():
-            in_flight.add_metric([model], resident.running)
-            depth.add_metric([model], resident.waiting)
-            if (stats := resident.stats) is None:
+        for model, managed in self._registry.models.items():
+            in_flight.add_metric([model], managed.running)
+            depth.add_metric([model], managed.waiting)
+            if (stats := managed.stats) is None:
                 continue
             free = stats.kv_cells - stats.kv_used - stats.kv_cached
             for state, count in (("used", stats.kv_used), ("cached", stats.kv_cached), ("free", free)):

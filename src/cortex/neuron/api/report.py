@@ -13,29 +13,29 @@ from cortex.wire.worker import EngineModelStats
 __all__ = ["device_processes", "model_status", "running_requests"]
 
 
-def model_status(resident: ManagedModel, holdings: ModelRegistry) -> ModelStatus:
-    now, loaded, loading = holdings.clock(), resident.loaded, resident.loading
+def model_status(managed: ManagedModel, registry: ModelRegistry) -> ModelStatus:
+    now, loaded, loading = registry.clock(), managed.loaded, managed.loading
     status = ModelStatus(
-        card=resident.card,
-        state="loading" if loading is not None and resident.state != "unloading" else resident.state,
-        servable=resident.servable and resident.state == "ready",
-        devices=list(resident.bytes_by_device),
+        card=managed.card,
+        state="loading" if loading is not None and managed.state != "unloading" else managed.state,
+        servable=managed.servable and managed.state == "ready",
+        devices=list(managed.bytes_by_device),
         split_mode=loaded.split_mode if loaded else "none",
-        progress=loading.progress if loading else float(resident.state == "ready"),
+        progress=loading.progress if loading else float(managed.state == "ready"),
         stage=loading.stage if loading else (loaded.note if loaded else ""),
         eta_s=loading.eta_s(now) if loading else None,
-        error=resident.error.message if resident.error and resident.state == "failed" else "",
-        pinned=resident.is_pinned,
-        bytes=sum(resident.bytes_by_device.values()),
-        estimate_bytes=resident.needs_bytes,
-        load_seconds=resident.load_seconds,
+        error=managed.error.message if managed.error and managed.state == "failed" else "",
+        pinned=managed.is_pinned,
+        bytes=sum(managed.bytes_by_device.values()),
+        estimate_bytes=managed.needs_bytes,
+        load_seconds=managed.load_seconds,
         context=loaded.context if loaded else 0,
         kv_cells=loaded.kv_cells if loaded else 0,
-        running=resident.running,
-        waiting=resident.waiting,
-        idle_s=0.0 if resident.busy or not resident.loaded_at else now - resident.last_used_at,
+        running=managed.running,
+        waiting=managed.waiting,
+        idle_s=0.0 if managed.busy or not managed.loaded_at else now - managed.last_used_at,
     )
-    return _with_stats(status, resident.stats) if resident.stats else status
+    return _with_stats(status, managed.stats) if managed.stats else status
 
 
 def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:
@@ -62,12 +62,12 @@ def _with_stats(status: ModelStatus, stats: EngineModelStats) -> ModelStatus:
     )
 
 
-def device_processes(device: str, holdings: ModelRegistry) -> list[DeviceProcess]:
+def device_processes(device: str, registry: ModelRegistry) -> list[DeviceProcess]:
     """Who holds memory of `device`, by the driver; ours are named. Empty where it doesn't tell."""
-    ours = {worker.pid: worker.id for worker in holdings.pool.all() if worker.pid is not None}
+    ours = {worker.pid: worker.id for worker in registry.pool.all() if worker.pid is not None}
     return [
         DeviceProcess(pid, size, _process_name(pid), ours.get(pid, ""))
-        for pid, size in holdings.devices.process_bytes(device).items()
+        for pid, size in registry.devices.process_bytes(device).items()
     ]
 
 
@@ -78,11 +78,11 @@ def _process_name(pid: int) -> str:
         return ""  # gone meanwhile, or of another pid namespace
 
 
-def running_requests(holdings: ModelRegistry) -> list[RunningRequest]:
+def running_requests(registry: ModelRegistry) -> list[RunningRequest]:
     found: list[RunningRequest] = []
-    for model, resident in holdings.residents.items():
-        for item in resident.stats.requests_running if resident.stats else []:
-            stream = holdings.streams.get(item.id)
+    for model, managed in registry.models.items():
+        for item in managed.stats.requests_running if managed.stats else []:
+            stream = registry.streams.get(item.id)
             if stream is None:
                 continue  # cancelled since the heartbeat
             found.append(
@@ -94,7 +94,7 @@ def running_requests(holdings: ModelRegistry) -> list[RunningRequest]:
                     prompt_tokens=item.prompt_tokens,
                     cached_tokens=item.cached_tokens,
                     completion_tokens=item.completion_tokens,
-                    age_s=holdings.clock() - stream.started_at,
+                    age_s=registry.clock() - stream.started_at,
                 )
             )
     return found

@@ -23,7 +23,7 @@ _BUSY_S = 2.0
 
 
 async def status_frames(
-    residency: ModelManager, lifecycle: Lifecycle, status: Callable[[], NeuronStatus]
+    manager: ModelManager, lifecycle: Lifecycle, status: Callable[[], NeuronStatus]
 ) -> AsyncGenerator[bytes, None]:
     """The status at once, after every change and every ten seconds (two while requests run); the last one, at a drain,
     says so."""
@@ -31,11 +31,11 @@ async def status_frames(
     clock = asyncio.get_running_loop().time
     told, told_at, told_busy = object(), 0.0, False
     try:
-        with residency.holdings.changes.followed() as news:
+        with manager.registry.changes.followed() as news:
             drain.add_done_callback(lambda _: news.set())
             while not drain.done():
                 news.clear()
-                seen, busy = _digest(residency), _busy(residency)
+                seen, busy = _digest(manager), _busy(manager)
                 if seen != told or clock() - told_at >= (_BUSY_S if busy or told_busy else _QUIET_S):
                     told, told_at, told_busy = seen, clock(), busy
                     yield encode_frame(status())
@@ -45,17 +45,17 @@ async def status_frames(
         drain.cancel()
 
 
-def _busy(residency: ModelManager) -> bool:
-    return any(resident.busy for resident in residency.holdings.residents.values())
+def _busy(manager: ModelManager) -> bool:
+    return any(managed.busy for managed in manager.registry.models.values())
 
 
-def _digest(residency: ModelManager) -> object:
+def _digest(manager: ModelManager) -> object:
     """Equal as long as nothing happened that a gateway would decide differently on, or show to those who wait."""
-    holdings = residency.holdings
+    registry = manager.registry
     models = [
-        (model, resident.servable, loading and (loading.stage, int(loading.progress * 100)))
-        for model, resident in holdings.residents.items()
-        for loading in [resident.loading]
+        (model, managed.servable, loading and (loading.stage, int(loading.progress * 100)))
+        for model, managed in registry.models.items()
+        for loading in [managed.loading]
     ]
-    workers = [(worker.id, worker.state, worker.restarts) for worker in holdings.pool.all()]
-    return holdings.revision, workers, models
+    workers = [(worker.id, worker.state, worker.restarts) for worker in registry.pool.all()]
+    return registry.revision, workers, models

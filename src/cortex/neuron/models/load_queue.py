@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 class LoadQueue:
     """`pump` is asked again after every change; it never blocks and decides on what is true in this step."""
 
-    def __init__(self, holdings: ModelRegistry) -> None:
-        self._holdings = holdings
-        self._moves = ModelLoader(holdings, self.pump)
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+        self._loader = ModelLoader(registry, self.pump)
         self._waiting: list[Loading] = []
         self._retry: asyncio.TimerHandle | None = None
         self._retry_at = 0.0
 
     @property
-    def moves(self) -> ModelLoader:
-        return self._moves
+    def loader(self) -> ModelLoader:
+        return self._loader
 
     def ask(self, loading: Loading) -> Loading:
         """Queue a load of a model that has none under way. Raises Draining."""
-        if self._holdings.closed:
+        if self._registry.closed:
             raise Draining("this neuron is shutting down")
-        self._holdings.residents[loading.model].loading = loading
+        self._registry.models[loading.model].loading = loading
         self._waiting.append(loading)
         self.pump()
         return loading
@@ -46,7 +46,7 @@ class LoadQueue:
         """End a load that still waits; one under way ends with its worker's answer."""
         if loading in self._waiting:
             self._leave(loading)
-            self._holdings.residents[loading.model].loading = None
+            self._registry.models[loading.model].loading = None
             loading.fail(error)
 
     def close(self) -> None:
@@ -57,27 +57,27 @@ class LoadQueue:
 
     def pump(self) -> None:
         """Give every waiting load its next step; nobody younger takes the room that a starved one waits for."""
-        now = self._holdings.clock()
+        now = self._registry.clock()
         for loading in list(self._waiting):
             if loading not in self._waiting:
                 continue  # an earlier step's failure ended it
-            resident = self._holdings.residents[loading.model]
-            if resident.state == "ready" and not resident.closing:
+            managed = self._registry.models[loading.model]
+            if managed.state == "ready" and not managed.closing:
                 self._leave(loading)
-                resident.loading = None
+                managed.loading = None
                 loading.succeed()
-            elif resident.state not in ("unloading", "ready"):
-                self._step(loading, resident, now)
+            elif managed.state not in ("unloading", "ready"):
+                self._step(loading, managed, now)
             if loading in self._waiting and self._starved(loading, now):
                 break
 
-    def _step(self, loading: Loading, resident: ManagedModel, now: float) -> None:
-        if resident.entry.header is None and resident.entry.repo and self._holdings.fetch:
+    def _step(self, loading: Loading, managed: ManagedModel, now: float) -> None:
+        if managed.entry.header is None and managed.entry.repo and self._registry.fetch:
             self._leave(loading)
-            self._moves.start_fetch(loading, self._return)
+            self._loader.start_fetch(loading, self._return)
             return
         try:
-            context, decision = self._choose(loading, resident)
+            context, decision = self._choose(loading, managed)
         except CortexError as error:
             self.abandon(loading, error)
             return
@@ -88,15 +88,15 @@ class LoadQueue:
             )
             return
         match decision:
-            case Place(bytes_by_device) if self._holdings.wants_dry_run(resident.entry, context, list(bytes_by_device)):
+            case Place(bytes_by_device) if self._registry.wants_dry_run(managed.entry, context, list(bytes_by_device)):
                 self._leave(loading)
-                self._moves.start_dry_run(loading, list(bytes_by_device), context, self._return)
+                self._loader.start_dry_run(loading, list(bytes_by_device), context, self._return)
             case Place(bytes_by_device):
                 self._leave(loading)
-                self._moves.start_load(loading, bytes_by_device, context)
+                self._loader.start_load(loading, bytes_by_device, context)
             case Evict(models):
                 for model in models:
-                    self._moves.evict(model, "room", wanted_by=loading.model)
+                    self._loader.evict(model, "room", wanted_by=loading.model)
             case Wait(models, until_s):
                 self._wait(loading, models, until_s, now)
             case Refuse(reason):
@@ -107,14 +107,14 @@ class LoadQueue:
         self._waiting.append(loading)
         self.pump()
 
-    def _choose(self, loading: Loading, resident: ManagedModel) -> tuple[int, Decision]:
+    def _choose(self, loading: Loading, managed: ManagedModel) -> tuple[int, Decision]:
         """The largest context that fits as things are; failing that, the decision for the largest."""
-        if resident.entry.header is None or resident.entry.problem:
-            raise ModelLoadFailed(resident.entry.problem or f"{loading.model} has not been downloaded")
+        if managed.entry.header is None or managed.entry.problem:
+            raise ModelLoadFailed(managed.entry.problem or f"{loading.model} has not been downloaded")
         first: tuple[int, Decision] | None = None
-        scene = self._holdings.scene()
-        for context in contexts(resident.entry):
-            decision = self._decide(loading, resident, context, scene)
+        scene = self._registry.scene()
+        for context in contexts(managed.entry):
+            decision = self._decide(loading, managed, context, scene)
             if isinstance(decision, Place):
                 return context, decision
             if first is None or isinstance(first[1], Refuse):
@@ -122,12 +122,12 @@ class LoadQueue:
         assert first is not None
         return first
 
-    def _decide(self, loading: Loading, resident: ManagedModel, context: int, scene: Scene) -> Decision:
-        held = self._holdings.ledger.held
+    def _decide(self, loading: Loading, managed: ManagedModel, context: int, scene: Scene) -> Decision:
+        held = self._registry.ledger.held
         budgets = {room.device: room.budget_bytes for room in scene.rooms}
         free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
-        sizes = partial(self._holdings.sizes, resident.entry, context)
-        sets = device_sets(resident.entry, sizes, budgets, free, loading.devices)
+        sizes = partial(self._registry.sizes, managed.entry, context)
+        sets = device_sets(managed.entry, sizes, budgets, free, loading.devices)
         if unknown := sorted({device for wanted in sets for device in wanted} - budgets.keys()):
             here = ", ".join(budgets)
             raise NoRoom(f"{loading.model} is to run on {', '.join(unknown)}; this neuron has {here}")
@@ -137,9 +137,9 @@ class LoadQueue:
         loading.advance("waiting for room", 0.0, now)
         if self._starved(loading, now):
             for model in models:
-                self._holdings.residents[model].closing = True
+                self._registry.models[model].closing = True
         else:
-            self._pump_at(loading.asked_at + self._holdings.config.eviction.starvation_s)
+            self._pump_at(loading.asked_at + self._registry.config.eviction.starvation_s)
         if until_s is not None:
             self._pump_at(until_s)
 
@@ -149,7 +149,7 @@ class LoadQueue:
             return
         if self._retry is not None:
             self._retry.cancel()
-        delay_s = max(when - self._holdings.clock(), 0.0) + 0.001
+        delay_s = max(when - self._registry.clock(), 0.0) + 0.001
         self._retry_at = when
         self._retry = asyncio.get_running_loop().call_later(delay_s, self._on_retry)
 
@@ -158,10 +158,10 @@ class LoadQueue:
         self.pump()
 
     def _starved(self, loading: Loading, now: float) -> bool:
-        return now - loading.asked_at > self._holdings.config.eviction.starvation_s
+        return now - loading.asked_at > self._registry.config.eviction.starvation_s
 
     def _leave(self, loading: Loading) -> None:
         self._waiting.remove(loading)
         if not self._waiting:
-            for resident in self._holdings.residents.values():
-                resident.closing = False
+            for managed in self._registry.models.values():
+                managed.closing = False

@@ -1,7 +1,7 @@
 """Which models live in which workers: the only way to change it.
 
 Requests (`ensure`, `begin`, `end`), orders, workers' notices and deaths, and the catalogue arrive here, each as one
-step on the event loop; what follows from them is done by `load_queue` and `moves`.
+step on the event loop; what follows from them is done by `load_queue` and `loader`.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ logger = logging.getLogger(__name__)
 
 
 class ModelManager:
-    def __init__(self, holdings: ModelRegistry, pool: WorkerPool) -> None:
-        self.holdings = holdings
-        self._queue = LoadQueue(holdings)
-        self._moves = self._queue.moves
+    def __init__(self, registry: ModelRegistry, pool: WorkerPool) -> None:
+        self.registry = registry
+        self._queue = LoadQueue(registry)
+        self._loader = self._queue.loader
         pool.owner = self
-        holdings.pool = pool
+        registry.pool = pool
 
     # ---- the catalogue
 
     def adopt(self, catalog: Catalog) -> None:
         """Take over a fresh scan. A model in memory stays as it was loaded, until it is unloaded; a file gone from disk
         is forgotten."""
-        residents, changed = self.holdings.residents, False
+        models, changed = self.registry.models, False
         for model, entry in catalog.entries.items():
-            resident = residents.get(model)
-            if resident is None:
-                resident = residents[model] = ManagedModel(entry, card_of(entry))
-            elif resident.state in ("unloaded", "failed") and resident.entry != entry:
-                resident.entry, resident.state, resident.error = entry, "unloaded", None
-                resident.failures = resident.deaths = 0
-                resident.too_little.clear()
+            managed = models.get(model)
+            if managed is None:
+                managed = models[model] = ManagedModel(entry, card_of(entry))
+            elif managed.state in ("unloaded", "failed") and managed.entry != entry:
+                managed.entry, managed.state, managed.error = entry, "unloaded", None
+                managed.failures = managed.deaths = 0
+                managed.too_little.clear()
             else:
-                resident.successor = entry if resident.entry != entry else None
+                managed.successor = entry if managed.entry != entry else None
                 continue
             changed = True
-            self.holdings.describe(resident)
-        for model in [name for name in residents if name not in catalog.entries]:
-            if residents[model].state in ("unloaded", "failed") and not residents[model].busy:
-                del residents[model]
+            self.registry.describe(managed)
+        for model in [name for name in models if name not in catalog.entries]:
+            if models[model].state in ("unloaded", "failed") and not models[model].busy:
+                del models[model]
                 changed = True
-        self.holdings.revision += changed
-        self.holdings.changes.tell()
+        self.registry.revision += changed
+        self.registry.changes.tell()
 
     # ---- requests
 
@@ -78,44 +78,44 @@ class ModelManager:
 
         Raises the error of a failed load while it is remembered.
         """
-        resident = self.holdings.get(model)
-        if resident.state == "ready" and not resident.closing:
+        managed = self.registry.get(model)
+        if managed.state == "ready" and not managed.closing:
             return None
-        if resident.loading is None and resident.state == "failed":
-            self._raise_remembered(resident)
-        return resident.loading or self._queue.ask(Loading(model, self.holdings.clock()))
+        if managed.loading is None and managed.state == "failed":
+            self._raise_remembered(managed)
+        return managed.loading or self._queue.ask(Loading(model, self.registry.clock()))
 
     def begin(self, model: str) -> Worker:
         """A request goes to the worker now. Call in the same step as the `ensure` that said None."""
-        resident = self.holdings.get(model)
-        assert resident.worker is not None
-        resident.running += 1
-        resident.last_used_at = self.holdings.clock()
-        return resident.worker
+        managed = self.registry.get(model)
+        assert managed.worker is not None
+        managed.running += 1
+        managed.last_used_at = self.registry.clock()
+        return managed.worker
 
     def end(self, model: str, *, well: bool) -> None:
         """A request is over; `well` when the model itself did what it should."""
-        resident = self.holdings.residents[model]
-        resident.running -= 1
-        resident.last_used_at = self.holdings.clock()
+        managed = self.registry.models[model]
+        managed.running -= 1
+        managed.last_used_at = self.registry.clock()
         if well:
-            resident.deaths = 0
-        self.settle(resident)
+            managed.deaths = 0
+        self.settle(managed)
 
-    def settle(self, resident: ManagedModel) -> None:
+    def settle(self, managed: ManagedModel) -> None:
         """A request has left the model, waiting or running."""
-        if resident.running == 0:
-            resident.idle.set()
-            resident.idle = asyncio.Event()
+        if managed.running == 0:
+            managed.idle.set()
+            managed.idle = asyncio.Event()
             self._queue.pump()
 
-    def _raise_remembered(self, resident: ManagedModel) -> None:
-        until, now = resident.failed_until, self.holdings.clock()
-        assert resident.error is not None
+    def _raise_remembered(self, managed: ManagedModel) -> None:
+        until, now = managed.failed_until, self.registry.clock()
+        assert managed.error is not None
         if until is None:
-            raise resident.error
+            raise managed.error
         if now < until:
-            raise type(resident.error)(resident.error.message, retry_after=max(int(until - now), 1))
+            raise type(managed.error)(managed.error.message, retry_after=max(int(until - now), 1))
 
     # ---- orders
 
@@ -124,76 +124,76 @@ class ModelManager:
 
         Raises Conflict when the order was decided on another revision, ModelNotFound.
         """
-        resident = self.holdings.get(order.model)
-        if resident.loading is not None:
-            return resident.loading
-        if resident.state == "ready":
+        managed = self.registry.get(order.model)
+        if managed.loading is not None:
+            return managed.loading
+        if managed.state == "ready":
             return None
         self._check_revision(order.revision)
-        resident.deaths = resident.failures = 0
-        resident.too_little.clear()
+        managed.deaths = managed.failures = 0
+        managed.too_little.clear()
         for victim in order.evict:
-            self._moves.start_unload(self.holdings.get(victim), force=False)
+            self._loader.start_unload(self.registry.get(victim), force=False)
         by_gateway = order.revision is not None
-        return self._queue.ask(Loading(order.model, self.holdings.clock(), devices=order.devices, evict=not by_gateway))
+        return self._queue.ask(Loading(order.model, self.registry.clock(), devices=order.devices, evict=not by_gateway))
 
     async def order_unload(self, order: UnloadOrder) -> None:
         """Returns when the model is out of memory (at once with `wait` off). Unloading what isn't loaded succeeds."""
-        resident = self.holdings.get(order.model)
-        if resident.state in ("unloaded", "failed") and resident.loading is None:
+        managed = self.registry.get(order.model)
+        if managed.state in ("unloaded", "failed") and managed.loading is None:
             return
         self._check_revision(order.revision)
-        if (loading := resident.loading) is not None:
+        if (loading := managed.loading) is not None:
             self._queue.abandon(loading, Conflict(f"{order.model} was unloaded before it was loaded"))
         if loading is None or loading.done:
-            self._moves.start_unload(resident, force=order.force)
+            self._loader.start_unload(managed, force=order.force)
         elif order.wait:
-            await self._unload_behind(loading, resident, order.force)
+            await self._unload_behind(loading, managed, order.force)
         else:
-            self.holdings.spawn(self._unload_behind(loading, resident, order.force), f"unload-{order.model}")
-        if order.wait and resident.state == "unloading":
-            await resident.gone.wait()
+            self.registry.spawn(self._unload_behind(loading, managed, order.force), f"unload-{order.model}")
+        if order.wait and managed.state == "unloading":
+            await managed.gone.wait()
 
-    async def _unload_behind(self, loading: Loading, resident: ManagedModel, force: bool) -> None:
+    async def _unload_behind(self, loading: Loading, managed: ManagedModel, force: bool) -> None:
         """A load that is under way has to end first: llama.cpp can't stop it half-way."""
         with suppress(CortexError):
             await loading.wait()
-        self._moves.start_unload(resident, force=force)
+        self._loader.start_unload(managed, force=force)
 
     def _check_revision(self, revision: int | None) -> None:
-        if revision is not None and revision != self.holdings.revision:
-            raise Conflict(f"decided on revision {revision}, this neuron is at {self.holdings.revision}; look again")
+        if revision is not None and revision != self.registry.revision:
+            raise Conflict(f"decided on revision {revision}, this neuron is at {self.registry.revision}; look again")
 
     def expire(self, model: str) -> None:
         """Unload a model whose time to live has passed."""
-        self._moves.evict(model, "idle")
+        self._loader.evict(model, "idle")
 
     def recycle(self, worker: Worker) -> None:
         """Give an idle worker a fresh process, with the same models. Does nothing while any of them is busy."""
-        models = self.holdings.models_in(worker)
-        if any(resident.busy or resident.state != "ready" for resident in models):
+        models = self.registry.models_in(worker)
+        if any(managed.busy or managed.state != "ready" for managed in models):
             return
         logger.info("recycling worker", extra={"worker": worker.id, "load_cycles": worker.load_cycles})
-        for resident in models:
-            self._moves.start_unload(resident, force=False)
-        self.holdings.spawn(self._recycle(worker, models), f"recycle-{worker.id}")
+        for managed in models:
+            self._loader.start_unload(managed, force=False)
+        self.registry.spawn(self._recycle(worker, models), f"recycle-{worker.id}")
 
     async def _recycle(self, worker: Worker, models: list[ManagedModel]) -> None:
-        for resident in models:
-            await resident.gone.wait()
-        if not self.holdings.models_in(worker):  # else one was loaded while another was still leaving
+        for managed in models:
+            await managed.gone.wait()
+        if not self.registry.models_in(worker):  # else one was loaded while another was still leaving
             await worker.stop()
-        for resident in models:
-            self._reload(resident.entry.id)
+        for managed in models:
+            self._reload(managed.entry.id)
 
     # ---- workers' words
 
     def on_notice(self, worker: Worker, notice: Notice) -> None:
         if isinstance(notice, Emissions):
-            self.holdings.streams.feed(notice)
+            self.registry.streams.feed(notice)
             return
         self._on_other(worker, notice)
-        self.holdings.changes.tell()
+        self.registry.changes.tell()
 
     def _on_other(self, worker: Worker, notice: Notice) -> None:
         match notice:
@@ -201,103 +201,103 @@ class ModelManager:
                 self._on_heartbeat(worker, notice)
             case LoadProgress(model, fraction, stage):
                 if loading := self._loading_in(worker, model):
-                    loading.advance(stage, fraction, self.holdings.clock())
+                    loading.advance(stage, fraction, self.registry.clock())
             case Loaded(model):
                 if self._loading_in(worker, model):
-                    self._moves.loaded(self.holdings.residents[model], notice, worker)
+                    self._loader.loaded(self.registry.models[model], notice, worker)
             case LoadFailed(model, code, message):
                 if loading := self._loading_in(worker, model):
-                    self._moves.load_failed(loading, _load_error(code, message), worker)
+                    self._loader.load_failed(loading, _load_error(code, message), worker)
             case Unloaded(model):
-                if resident := self._resident_in(worker, model):
-                    self._moves.unloaded(resident, worker)
+                if managed := self._resident_in(worker, model):
+                    self._loader.unloaded(managed, worker)
             case StateSaved(model):
-                if resident := self._resident_in(worker, model):
-                    resident.saved.set()
+                if managed := self._resident_in(worker, model):
+                    managed.saved.set()
             case ProbeReport(model):
-                resident = self._resident_in(worker, model)
-                if resident and resident.probe and not resident.probe.done():
-                    resident.probe.set_result(notice)
+                managed = self._resident_in(worker, model)
+                if managed and managed.probe and not managed.probe.done():
+                    managed.probe.set_result(notice)
 
     def _resident_in(self, worker: Worker, model: str) -> ManagedModel | None:
-        resident = self.holdings.residents.get(model)
-        return resident if resident is not None and resident.worker is worker else None
+        managed = self.registry.models.get(model)
+        return managed if managed is not None and managed.worker is worker else None
 
     def _loading_in(self, worker: Worker, model: str) -> Loading | None:
-        resident = self._resident_in(worker, model)
-        return resident.loading if resident is not None and resident.state == "loading" else None
+        managed = self._resident_in(worker, model)
+        return managed.loading if managed is not None and managed.state == "loading" else None
 
     def _on_heartbeat(self, worker: Worker, notice: Heartbeat) -> None:
         for stats in notice.models:
-            resident = self._resident_in(worker, stats.model)
-            if resident is None:
+            managed = self._resident_in(worker, stats.model)
+            if managed is None:
                 continue
-            if stats.canaries > resident.canaries_seen:
-                resident.canary_sent_at = None
-            if stats.canaries > resident.canaries_seen or stats.steps > resident.steps_seen:
-                resident.servable, resident.proven_at = True, self.holdings.clock()
-            resident.stats = stats
-            resident.canaries_seen, resident.steps_seen = stats.canaries, stats.steps
+            if stats.canaries > managed.canaries_seen:
+                managed.canary_sent_at = None
+            if stats.canaries > managed.canaries_seen or stats.steps > managed.steps_seen:
+                managed.servable, managed.proven_at = True, self.registry.clock()
+            managed.stats = stats
+            managed.canaries_seen, managed.steps_seen = stats.canaries, stats.steps
 
     # ---- workers' deaths
 
     def on_death(self, worker: Worker, reason: str) -> None:
         """Blame, fail or reload what lived there; requests hear of it through their streams. No model is to blame
         where a device is: they are loaded again, elsewhere."""
-        models = self.holdings.models_in(worker)
-        sick = {room.device for room in self.holdings.rooms() if not room.healthy}
-        for resident in [] if sick.intersection(worker.devices) else _guilty(models):
-            resident.deaths += 1
-        for resident in models:
-            self._lost(resident, _last_words(resident, worker, reason))
-        self.holdings.streams.lose(worker, reason)
+        models = self.registry.models_in(worker)
+        sick = {room.device for room in self.registry.rooms() if not room.healthy}
+        for managed in [] if sick.intersection(worker.devices) else _guilty(models):
+            managed.deaths += 1
+        for managed in models:
+            self._lost(managed, _last_words(managed, worker, reason))
+        self.registry.streams.lose(worker, reason)
         self._queue.pump()
-        self.holdings.changes.tell()
+        self.registry.changes.tell()
 
-    def _lost(self, resident: ManagedModel, error: CortexError) -> None:
+    def _lost(self, managed: ManagedModel, error: CortexError) -> None:
         """0. A split within layers may crash llama.cpp: from now on this model is split by layer.
         1. It was leaving anyway: gone. 2. It was loading: failed, though the next request may try again at once.
         3. It has been blamed too often: failed until somebody loads it explicitly. 4. Else load it again."""
-        model, hopeless = resident.entry.id, resident.deaths >= MAX_DEATHS
-        if resident.entry.profile.split_mode == "tensor" and resident.state == "loading":  # 0
-            resident.tensor_split_kills = True
-        if resident.state == "unloading":  # 1
-            self.holdings.release(resident)
-            self.holdings.become(resident, "unloaded")
-        elif resident.state == "loading" or hopeless:  # 2, 3
-            self._moves.fail(resident, error, None if hopeless else self.holdings.clock())
-            logger.error("model failed", extra={"model": model, "deaths": resident.deaths, "given_up": hopeless})
+        model, hopeless = managed.entry.id, managed.deaths >= MAX_DEATHS
+        if managed.entry.profile.split_mode == "tensor" and managed.state == "loading":  # 0
+            managed.tensor_split_kills = True
+        if managed.state == "unloading":  # 1
+            self.registry.release(managed)
+            self.registry.become(managed, "unloaded")
+        elif managed.state == "loading" or hopeless:  # 2, 3
+            self._loader.fail(managed, error, None if hopeless else self.registry.clock())
+            logger.error("model failed", extra={"model": model, "deaths": managed.deaths, "given_up": hopeless})
         else:  # 4
-            self.holdings.release(resident)
-            self.holdings.become(resident, "unloaded")
+            self.registry.release(managed)
+            self.registry.become(managed, "unloaded")
             asyncio.get_running_loop().call_soon(self._reload, model)  # after all of the dead worker's are judged
 
     def _reload(self, model: str) -> None:
-        resident = self.holdings.residents.get(model)
-        if resident and resident.state == "unloaded" and resident.loading is None and not self.holdings.closed:
-            self._queue.ask(Loading(model, self.holdings.clock()))
+        managed = self.registry.models.get(model)
+        if managed and managed.state == "unloaded" and managed.loading is None and not self.registry.closed:
+            self._queue.ask(Loading(model, self.registry.clock()))
 
     # ---- the end
 
     async def close(self) -> None:
         """No more loads; every worker exits, asked first, killed if need be."""
-        self.holdings.closed = True
+        self.registry.closed = True
         self._queue.close()
-        for task in list(self.holdings.tasks):
+        for task in list(self.registry.tasks):
             task.cancel()
-        await asyncio.gather(*self.holdings.tasks, return_exceptions=True)
-        await self.holdings.pool.stop_all()
+        await asyncio.gather(*self.registry.tasks, return_exceptions=True)
+        await self.registry.pool.stop_all()
 
 
 def _guilty(models: list[ManagedModel]) -> list[ManagedModel]:
     """The model that was loading; else those that were decoding; else nobody can tell, so all."""
-    loading = [resident for resident in models if resident.state == "loading"]
-    return loading or [resident for resident in models if resident.running] or models
+    loading = [managed for managed in models if managed.state == "loading"]
+    return loading or [managed for managed in models if managed.running] or models
 
 
-def _last_words(resident: ManagedModel, worker: Worker, reason: str) -> ModelLoadFailed:
+def _last_words(managed: ManagedModel, worker: Worker, reason: str) -> ModelLoadFailed:
     words = " | ".join(worker.log_tail[-3:])
-    return ModelLoadFailed(f"{resident.entry.id}: {reason}{'; its last words: ' if words else ''}{words}")
+    return ModelLoadFailed(f"{managed.entry.id}: {reason}{'; its last words: ' if words else ''}{words}")
 
 
 def _load_error(code: str, message: str) -> CortexError:

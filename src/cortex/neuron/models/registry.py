@@ -1,6 +1,6 @@
 """What a neuron holds: every model's resident, the ledger, the workers. State and reading it; no decisions.
 
-Written by `residency` and its two hands, `load_queue` (who gets room next) and `moves` (loading and unloading), all on
+Written by `manager` and its two hands, `load_queue` (who gets room next) and `loader` (loading and unloading), all on
 the event loop; everyone else reads.
 """
 
@@ -70,7 +70,7 @@ class ModelRegistry:
     build: str
     ledger: Ledger = field(default_factory=Ledger)
     streams: Streams = field(default_factory=Streams)
-    residents: dict[str, ManagedModel] = field(default_factory=dict)
+    models: dict[str, ManagedModel] = field(default_factory=dict)
     revision: int = 0
     closed: bool = False
     pool: WorkerPool = field(init=False)  # set by Residency, to which its workers report
@@ -84,15 +84,15 @@ class ModelRegistry:
 
     def get(self, model: str) -> ManagedModel:
         """Raises ModelNotFound with the ids that exist."""
-        if model not in self.residents:
-            known = ", ".join(sorted(self.residents)) or "none"
+        if model not in self.models:
+            known = ", ".join(sorted(self.models)) or "none"
             raise ModelNotFound(f"no model {model!r} here; the models are: {known}", param="model")
-        return self.residents[model]
+        return self.models[model]
 
-    def describe(self, resident: ManagedModel) -> None:
+    def describe(self, managed: ManagedModel) -> None:
         """Bring what status tells of the model up to date: after its entry, its load or its measured size changed."""
-        resident.card = card_of(resident.entry, resident.loaded)
-        resident.needs_bytes = max(resident.bytes_by_device.values(), default=0) or self._needed(resident.entry)
+        managed.card = card_of(managed.entry, managed.loaded)
+        managed.needs_bytes = max(managed.bytes_by_device.values(), default=0) or self._needed(managed.entry)
 
     def _needed(self, entry: Entry) -> int:
         """What a load takes on each of its devices, with the largest context that an empty neuron has room for."""
@@ -106,25 +106,25 @@ class ModelRegistry:
                 break
         return needed
 
-    def become(self, resident: ManagedModel, state: ModelState) -> None:
-        resident.state = state
+    def become(self, managed: ManagedModel, state: ModelState) -> None:
+        managed.state = state
         self.revision += 1
         self.changes.tell()
 
-    def release(self, resident: ManagedModel) -> None:
+    def release(self, managed: ManagedModel) -> None:
         """The model's memory is free again."""
-        self.freed_at |= dict.fromkeys(resident.bytes_by_device, self.clock())
-        self.ledger.release(resident.entry.id)
-        resident.vacate()
-        if resident.successor is not None:
-            resident.entry, resident.successor = resident.successor, None
-        self.describe(resident)
+        self.freed_at |= dict.fromkeys(managed.bytes_by_device, self.clock())
+        self.ledger.release(managed.entry.id)
+        managed.vacate()
+        if managed.successor is not None:
+            managed.entry, managed.successor = managed.successor, None
+        self.describe(managed)
 
     def models_in(self, worker: Worker) -> list[ManagedModel]:
-        return [resident for resident in self.residents.values() if resident.worker is worker]
+        return [managed for managed in self.models.values() if managed.worker is worker]
 
     def occupants(self) -> list[Occupant]:
-        return [self._occupant(resident) for resident in self.residents.values() if resident.bytes_by_device]
+        return [self._occupant(managed) for managed in self.models.values() if managed.bytes_by_device]
 
     def scene(self) -> Scene:
         """What a decision about room is made on, as of now."""
@@ -146,8 +146,8 @@ class ModelRegistry:
     def sizes(self, entry: Entry, context: int, group: Sequence[str]) -> list[int]:
         """Bytes on each device of `group`, and no less than what has turned out to be too little."""
         found = self._sizes(entry, context, group)[: len(group)]
-        resident = self.residents.get(entry.id)
-        lacking = resident.too_little.get(context, {}) if resident is not None else {}
+        managed = self.models.get(entry.id)
+        lacking = managed.too_little.get(context, {}) if managed is not None else {}
         return [max(size, lacking.get(device, 0)) for device, size in zip(group, found, strict=True)]
 
     def rpc_sizes(self, entry: Entry, context: int, group: Sequence[str]) -> dict[str, int]:
@@ -169,8 +169,8 @@ class ModelRegistry:
     def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:
         """The order to load `entry` on `group`. One whose split within layers was fatal is not split so again."""
         spec = spec_of(entry, context, self._named_to_worker(group, entry.profile.rpc), self.config)
-        resident = self.residents.get(entry.id)
-        if spec.split_mode == "tensor" and resident is not None and resident.tensor_split_kills:
+        managed = self.models.get(entry.id)
+        if spec.split_mode == "tensor" and managed is not None and managed.tensor_split_kills:
             return replace(spec, split_mode="layer")
         return spec
 
@@ -225,16 +225,16 @@ class ModelRegistry:
         self.tasks.add(task)
         task.add_done_callback(self._finished)
 
-    def _occupant(self, resident: ManagedModel) -> Occupant:
+    def _occupant(self, managed: ManagedModel) -> Occupant:
         return Occupant(
-            model=resident.entry.id,
-            bytes_by_device=resident.bytes_by_device,
+            model=managed.entry.id,
+            bytes_by_device=managed.bytes_by_device,
             # Those who wait for a closing model have agreed to wait behind the load that it makes room for.
-            busy=resident.running > 0 or resident.state == "loading" or (resident.waiting > 0 and not resident.closing),
-            leaving=resident.state == "unloading",
-            pinned=resident.is_pinned,
-            last_used_at=resident.last_used_at,
-            loaded_at=resident.loaded_at,
+            busy=managed.running > 0 or managed.state == "loading" or (managed.waiting > 0 and not managed.closing),
+            leaving=managed.state == "unloading",
+            pinned=managed.is_pinned,
+            last_used_at=managed.last_used_at,
+            loaded_at=managed.loaded_at,
         )
 
     def _finished(self, task: asyncio.Task[None]) -> None:
