@@ -386,7 +386,7 @@ class FakeNeuronServer:
         self.neuron = neuron
         self.token = token
         self.cancelled = 0
-        self.trunks = 0
+        self.connections = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
@@ -443,7 +443,7 @@ class FakeNeuronServer:
     async def _trunk(self, request: web.Request) -> web.StreamResponse:
         if refused := self._refused(request):
             return refused
-        self.trunks += 1
+        self.connections += 1
         response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
         await response.prepare(request)
         commands = FrameDecoder(msgspec.msgpack.Decoder(Submit | Cancel))
