@@ -16,8 +16,8 @@ import msgspec
 from example_file import Group, Setting, groups
 from msgspec import Struct, inspect
 
-from cortex.config import Config
-from cortex.profiles import Profile
+from cortex.config.profiles import Profile
+from cortex.config.settings import Config
 
 __all__ = ["described", "document", "profile_document"]
 
@@ -30,18 +30,19 @@ Made by `make docs` from the code and `cortex.toml.example`; don't edit.
 Gateway and neuron read the same file and use the sections they need. Without a file the defaults apply. The sources, in
 order of precedence: command-line flags, environment variables, the file, the defaults. The environment variable of
 `listen` in `[gateway]` is `CORTEX_GATEWAY__LISTEN`; its value is read as TOML where it is valid TOML (`8`, `true`,
-`[0, 1]`), else as a string. Times are in seconds. A size is a number of bytes or a string with a unit: `"64MiB"`, `"2GB"`.
+`[0, 1]`), else as a string. Times are in seconds. A size is a number of bytes or a string with a unit: `"64MiB"`,
+`"2GB"`.
 
-An unknown key, a wrong type or a number out of bounds ends the start with exit code 2 and a message that names the file,
-the key and the nearest valid key. `models` is relative to the file, other file names to the working directory.
+With an unknown key, a wrong type or a number out of bounds the program exits with code 2 and a message that names the
+file, the key and the nearest valid key. `models` is relative to the file, other file names to the working directory.
 """
 
 PROFILES_HEAD = """# models.toml
 
 Made by `make docs` from the code and `models.toml.example`; don't edit.
 
-The file holds one `[[models]]` entry, a profile, for each model that is not to be served with the defaults. It is named by
-`models` in cortex.toml or by the option `--models`. The keys of a profile:
+The file holds one `[[models]]` entry, a profile, for each model that is not to be served with the defaults. It is named
+by `models` in cortex.toml or by the option `--models`. The keys of a profile:
 """
 
 
@@ -133,10 +134,9 @@ def type_text(info: inspect.Type) -> str:
 
 
 def _number(info: inspect.IntType | inspect.FloatType) -> str:
-    bounds = [
-        f"{sign} {bound:g}" for sign, bound in (("≥", info.ge), (">", info.gt), ("<", info.lt)) if bound is not None
-    ]
-    return " ".join(["integer" if isinstance(info, inspect.IntType) else "number", " and ".join(bounds)]).strip()
+    bounds = [("≥", info.ge), (">", info.gt), ("<", info.lt)]
+    words = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+    return f"{'integer' if isinstance(info, inspect.IntType) else 'number'} {words}".strip()
 
 
 def _union(kinds: list[inspect.Type]) -> str:

@@ -16,10 +16,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from cortex import errors
-from cortex.config import Config, NeuronConfig
+from cortex.config.profiles import Profiles
+from cortex.config.settings import Config, NeuronConfig
 from cortex.gateway.app import Gateway
 from cortex.neuron.app import Neuron
-from cortex.profiles import Profiles
 
 __all__ = ["Route", "document", "routes"]
 
@@ -28,8 +28,8 @@ HEAD = """# HTTP
 Made by `make docs` from the code; don't edit. Both roles serve their OpenAPI document at `/schema/openapi.json`.
 [Fields of the APIs](api-fields.md) says what becomes of the fields of a request.
 
-With keys set, every route but `/health` needs one, as `Authorization: Bearer KEY` or `x-api-key: KEY`. The gateway serves
-Prometheus metrics at `/metrics` on a port of its own (`gateway.metrics_listen`).
+With keys set, every route but `/health` needs one, as `Authorization: Bearer KEY` or `x-api-key: KEY`. The gateway
+serves Prometheus metrics at `/metrics` on a port of its own (`gateway.metrics_listen`).
 """
 
 GROUPS = {
@@ -55,9 +55,9 @@ SHARING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 ERRORS_HEAD = """## Errors
 
 An error has the envelope of the API that was called: OpenAI's `{"error": {"message", "type", "param", "code"}}` or
-Anthropic's `{"type": "error", "error": {"type", "message"}}`. `Retry-After` (seconds) comes with an error that is expected
-to pass; with status 500 and above, `x-should-retry` says whether a retry can help, and the OpenAI and Anthropic SDKs obey
-it. When a stream has begun, the error is its last event instead.
+Anthropic's `{"type": "error", "error": {"type", "message"}}`. `Retry-After` (seconds) comes with an error that is
+expected to pass; with status 500 and above, `x-should-retry` says whether a retry can help, which the OpenAI and
+Anthropic SDKs follow. When a stream has begun, the error is its last event instead.
 
 | status | code | raised for | retry |
 |---|---|---|---|"""

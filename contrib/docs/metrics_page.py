@@ -27,9 +27,9 @@ Family = tuple[str, str, tuple[str, ...], str]
 
 HEAD = """# Metrics
 
-Made by `make docs` from the code; don't edit. The gateway serves them at `/metrics` on `gateway.metrics_listen`, a neuron
-at `/metrics` on its own port. With keys set, the scrape needs one. Histograms have buckets, which can be summed over
-gateways. Label values are bounded: names of models that don't exist are counted under `model="unknown"`.
+Made by `make docs` from the code; don't edit. The gateway serves them at `/metrics` on `gateway.metrics_listen`, a
+neuron at `/metrics` on its own port. With keys set, the scrape needs one. Histograms have buckets, which can be summed
+over gateways. Label values are bounded: names of models that don't exist are counted under `model="unknown"`.
 """
 
 

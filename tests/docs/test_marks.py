@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cortex.config import load_config
-from cortex.profiles import load_profiles
+from cortex.config.loading import load_config
+from cortex.config.profiles import load_profiles
 from tests.docs.blocks import PAGES, ROOT, RUNNABLE, Block, blocks_of, expected
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
