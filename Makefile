@@ -52,7 +52,7 @@ docs: venv ## Write the generated pages of docs/reference from the code
 	$(BIN)/python contrib/docs/write.py
 
 docs-check: venv ## Build the documentation's site; broken links are errors
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 docs-serve: venv ## Show the documentation at http://127.0.0.1:8000 and follow changes
 	$(BIN)/mkdocs serve
@@ -61,4 +61,4 @@ bench: venv ## Compare with llama-server on this machine (takes long; see docs/e
 	$(BIN)/python contrib/bench/vs_llama_server.py
 
 clean: ## Remove .venv and build output; the cache stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
