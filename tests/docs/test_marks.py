@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cortex.config.loading import load_config
 from cortex.config.profiles import load_profiles
@@ -16,7 +14,7 @@ from tests.docs.blocks import PAGES, ROOT, RUNNABLE, Block, blocks_of, expected
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 TOML = [block for block in BLOCKS if block.language == "toml"]
-PLAIN = {"text", "json", "yaml", "toml", "ini"}
+PLAIN = {"text", "toml"}
 
 
 def test_there_are_pages_with_commands() -> None:
@@ -54,11 +52,6 @@ def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
         load_profiles(path)
     elif not (block.kind == "not run" and "another program" in block.argument):
         load_config(path, {})
-
-
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in {"json", "yaml"}], ids=str)
-def test_other_configuration_parses(block: Block) -> None:
-    json.loads(block.text) if block.language == "json" else yaml.safe_load(block.text)
 
 
 def test_the_readmes_commands_are_those_of_the_pages() -> None:

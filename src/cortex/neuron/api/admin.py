@@ -200,7 +200,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
 
     @get("/models/{path:path}")
     async def one_model(path: FromPath[str]) -> Response[bytes] | Stream:
-        """`{path}` is a model's id: its state. With `/probe` behind the id: the chat format that was found in the loaded
+        """`{path}` is a model's id: its state. With `/probe` behind the id: the chat format found in the loaded
         model. With `/events`: the progress of its load as server-sent events."""
         name, _, word = path.strip("/").rpartition("/")
         if word == "probe":
