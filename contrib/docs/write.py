@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the generated pages of docs/reference (`make docs`). With `--check`, only names the pages that differ."""
+"""Writes the generated pages of docs/reference and prints the names of those that changed (`make docs`)."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,20 +24,14 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def main() -> int:
-    """1 when a page differed (with `--check`), else 0."""
-    differing = [name for name, document in PAGES.items() if _read(name) != document()]
-    for name in differing:
-        print(f"docs/reference/{name}")
-        if "--check" not in sys.argv:
-            (REFERENCE / name).write_text(PAGES[name]())
-    return int("--check" in sys.argv and bool(differing))
-
-
-def _read(name: str) -> str:
-    path = REFERENCE / name
-    return path.read_text() if path.exists() else ""
+def main() -> None:
+    for name, document in PAGES.items():
+        path = REFERENCE / name
+        text = document()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -20,22 +20,25 @@ from typing import Any
 from tests.docs.blocks import Block, expected
 from tests.e2e.processes import eventually, toml
 
-__all__ = ["Site"]
+__all__ = ["UP", "Site"]
 
 _ADDRESS = re.compile(r"(?<![\w.])(?P<host>[a-z\d][\w.-]*):(?P<port>31313|31314|13131)\b")
 _DIRECTORY = re.compile(r"(?<![\w.}])/(?=(?:srv|etc/cortex|var/lib/cortex)\b)")
 _TIMEOUT_S = 120.0
+UP = Block(Path(__file__), 0, "sh", "serve", "cortex is up at", "cortex up\n")
 _ENVIRONMENT = ".environment"
 """File with the exported variables of the blocks so far."""
 
 
 class Site:
-    """The machine that a page's reader is at. `ports` are shared by pages that use each other's servers."""
+    """The machine that a page's reader is at. With `running`, a site that serves: its ports are used, and `cortex up`
+    isn't started once more."""
 
-    def __init__(self, home: Path, ports: dict[str, int] | None = None) -> None:
+    def __init__(self, home: Path, running: Site | None = None) -> None:
         self.home = home
-        self.ports = {} if ports is None else ports
+        self.ports: dict[str, int] = running.ports if running else {}
         self.printed = ""
+        self._running = running
         self._servers: list[subprocess.Popen[str]] = []
         (home / _ENVIRONMENT).touch()
         (home / "default.toml").write_text(self._adapted(""))
@@ -86,6 +89,9 @@ class Site:
         return ["sh", "-euc", f". ./{_ENVIRONMENT}\n{text}\nexport -p > {_ENVIRONMENT}"]
 
     def _serve(self, block: Block) -> None:
+        if self._running and block.text == UP.text:
+            self.printed = self._running.printed
+            return
         log = self.home / f"server-{len(self._servers)}.log"
         with log.open("w") as output:
             command = f". ./{_ENVIRONMENT}\nexec {self._translated(block.text)}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PAGES, Block, blocks_of
-from tests.docs.site import Site
+from tests.docs.blocks import PAGES, blocks_of
+from tests.docs.site import UP, Site
 from tests.models import smollm2
 
 pytestmark = [
@@ -19,12 +19,11 @@ pytestmark = [
 
 COMMANDS = {page: [block for block in blocks_of(page) if block.kind not in {"", "not run"}] for page in PAGES}
 RUNNING = [page for page, blocks in COMMANDS.items() if any(block.kind == "run" for block in blocks)]
-UP = Block(Path(__file__), 0, "sh", "serve", "cortex is up at", "cortex up\n")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """`cortex up`, for the pages that don't start a server of their own."""
+    """`cortex up`, for the pages that start nothing else."""
     site = Site(tmp_path_factory.mktemp("shared"))
     site.do(UP)
     yield site
@@ -34,8 +33,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.mark.parametrize("page", RUNNING, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_a_pages_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     blocks = COMMANDS[page]
-    starts = any(block.kind == "serve" for block in blocks)
-    site = Site(tmp_path, None if starts else request.getfixturevalue("shared").ports)
+    starts = any(block.kind == "serve" and block.text != UP.text for block in blocks)
+    site = Site(tmp_path, None if starts else request.getfixturevalue("shared"))
     models = tmp_path / "srv" / "models"
     models.mkdir(parents=True)
     (models / "SmolLM2-135M-Instruct.gguf").symlink_to(smollm2())
