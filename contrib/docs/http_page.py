@@ -26,7 +26,8 @@ __all__ = ["Route", "document", "routes"]
 HEAD = """# HTTP
 
 Made by `make docs` from the code; don't edit. Both roles serve their OpenAPI document at `/schema/openapi.json`.
-[Fields of the APIs](api-fields.md) says what becomes of the fields of a request.
+[Fields of the APIs](api-fields.md) says what becomes of the fields of a request, [Documents](documents.md) what the
+answers for operators and scripts hold.
 
 With keys set, every route but `/health` needs one, as `Authorization: Bearer KEY` or `x-api-key: KEY`. The gateway
 serves Prometheus metrics at `/metrics` on a port of its own (`gateway.metrics_listen`).

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cli_page
 import config_page
+import documents_page
 import http_page
 import metrics_page
 
@@ -18,6 +19,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.document,
     "config.md": config_page.document,
+    "documents.md": documents_page.document,
     "http.md": http_page.document,
     "metrics.md": metrics_page.document,
     "model-profiles.md": config_page.profile_document,

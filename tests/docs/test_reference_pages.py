@@ -80,6 +80,12 @@ def test_switches_are_as_the_command_line_takes_them() -> None:
     assert next(each.switches for each in page.parameters(commands["cortex plan"])) == []
 
 
+def test_the_documents_leave_out_defaults_as_their_page_says() -> None:
+    page = generator("documents_page")
+    structs = page._all(list(page.ROUTES.values()))
+    assert not [struct.__name__ for struct in structs if not struct.__struct_config__.omit_defaults]
+
+
 def test_the_fault_switches_are_in_the_page_about_testing() -> None:
     page = (DOCS / "explanation" / "testing.md").read_text()
     assert not [field.name for field in msgspec.structs.fields(FaultsConfig) if f"`{field.name}`" not in page]
