@@ -85,7 +85,7 @@ class Site:
     def _command(self, block: Block) -> list[str]:
         text = self._translated(block.text)
         if block.language == "python":
-            return [sys.executable, "-W", "ignore", "-c", text]
+            return [sys.executable, "-c", text]
         return ["sh", "-euc", f". ./{_ENVIRONMENT}\n{text}\nexport -p > {_ENVIRONMENT}"]
 
     def _serve(self, block: Block) -> None:
