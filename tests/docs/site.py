@@ -71,7 +71,7 @@ class Site:
         done = subprocess.run(
             self._command(block),
             cwd=self.home,
-            env=self._environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -98,7 +98,7 @@ class Site:
             server = subprocess.Popen(
                 ["sh", "-euc", command],
                 cwd=self.home,
-                env=self._environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -117,7 +117,7 @@ class Site:
         for pattern in expected(replace(block, text=self._translated(block.text))):
             assert pattern.search(self.printed), f"{block}: {pattern.pattern} is not in\n{self.printed}"
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Nothing of the caller's but the path; downloads are off."""
         return {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

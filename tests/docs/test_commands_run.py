@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import PAGES, blocks_of
+from tests.docs.blocks import PAGES, ROOT, blocks_of
 from tests.docs.site import UP, Site
 from tests.models import smollm2
 
@@ -43,3 +45,20 @@ def test_a_pages_commands_run(page: Path, tmp_path: Path, request: pytest.Fixtur
             site.do(block)
     finally:
         site.stop()
+
+
+def test_the_demo_answers_and_stops(tmp_path: Path) -> None:
+    """The last step of `make demo`."""
+    environment = Site(tmp_path).environment()
+    done = subprocess.run(
+        [sys.executable, ROOT / "contrib" / "demo.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "> Write one sentence about the sea." in done.stdout
+    assert " tok/s" in done.stdout
