@@ -19,7 +19,7 @@ __all__ = ["Parameter", "commands", "document", "parameters"]
 HEAD = """# Commands
 
 Made by `make docs` from the code; don't edit. `cortex COMMAND --help` prints the same for one command, and
-`cortex --install-completion` sets up completion in the shell.
+`cortex --install-completion` sets up completion in the shell. `cortex --version` prints the versions.
 """
 
 EXIT_HEAD = """## Exit codes
