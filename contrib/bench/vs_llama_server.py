@@ -31,7 +31,7 @@ import httpx
 import psutil
 
 from cortex.bench.client import run_workload
-from cortex.bench.figures import Summary, summarise
+from cortex.bench.statistics import Summary, summarise
 from cortex.bench.workload import Workload
 
 SLOTS = 16

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cortex.cli.app import app
-from cortex.cli.generated import DEMO_MODEL
+from cortex.cli.up_config import DEMO_MODEL
 from cortex.errors import ConfigError
 from tests.e2e.models import build_talker
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cortex.top.commands import on_key
-from cortex.top.model import TopState
+from cortex.top.state import TopState
 from tests.top.presses import press, start
 
 

@@ -12,7 +12,7 @@ import msgspec
 from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
-from cortex.bench.figures import Outcome
+from cortex.bench.statistics import Outcome
 from cortex.bench.workload import (
     Ask,
     Workload,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cortex.bench.figures import Summary
+from cortex.bench.statistics import Summary
 
 __all__ = ["table_of"]
 

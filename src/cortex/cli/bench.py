@@ -40,8 +40,8 @@ def bench(  # noqa: PLR0917 - each is an option of the command
 ) -> None:
     """Measure a server under load: TTFT, time between tokens, tokens per second, cached share of the prompt."""
     from cortex.bench.client import run_workload
-    from cortex.bench.figures import summarise
     from cortex.bench.report import table_of
+    from cortex.bench.statistics import summarise
     from cortex.operator.client import server_url
 
     if workload not in get_args(Kind):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cortex.cli.generated import with_demo
 from cortex.cli.options import ConfigPath, Json, ModelsPath, read_config
 from cortex.cli.output import exits, print_json, print_table, say
 from cortex.cli.probe import probe
 from cortex.cli.tables import card_table, cards_table
+from cortex.cli.up_config import with_demo
 from cortex.errors import ModelNotFound
-from cortex.operator.figures import format_bytes
+from cortex.operator.formatting import format_bytes
 from cortex.wire.status import ModelCard
 
 __all__ = ["register"]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from cortex.operator.figures import format_age, format_bytes
-from cortex.operator.rows import ModelRow
+from cortex.operator.formatting import format_age, format_bytes
+from cortex.operator.model_rows import ModelRow, model_rows
 from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
 from cortex.wire.status import DeviceStatus, ModelCard, ModelStatus
 
@@ -55,12 +55,7 @@ def _device_cells(device: DeviceStatus) -> Sequence[Cell]:
 
 def model_table(fleet: FleetStatus) -> Table:
     """A row per model and neuron."""
-    counts = {model.id: model for model in fleet.models}
-    rows = [
-        _model_cells(ModelRow(neuron.name, status, counts.get(status.card.id)))
-        for neuron in fleet.neurons
-        for status in (neuron.status.models if neuron.status else ())
-    ]
+    rows = [_model_cells(row) for neuron in fleet.neurons for row in model_rows(fleet, neuron)]
     figures = ("run", "queue", "context", "memory", "idle")
     return table_of(("model", "state", "where", *figures), rows, numbers=figures)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from cortex.cli.generated import Generated, why_not_free, write
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
+from cortex.cli.up_config import Generated, why_not_free, write
 from cortex.config.settings import Config, check_exposure
 from cortex.errors import ConfigError
 
@@ -51,7 +51,7 @@ def check_listeners(settings: Config) -> None:
 
 
 async def _run(settings: Config, files: Generated) -> int:
-    from cortex.cli.children import Role, run_roles
+    from cortex.cli.child_processes import Role, run_roles
 
     roles = [
         Role("neuron", ["neuron", "--config", str(files.config)], files.neuron),

@@ -15,7 +15,7 @@ from cortex.errors import CortexError
 from cortex.operator.client import FleetApi
 from cortex.top.commands import on_key
 from cortex.top.keys import Keyboard
-from cortex.top.model import Action, TopState, on_done, on_snapshot, on_unreachable
+from cortex.top.state import Action, TopState, on_done, on_snapshot, on_unreachable
 from cortex.top.view import draw, height_of_all
 
 __all__ = ["perform", "run", "run_once"]

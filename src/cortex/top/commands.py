@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cortex.operator.rows import ModelRow, NeuronRow, RequestRow, Row
-from cortex.top.model import SORTS, Action, TopState
-from cortex.top.rows import rows_of
+from cortex.operator.model_rows import ModelRow
+from cortex.top.rows import NeuronRow, RequestRow, Row, visible_rows
+from cortex.top.state import SORTS, Action, TopState
 
 __all__ = ["on_key"]
 
@@ -66,7 +66,7 @@ def _command(state: TopState, key: str) -> TopState:
 
 
 def _move(state: TopState, by: int) -> TopState:
-    keys = [row.key for row in rows_of(state)]
+    keys = [row.key for row in visible_rows(state)]
     if not keys:
         return state
     at = keys.index(state.selected) + by if state.selected in keys else 0
@@ -74,7 +74,7 @@ def _move(state: TopState, by: int) -> TopState:
 
 
 def _ask(state: TopState, key: str) -> TopState:
-    row = next((row for row in rows_of(state) if row.key == state.selected), None)
+    row = next((row for row in visible_rows(state) if row.key == state.selected), None)
     action = _action_for(row, key)
     if action is None:
         wanted = {"u": "a model", "l": "a model", "p": "a model", "d": "a neuron", "c": "a request"}[key]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from cortex.operator.figures import bar, clip, format_age, format_bytes, sparkline
-from cortex.operator.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row
-from cortex.top.model import TopState
-from cortex.top.rows import rows_of
+from cortex.operator.formatting import bar, clip, format_age, format_bytes, sparkline
+from cortex.operator.model_rows import ModelRow
+from cortex.top.rows import DeviceRow, NeuronRow, RequestRow, Row, visible_rows
+from cortex.top.state import TopState
 from cortex.wire.fleet import FleetNeuron
 
 __all__ = ["draw", "height_of_all"]
@@ -35,7 +35,7 @@ def draw(state: TopState, width: int, height: int) -> list[Text]:
     foot = [_footer(state, width)]
     if state.show_help:
         foot = [Text(line, style="dim") for line in _HELP] + foot
-    rows = rows_of(state)
+    rows = visible_rows(state)
     room = max(0, height - len(head) - len(foot))
     body = [_line(row, width, row.key == state.selected) for row in _window(rows, state.selected, room)]
     if not rows:
@@ -48,7 +48,7 @@ def draw(state: TopState, width: int, height: int) -> list[Text]:
 
 def height_of_all(state: TopState) -> int:
     """The height at which no row is left out: title, headings, rows, footer."""
-    return 3 + max(1, len(rows_of(state)))
+    return 3 + max(1, len(visible_rows(state)))
 
 
 def _window(rows: Sequence[Row], selected: str, room: int) -> Sequence[Row]:

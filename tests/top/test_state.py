@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cortex.top.model import on_snapshot, on_unreachable, total_tokens_per_second
+from cortex.top.state import on_snapshot, on_unreachable, total_tokens_per_second
 from tests.top.fleets import fleet
 from tests.top.presses import press, shown, start
 

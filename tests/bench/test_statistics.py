@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cortex.bench.figures import Outcome, percentile, summarise
+from cortex.bench.statistics import Outcome, percentile, summarise
 from cortex.bench.workload import Workload, arrival_asks, decode_asks, shared_prefix_asks, words
 
 
