@@ -1,4 +1,4 @@
-"""A TopState of the recorded fleet, and keys pressed on it."""
+"""Key presses on a TopState of the recorded fleet."""
 
 from __future__ import annotations
 

@@ -43,6 +43,6 @@ def test_filter_keeps_matching_models_and_their_requests() -> None:
     assert press(state, "escape").filter == ""
 
 
-def test_row_types_cover_the_picture() -> None:
+def test_every_kind_of_row_occurs() -> None:
     kinds = {type(row) for row in visible_rows(start())}
     assert {NeuronRow, ModelRow, RequestRow} <= kinds

@@ -1,4 +1,4 @@
-"""What a key does: the next state, and an action once it was confirmed. Pure."""
+"""What a key press does. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["on_key"]
 
 
 def on_key(state: TopState, key: str) -> tuple[TopState, Action | None]:
-    """What a key press does: the next state, and an action once it was confirmed."""
+    """The state after `key` was pressed, and an action that this key confirmed, if any."""
     if state.pending is not None:
         confirmed = state.pending if key in ("y", "Y") else None
-        return replace(state, pending=None, message="" if confirmed else "left alone"), confirmed
+        return replace(state, pending=None, message="" if confirmed else "not done"), confirmed
     if state.typing_filter:
         return _typed(state, key), None
     return _command(replace(state, message=""), key), None
@@ -93,7 +93,7 @@ def _action_for(row: Row | None, key: str) -> Action | None:
         case "p", ModelRow(status=status):
             return Action("pin", status.card.id, f"pin {status.card.id}?")
         case "d", NeuronRow(neuron=neuron) if neuron.drained:
-            return Action("resume", neuron.name, f"give {neuron.name} work again?")
+            return Action("resume", neuron.name, f"resume {neuron.name}?")
         case "d", NeuronRow(neuron=neuron):
             return Action("drain", neuron.name, f"drain {neuron.name}?")
         case "c", RequestRow(request=request):
