@@ -1,9 +1,8 @@
-"""Figures and workloads of the load generator."""
+"""Percentiles, and what a summary counts."""
 
 from __future__ import annotations
 
 from cortex.bench.statistics import Outcome, percentile, summarise
-from cortex.bench.workload import Workload, arrival_asks, decode_asks, shared_prefix_asks, words
 
 
 def test_percentiles_are_by_nearest_rank() -> None:
@@ -23,17 +22,3 @@ def test_a_summary_leaves_failed_requests_out_of_its_figures() -> None:
     assert abs(summary.gap_p99_ms - 200) < 1e-6
     assert summary.tokens_per_second == 10.0
     assert summary.cached_share == 0.5
-
-
-def test_prompts_are_the_same_for_one_seed_and_share_no_prefix_otherwise() -> None:
-    assert words(8, 1) == words(8, 1)
-    assert words(8, 1).split()[:3] != words(8, 2).split()[:3]
-    load = Workload(requests=4, prompt_words=30)
-    assert decode_asks(load) == decode_asks(load)
-    assert len({ask.messages[0]["content"] for ask in arrival_asks(load)}) == 4
-
-
-def test_shared_prefixes_differ_only_at_the_end() -> None:
-    first, second = (ask.messages[0]["content"] for ask in shared_prefix_asks(Workload(requests=2, prompt_words=50)))
-    assert first.split("\n")[0] == second.split("\n")[0]
-    assert first != second

@@ -8,14 +8,14 @@ from typing import Annotated, get_args
 
 import typer
 
-from cortex.bench.workload import Kind, Workload
+from cortex.bench.workload import Workload, WorkloadKind
 from cortex.cli.fleet import DEFAULT_URL
 from cortex.cli.output import complain, print_json, print_table, say
 from cortex.errors import ConfigError
 
 __all__ = ["register"]
 
-_KINDS = ", ".join(get_args(Kind))
+_KINDS = ", ".join(get_args(WorkloadKind))
 
 
 def register(app: typer.Typer) -> None:
@@ -40,11 +40,11 @@ def bench(  # noqa: PLR0917 - each is an option of the command
 ) -> None:
     """Measure a server under load: TTFT, time between tokens, tokens per second, cached share of the prompt."""
     from cortex.bench.client import run_workload
-    from cortex.bench.report import table_of
+    from cortex.bench.report import summary_table
     from cortex.bench.statistics import summarise
     from cortex.operator.client import server_url
 
-    if workload not in get_args(Kind):
+    if workload not in get_args(WorkloadKind):
         raise ConfigError(f"--workload {workload!r} is unknown; it is one of {_KINDS}")
     load = Workload(
         kind=workload,  # type: ignore[arg-type]  # checked above
@@ -65,7 +65,7 @@ def bench(  # noqa: PLR0917 - each is an option of the command
         print_json({"workload": load, "groups": summaries})
     else:
         say(f"{workload} on {server}; waits in ms\n")
-        print_table(table_of(summaries))
+        print_table(summary_table(summaries))
     failures = Counter(outcome.error for outcome in outcomes if outcome.error)
     for error, times in failures.items():
         complain(f"{times} of {len(outcomes)} failed: {error}")
