@@ -1,4 +1,4 @@
-"""What `cortex up` writes for its two roles is read back as meant."""
+"""The files that `cortex up` writes for its roles are read back with the same values."""
 
 from __future__ import annotations
 
