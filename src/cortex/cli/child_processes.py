@@ -76,10 +76,10 @@ class _Stop:
 
 
 async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """In a session of its own, so that the terminal's Ctrl-C reaches the child through us only."""
+    """A session of its own keeps a terminal's Ctrl-C from reaching the child twice."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # keeps the working directory out of sys.path, where a file of its could replace a library
+        "-P",  # a file of the directory we were started in must not stand in for a library
         "-m",
         "cortex",
         *role.arguments,

@@ -41,10 +41,7 @@ def probe(
 
 
 def _run(file: Path, template: Path | None) -> bytes:
-    """The JSON report of the engine's own program, since only the engine may load llama.cpp.
-
-    Raises ModelLoadFailed for a file that can't be read, DeadlineExceeded.
-    """
+    """The engine's own program, since only the engine may load llama.cpp."""
     command = [sys.executable, "-P", "-m", "cortex.engine.tools.gguf_report", str(file)]
     command += ["--template", str(template)] if template else []
     try:
