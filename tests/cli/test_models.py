@@ -25,7 +25,7 @@ def test_one_model_is_shown_as_a_table_or_as_json(config: Path) -> None:
     assert "cortex models list" in unknown.stderr
 
 
-def test_a_probe_of_no_gguf_is_one_line_and_exits_6(config: Path) -> None:
+def test_a_probe_of_another_file_is_one_line_and_exits_6(config: Path) -> None:
     refused = run("models", "probe", config)
     assert refused.exit_code == 6
     assert refused.stderr.count("\n") == 1

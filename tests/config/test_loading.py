@@ -37,7 +37,7 @@ def test_flags_win_over_the_environment_and_the_environment_over_the_file(write)
 @pytest.mark.parametrize(
     ("raw", "value"), [("[0, 1]", [0, 1]), ('["GPU-ab"]', ["GPU-ab"]), ("all", "all"), ('"none"', "none")]
 )
-def test_environment_values_are_toml_or_a_bare_word(raw: str, value: object) -> None:
+def test_environment_values_are_toml_or_a_string(raw: str, value: object) -> None:
     assert load_config(None, {"CORTEX_NEURON__GPUS": raw}).neuron.gpus == value
 
 
@@ -96,6 +96,6 @@ def test_models_are_looked_for_beside_the_config(write, tmp_path: Path) -> None:
     assert load_config(write('models = "/etc/m.toml"'), {}).models == "/etc/m.toml"
 
 
-def test_a_dry_run_can_be_wanted_from_a_size_or_never(write) -> None:
+def test_dry_run_from_is_a_size_or_never(write) -> None:
     for said in ("never", "1.5 GiB"):
         assert load_config(write(f"[neuron]\ndry_run_from = '{said}'"), {}).neuron.dry_run_from == said

@@ -16,7 +16,7 @@ def test_sizes(text: int | str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "big", "1.2.3", "5 apples", "-1", "."])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a size"):
         parse_bytes(text)
 
@@ -30,7 +30,7 @@ def test_listen_addresses(listen: str, parts: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("listen", ["", "80", ":80", "host", "host:", "host:http", "host:99999"])
-def test_what_is_no_listen_address_is_refused(listen: str) -> None:
+def test_an_invalid_listen_address_is_refused(listen: str) -> None:
     with pytest.raises(ConfigError, match="is not host:port"):
         split_listen(listen)
 

@@ -10,7 +10,7 @@ from tests.top.fake_gateway import fake_gateway
 from tests.top.fleets import fleet
 
 
-def test_the_fleet_arrives_as_it_was_sent() -> None:
+def test_the_fleet_document_is_decoded() -> None:
     with fake_gateway() as gateway:
         assert FleetApi(gateway.url).fleet() == fleet()
 
@@ -23,7 +23,7 @@ def test_a_neuron_alone_is_a_fleet_of_one_and_takes_orders() -> None:
         assert gateway.orders == [("POST", "/models/unload"), ("POST", "/models/load")]
 
 
-def test_a_neuron_alone_says_what_takes_a_gateway() -> None:
+def test_orders_that_need_a_gateway_are_refused_for_a_neuron_alone() -> None:
     with fake_gateway(alone=True) as gateway:
         api = FleetApi(gateway.url)
         for order in (
@@ -46,7 +46,7 @@ def test_a_neuron_alone_says_what_takes_a_gateway() -> None:
         ("h:31313", "http://h:31313"),
     ],
 )
-def test_a_server_may_be_written_as_people_do(written: str, url: str) -> None:
+def test_a_server_may_be_given_without_scheme_or_with_v1(written: str, url: str) -> None:
     assert server_url(written) == url
 
 
@@ -55,12 +55,12 @@ def test_an_invalid_url_is_a_config_error() -> None:
         FleetApi("http://[::1")
 
 
-def test_errors_carry_the_servers_words() -> None:
+def test_errors_have_the_servers_message() -> None:
     with fake_gateway() as gateway, pytest.raises(ModelNotFound, match="there are: a, b"):
         FleetApi(gateway.url).unload("nowhere")
 
 
-def test_a_missing_key_is_told_as_such() -> None:
+def test_a_missing_key_is_unauthorized() -> None:
     with fake_gateway(key="secret") as gateway:
         with pytest.raises(Unauthorized):
             FleetApi(gateway.url).fleet()

@@ -48,10 +48,10 @@ async def run_roles(
     try:
         for role in roles:
             running.append((role, await _start(role, environment)))
-            if not await _until(stop, running, _healthy(role)):
+            if not await _wait_unless_stopped(stop, running, _healthy(role)):
                 return 0
         await on_up()
-        await _until(stop, running, asyncio.Event().wait())
+        await _wait_unless_stopped(stop, running, asyncio.Event().wait())
     except _RoleDied as death:
         print(f"cortex: {death.message}", file=sys.stderr)  # noqa: T201 - a command's own message, not a log line
         return 1
@@ -95,11 +95,11 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _until(
-    stop: _Stop, running: Sequence[tuple[Role, asyncio.subprocess.Process]], fact: Awaitable[object]
+async def _wait_unless_stopped(
+    stop: _Stop, running: Sequence[tuple[Role, asyncio.subprocess.Process]], event: Awaitable[object]
 ) -> bool:
-    """Wait for `fact`: True once it is done, False when asked to stop. Raises _RoleDied, and what `fact` raises."""
-    waiting = asyncio.ensure_future(fact)
+    """Wait for `event`: True once it is done, False when asked to stop. Raises _RoleDied, and what `event` raises."""
+    waiting = asyncio.ensure_future(event)
     asked = asyncio.ensure_future(stop.asked.wait())
     ends = {asyncio.ensure_future(process.wait()): role for role, process in running}
     done, pending = await asyncio.wait([waiting, asked, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +123,7 @@ async def _healthy(role: Role) -> None:
                 if (await client.get(f"{role.url}/health")).is_success:
                     return
             except httpx.TransportError:
-                pass  # not listening yet
+                pass  # it doesn't listen yet
             await asyncio.sleep(0.05)
     raise _RoleDied(f"the {role.name} didn't answer on {role.url}/health within {START_S:.0f} s; see its log above")
 

@@ -89,7 +89,7 @@ class Profile(Section, frozen=True):
     residency_priority: int = 100
     idle_ttl_s: Seconds | None = None
     replicas: Replicas = Replicas()
-    # what clients are told and may do
+    # limits and prices
     limit: Limit = Limit()
     cost: Cost | None = None
     in_flight: Count | None = None

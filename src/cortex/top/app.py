@@ -42,7 +42,7 @@ def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:
                     if action:
                         poller.do(action)
         except KeyboardInterrupt:
-            pass  # Ctrl-C is a way to leave, not an error
+            pass  # Ctrl-C ends the program like q
         finally:
             poller.stop()
 
