@@ -34,7 +34,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers:
 def neuron_table(fleet: FleetStatus) -> Table:
     """A row per device; the neuron's name and health are in its first."""
     rows = [row for neuron in fleet.neurons for row in _neuron_rows(neuron)]
-    return table_of(("neuron", "health", "device", "memory", "by cortex", "use"), rows, numbers=("by cortex", "use"))
+    return table_of(("neuron", "health", "device", "memory", "reserved", "util"), rows, numbers=("reserved", "util"))
 
 
 def _neuron_rows(neuron: FleetNeuron) -> Iterator[Sequence[Cell]]:

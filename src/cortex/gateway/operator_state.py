@@ -56,4 +56,4 @@ class OperatorStateFile:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(operator_state)) + b"\n")
             temporary.replace(self._path)
         except OSError as error:
-            logger.error("pins and drains can't be saved", extra={"file": str(self._path), "why": str(error)})  # noqa: TRY400
+            logger.error("pins and drains are not kept", extra={"file": str(self._path), "why": str(error)})  # noqa: TRY400
