@@ -1,22 +1,11 @@
-"""The program as a whole: its options, and what it imports when."""
+"""The program as a whole: its version, and what it imports when."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-import pytest
-
-from cortex.cli.options import parse_gpus
 from tests.cli.program import run
-
-
-@pytest.mark.parametrize(
-    ("text", "gpus"),
-    [(None, None), ("all", "all"), ("none", "none"), ("0,1", [0, 1]), ("GPU-6d5c, 2", ["GPU-6d5c", 2]), ("", [])],
-)
-def test_gpus(text: str | None, gpus: object) -> None:
-    assert parse_gpus(text) == gpus
 
 
 def test_help_imports_no_role() -> None:
