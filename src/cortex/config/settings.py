@@ -194,10 +194,10 @@ class LogConfig(Section, frozen=True):
 
 
 class FaultsConfig(Section, frozen=True):
-    """Faults for tests to inject; all off by default. `models` limits them to these ids (empty = all).
+    """Faults for tests to inject, all off by default; docs/explanation/testing.md lists them.
 
-    The first `load_fails` loads fail; decoding fails after `decode_fatal_after` steps (0 = never). docs/ describes the
-    others on the page about testing.
+    `models` limits them to these ids (empty = all). The first `load_fails` loads fail; decoding fails after
+    `decode_fatal_after` steps (0 = never).
     """
 
     models: list[str] = []

@@ -274,7 +274,7 @@ class LoadOrder(Struct, frozen=True, omit_defaults=True):
 
 
 class UnloadOrder(Struct, frozen=True, omit_defaults=True):
-    """POST /models/unload. Running requests finish first; with `force` they fail. `wait` and `revision` as above."""
+    """POST /models/unload. Running requests finish first; with `force` they fail. Otherwise like LoadOrder."""
 
     model: str
     force: bool = False
