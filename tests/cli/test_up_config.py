@@ -1,4 +1,4 @@
-"""What `cortex up` writes for its two roles is read back as meant."""
+"""The files that `cortex up` writes for its roles are read back with the same values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cortex.cli.generated import complete, demo_profile, to_toml, write
+from cortex.cli.up_config import complete, demo_profile, to_toml, write
 from cortex.config.loading import load_config
 from cortex.config.profiles import Limit, Profile, Profiles, load_profiles
 from cortex.config.settings import AuthConfig, Config, GatewayConfig, NeuronConfig, NeuronEntry

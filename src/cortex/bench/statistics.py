@@ -1,4 +1,4 @@
-"""What was measured: one Outcome per request, summed up per group. Pure."""
+"""What was measured: one Outcome per request, summarised per group. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ __all__ = ["Outcome", "Summary", "percentile", "summarise"]
 
 
 class Outcome(Struct, frozen=True):
-    """One request as the client saw it; seconds. `arrivals` are the times of the chunks that carried text."""
+    """One request as the client saw it.
+
+    `sent_s`, `arrivals` (one per chunk with text) and `ended_s` are seconds on one monotonic clock. Requests with the
+    same `group` are summarised together.
+    """
 
     group: str
     sent_s: float
@@ -24,16 +28,21 @@ class Outcome(Struct, frozen=True):
 
     @property
     def ttft_s(self) -> float:
+        """Time to the first text, or to the end where there was none."""
         return (self.arrivals[0] if self.arrivals else self.ended_s) - self.sent_s
 
     @property
     def gaps_s(self) -> list[float]:
-        """Time between one chunk and the next."""
+        """Seconds between consecutive chunks."""
         return [later - earlier for earlier, later in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
 
 class Summary(Struct, frozen=True):
-    """Milliseconds for waits, tokens per second over the whole run."""
+    """The numbers of one group; those about time and tokens are of successful requests only.
+
+    `tokens_per_second` is over the time from the first request's start to the last one's end. `cached_share` is the
+    share (0 to 1) of prompt tokens that the server took from its cache.
+    """
 
     group: str
     requests: int
@@ -79,7 +88,7 @@ def _summary(group: str, outcomes: list[Outcome]) -> Summary:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank; 0.0 for no values."""
+    """The `percent`-th percentile of `values` by nearest rank; 0.0 for no values."""
     if not values:
         return 0.0
     ordered = sorted(values)

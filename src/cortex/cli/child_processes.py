@@ -1,4 +1,4 @@
-"""Starts the roles as child processes, passes signals on, and ends when one of them ends."""
+"""Runs the roles as child processes: starts them in order, stops them on a signal or when one of them ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cortex.errors import Unavailable
 __all__ = ["Role", "run_roles"]
 
 START_S = 60.0
-"""A role imports its libraries and finds its devices in this time; models load later."""
+"""Longest time for a role to import its libraries and find its devices. Models load after that."""
 KILL_S = 15.0
-"""What a role gets beyond its own drain time before it is killed."""
+"""Time beyond its own drain time that a role gets before it is killed."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Role(Struct, frozen=True):
-    """A child: `arguments` of `python -m cortex`, and the URL whose /health tells that it is up."""
+    """A child process: its `arguments` to `python -m cortex`, and its URL, where /health answers once it serves."""
 
     name: str
     arguments: Sequence[str]
@@ -32,26 +32,26 @@ class Role(Struct, frozen=True):
 
 
 class _RoleDied(Unavailable):
-    """A role ended although nobody asked it to."""
+    """A role ended, or did not start, without a signal to stop."""
 
 
 async def run_roles(
     roles: Sequence[Role], environment: Mapping[str, str], drain_s: float, on_up: Callable[[], Awaitable[None]]
 ) -> int:
-    """Start `roles` in order, call `on_up`, and wait for SIGTERM, SIGINT or the end of one of them.
+    """Start `roles` in order, await `on_up`, and wait for SIGTERM, SIGINT or the end of one of them.
 
-    Stopping goes the other way round: the gateway drains while its neuron still serves. A second signal forces.
-    Returns 0 after a signal, 1 if a role ended by itself.
+    They are stopped in reverse order: the gateway drains while its neuron still serves. A second signal ends running
+    requests at once. Returns 0 after a signal, 1 if a role ended by itself.
     """
     stop = _Stop()
     running: list[tuple[Role, asyncio.subprocess.Process]] = []
     try:
         for role in roles:
             running.append((role, await _start(role, environment)))
-            if not await _until(stop, running, _healthy(role)):
+            if not await _wait_unless_stopped(stop, running, _healthy(role)):
                 return 0
         await on_up()
-        await _until(stop, running, asyncio.Event().wait())
+        await _wait_unless_stopped(stop, running, asyncio.Event().wait())
     except _RoleDied as death:
         print(f"cortex: {death.message}", file=sys.stderr)  # noqa: T201 - a command's own message, not a log line
         return 1
@@ -62,7 +62,7 @@ async def run_roles(
 
 
 class _Stop:
-    """Counts the signals: the first drains, the second forces."""
+    """SIGTERM and SIGINT as events: the first one sets `asked`, further ones `forced`."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -85,21 +85,21 @@ async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subproce
         *role.arguments,
         env=environment,
         start_new_session=True,
-        preexec_fn=_die_with_us,
+        preexec_fn=_end_with_parent,
     )
 
 
-def _die_with_us() -> None:
-    """Linux ends the child when we are killed: an orphan would keep its GPU."""
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM to the child when its parent is killed: an orphan would keep its GPU memory."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def _until(
-    stop: _Stop, running: Sequence[tuple[Role, asyncio.subprocess.Process]], fact: Awaitable[object]
+async def _wait_unless_stopped(
+    stop: _Stop, running: Sequence[tuple[Role, asyncio.subprocess.Process]], event: Awaitable[object]
 ) -> bool:
-    """Wait for `fact`: True when it came, False when asked to stop. Raises _RoleDied, and what `fact` raises."""
-    waiting = asyncio.ensure_future(fact)
+    """Wait for `event`: True once it is done, False when asked to stop. Raises _RoleDied, and what `event` raises."""
+    waiting = asyncio.ensure_future(event)
     asked = asyncio.ensure_future(stop.asked.wait())
     ends = {asyncio.ensure_future(process.wait()): role for role, process in running}
     done, pending = await asyncio.wait([waiting, asked, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -123,13 +123,13 @@ async def _healthy(role: Role) -> None:
                 if (await client.get(f"{role.url}/health")).is_success:
                     return
             except httpx.TransportError:
-                pass  # not listening yet
+                pass  # it doesn't listen yet
             await asyncio.sleep(0.05)
     raise _RoleDied(f"the {role.name} didn't answer on {role.url}/health within {START_S:.0f} s; see its log above")
 
 
 async def _end(role: Role, process: asyncio.subprocess.Process, stop: _Stop, drain_s: float) -> None:
-    """SIGTERM, once more if forced, SIGKILL past the deadline; always reaped."""
+    """Stop a role: SIGTERM, SIGTERM again if forced, SIGKILL past the deadline. Its process has ended on return."""
     if process.returncode is not None:
         return
     process.terminate()
@@ -141,6 +141,6 @@ async def _end(role: Role, process: asyncio.subprocess.Process, stop: _Stop, dra
         await asyncio.wait([ended], timeout=KILL_S)
     forced.cancel()
     if not ended.done():
-        print(f"cortex: the {role.name} doesn't end, killing it", file=sys.stderr)  # noqa: T201 - as above
+        print(f"cortex: the {role.name} does not end; killing it", file=sys.stderr)  # noqa: T201 - as above
         process.kill()
     await ended

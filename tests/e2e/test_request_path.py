@@ -1,4 +1,4 @@
-"""A chat through gateway, neuron, worker and llama.cpp, as clients see it; and the same at a neuron alone."""
+"""A chat through gateway, neuron, worker and llama.cpp, and the same through a neuron without a gateway."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_both_roles_tell_that_they_are_up(server: Daemon) -> None:
 
 
 def test_the_neuron_parent_has_no_llama_cpp(fleet: Fleet) -> None:
-    """It must outlive what a driver does to a worker."""
+    """A driver's crash must not reach it."""
     fleet.neuron.post("/v1/chat/completions", chat_body("hello")).raise_for_status()
     assert "libllama" not in Path(f"/proc/{fleet.neuron.pid}/maps").read_text()
     (worker, *_) = fleet.neuron.status()["workers"]
