@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cortex.dialects.openai import embeddings, rerank
+from cortex.dialects.openai.embeddings import parse_embeddings
+from cortex.dialects.openai.rerank import parse_rerank
 from cortex.errors import BadRequest
 from cortex.wire.events import Embedded, Finished, Scored, Usage
 from cortex.wire.inference import EmbeddingRequest, RerankRequest
@@ -20,7 +21,7 @@ END = Finished(Usage(prompt_tokens=9))
 
 
 def embed(**fields: Any) -> dict[str, Any]:
-    call = embeddings.parse(msgspec.json.encode({"model": "demo", "input": "x"} | fields), CONTEXT)
+    call = parse_embeddings(msgspec.json.encode({"model": "demo", "input": "x"} | fields), CONTEXT)
     collector = call.collector()
     collector.feed(0, [Embedded(1, VECTOR), Embedded(0, VECTOR), END])
     return dict(msgspec.json.decode(collector.finish()))
@@ -31,7 +32,7 @@ def embed(**fields: Any) -> dict[str, Any]:
     [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2]], [[1], [2]])],
 )
 def test_every_kind_of_input(given: Any, expected: list[Any]) -> None:
-    (request,) = embeddings.parse(msgspec.json.encode({"model": "demo", "input": given}), CONTEXT).requests
+    (request,) = parse_embeddings(msgspec.json.encode({"model": "demo", "input": given}), CONTEXT).requests
     assert isinstance(request, EmbeddingRequest)
     assert request.inputs == expected
 
@@ -67,7 +68,7 @@ def test_more_dimensions_than_there_are_is_a_bad_request() -> None:
 
 def rank(**fields: Any) -> dict[str, Any]:
     body = {"model": "demo", "query": "q", "documents": ["a", {"text": "b"}, "c"]} | fields
-    call = rerank.parse(msgspec.json.encode(body), CONTEXT)
+    call = parse_rerank(msgspec.json.encode(body), CONTEXT)
     collector = call.collector()
     collector.feed(0, [Scored(0, 0.1), Scored(1, 0.9), Scored(2, 0.1), END])
     return dict(msgspec.json.decode(collector.finish()))
@@ -75,7 +76,7 @@ def rank(**fields: Any) -> dict[str, Any]:
 
 def test_documents_may_be_objects() -> None:
     body = {"query": "q", "documents": ["a", {"text": "b"}]}
-    (request,) = rerank.parse(msgspec.json.encode(body), CONTEXT).requests
+    (request,) = parse_rerank(msgspec.json.encode(body), CONTEXT).requests
     assert isinstance(request, RerankRequest)
     assert request.documents == ["a", "b"]
 

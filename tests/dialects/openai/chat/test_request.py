@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cortex.dialects.base import CallContext
 from cortex.dialects.images import Images
-from cortex.dialects.openai.chat import request as chat_request
+from cortex.dialects.openai.chat.request import ChatBody, parse_chat
 from cortex.errors import BadRequest, CortexError, ModelNotFound, UnsupportedValue
 from cortex.wire.inference import (
     Grammar,
@@ -45,7 +45,7 @@ def context(images: Images | None = None) -> CallContext:
 
 def parse(body: dict[str, Any] | None = None, **fields: Any) -> InferenceRequest:
     whole = {"model": "demo", "messages": [USER]} | (body or {}) | fields
-    (request,) = chat_request.parse(msgspec.json.encode(whole), context()).requests
+    (request,) = parse_chat(msgspec.json.encode(whole), context()).requests
     assert isinstance(request, InferenceRequest)
     # What a dialect makes must cross the wire.
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=Request) == request
@@ -73,7 +73,7 @@ def test_the_plainest_request_says_nothing_else() -> None:
 
 def test_a_missing_model_is_the_resolvers_business() -> None:
     body = msgspec.json.encode({"messages": [USER]})
-    assert chat_request.parse(body, context()).requests[0].model == "fallback"
+    assert parse_chat(body, context()).requests[0].model == "fallback"
 
 
 def test_an_unknown_model_is_not_found() -> None:
@@ -81,7 +81,7 @@ def test_an_unknown_model_is_not_found() -> None:
         raise ModelNotFound(name)
 
     with pytest.raises(ModelNotFound):
-        chat_request.parse(msgspec.json.encode({"messages": [USER]}), CallContext("r", 0, resolve))
+        parse_chat(msgspec.json.encode({"messages": [USER]}), CallContext("r", 0, resolve))
 
 
 def test_unknown_fields_are_ignored_everywhere() -> None:
@@ -129,11 +129,11 @@ def test_a_remote_image_is_asked_for_and_then_found() -> None:
     body = msgspec.json.encode(
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}
     )
-    chat_request.parse(body, context(images))
+    parse_chat(body, context(images))
     assert images.missing == [url]
     images.missing.clear()
     images.fetched[url] = Image(b"png")
-    (request,) = chat_request.parse(body, context(images)).requests
+    (request,) = parse_chat(body, context(images)).requests
     assert isinstance(request, InferenceRequest)
     assert request.messages[0].parts == [Image(b"png")]
     assert images.missing == []
@@ -512,10 +512,10 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(chat_request.ChatBody.__struct_fields__), JSON, max_size=6))
+@given(st.dictionaries(st.sampled_from(ChatBody.__struct_fields__), JSON, max_size=6))
 def test_any_json_is_either_a_request_that_can_be_sent_or_a_bad_request(body: dict[str, Any]) -> None:
     try:
-        call = chat_request.parse(msgspec.json.encode({"messages": [USER]} | body), context())
+        call = parse_chat(msgspec.json.encode({"messages": [USER]} | body), context())
     except BadRequest as error:
         assert error.message  # noqa: PT017 - either outcome is right, neither must be anything else
     else:
@@ -526,4 +526,4 @@ def test_any_json_is_either_a_request_that_can_be_sent_or_a_bad_request(body: di
 @given(st.binary(max_size=50))
 def test_any_bytes_are_answered(body: bytes) -> None:
     with pytest.raises(BadRequest):
-        chat_request.parse(body, context())
+        parse_chat(body, context())

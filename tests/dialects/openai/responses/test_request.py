@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cortex.dialects.opaque_reasoning import seal
+from cortex.dialects.opaque_reasoning import encode_opaque
 from cortex.dialects.openai.responses.request import parse_responses
 from cortex.errors import BadRequest, CortexError
 from cortex.wire.inference import (
@@ -150,7 +150,7 @@ def test_an_output_may_be_a_list_with_images() -> None:
 @pytest.mark.parametrize(
     ("item", "thought"),
     [
-        ({"summary": [], "encrypted_content": seal("sealed")}, "sealed"),
+        ({"summary": [], "encrypted_content": encode_opaque("sealed")}, "sealed"),
         ({"summary": [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}]}, "a\n\nb"),
         ({"content": [{"type": "reasoning_text", "text": "raw"}], "summary": []}, "raw"),
         ({"summary": [{"type": "summary_text", "text": "s"}], "encrypted_content": "gAAAA-of-another-server"}, "s"),

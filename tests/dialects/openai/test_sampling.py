@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cortex.dialects.openai.samplers import with_samplers
+from cortex.dialects.openai.sampling import with_samplers
 from cortex.wire.inference import Sampling
 
 SAID = Sampling(temperature=0.7, top_p=0.9, top_k=40, min_p=0.1, repeat_penalty=1.2, dry_multiplier=0.8)
