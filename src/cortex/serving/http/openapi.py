@@ -5,7 +5,7 @@ Bodies are decoded by the dialects, so litestar can't derive their types from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -18,19 +18,16 @@ __all__ = ["RequestSchemas"]
 _REF = "#/components/schemas/{name}"
 
 
-@dataclass
 class _WithSchemas(Components):
-    """Litestar's components, and JSON schemas (`written`) that are added to them unchanged."""
+    """Litestar's components, and finished JSON schemas that are added to them unchanged."""
 
-    written: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def _exclude_fields(self) -> set[str]:
-        return {"written"}
+    def __init__(self, schemas: dict[str, dict[str, Any]]) -> None:
+        super().__init__()
+        self._finished = schemas
 
     def to_schema(self) -> dict[str, Any]:
         document = super().to_schema()
-        document["schemas"] = document.get("schemas", {}) | self.written
+        document["schemas"] = document.get("schemas", {}) | self._finished
         return document
 
 
@@ -44,7 +41,7 @@ class RequestSchemas:
 
     @property
     def components(self) -> Components:
-        return _WithSchemas(written=self._components)
+        return _WithSchemas(self._components)
 
     def operation(self, body: type[Struct]) -> type[Operation]:
         """The operation class of a handler that takes `body` and answers with JSON, SSE or an error."""
@@ -53,10 +50,10 @@ class RequestSchemas:
         @dataclass
         class BodyOperation(Operation):
             def to_schema(self) -> dict[str, Any]:
-                written = super().to_schema()
-                written["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-                written["responses"] = _RESPONSES
-                return written
+                document = super().to_schema()
+                document["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+                document["responses"] = _RESPONSES
+                return document
 
         return BodyOperation
 
