@@ -12,24 +12,12 @@ from cortex.dialects.base import CallContext
 from cortex.dialects.images import Images
 from cortex.dialects.openai.chat.request import parse_chat
 from cortex.errors import BadRequest, CortexError
-from cortex.wire.inference import (
-    InferenceRequest,
-    Message,
-    Request,
-)
+from cortex.wire.inference import InferenceRequest, Message, Request
 
 __all__ = ["CLOCK", "PNG", "USER", "WEATHER", "context", "messages", "parse", "refusal"]
-
-
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
-
-
 PNG = base64.b64encode(b"\x89PNG data").decode()
-
-
 WEATHER: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-
-
 CLOCK: dict[str, Any] = {"type": "function", "function": {"name": "clock"}}
 
 

@@ -16,8 +16,6 @@ from cortex.wire.inference import EmbeddingRequest
 from tests.dialects.harness import CONTEXT
 
 VECTOR = struct.pack("<4f", 0.5, 0.5, 0.5, 0.5)
-
-
 END = Finished(Usage(prompt_tokens=9))
 
 

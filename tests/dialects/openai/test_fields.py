@@ -6,13 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortex.wire.inference import (
-    Grammar,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    Reasoning,
-    TextFormat,
-)
+from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, Reasoning, TextFormat
 from tests.dialects.openai.chat_bodies import CLOCK, parse, refusal
 
 

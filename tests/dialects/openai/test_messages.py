@@ -10,15 +10,7 @@ import pytest
 from cortex.dialects.images import Images
 from cortex.dialects.openai.chat.request import parse_chat
 from cortex.errors import UnsupportedValue
-from cortex.wire.inference import (
-    Image,
-    InferenceRequest,
-    Message,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-)
+from cortex.wire.inference import Image, InferenceRequest, Message, Text, Thinking, ToolCall, ToolResult
 from tests.dialects.openai.chat_bodies import PNG, USER, context, messages, parse, refusal
 
 

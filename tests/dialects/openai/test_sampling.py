@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from cortex.dialects.openai.sampling import with_samplers
-from cortex.wire.inference import (
-    Sampling,
-)
+from cortex.wire.inference import Sampling
 from tests.dialects.openai.chat_bodies import parse, refusal
 
 

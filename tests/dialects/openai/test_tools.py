@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortex.wire.inference import (
-    Tool,
-    ToolChoice,
-)
+from cortex.wire.inference import Tool, ToolChoice
 from tests.dialects.openai.chat_bodies import CLOCK, WEATHER, parse, refusal
 
 

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from cortex.dialects.base import CallContext
 from cortex.dialects.openai.chat.request import ChatBody, parse_chat
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.wire.inference import (
-    InferenceRequest,
-    Message,
-    Request,
-    Text,
-)
+from cortex.wire.inference import InferenceRequest, Message, Request, Text
 from tests.dialects.openai.chat_bodies import USER, WEATHER, context, parse, refusal
 
 

@@ -11,21 +11,12 @@ import pytest
 
 from cortex.dialects.openai.responses.request import parse_responses
 from cortex.errors import BadRequest, CortexError
-from cortex.wire.inference import (
-    InferenceRequest,
-    Part,
-)
+from cortex.wire.inference import InferenceRequest, Part
 from tests.dialects.harness import CONTEXT
 
 __all__ = ["FILES", "HI", "PATCH", "PNG", "READ", "call", "messages", "output", "refused", "request"]
-
-
 READ = {"type": "function", "name": "read", "description": "Reads.", "parameters": {"type": "object"}}
-
-
 FILES = {"type": "namespace", "name": "files", "description": "MCP", "tools": [READ, {**READ, "name": "write"}]}
-
-
 PATCH = {
     "type": "custom",
     "name": "apply_patch",
@@ -35,8 +26,6 @@ PATCH = {
 
 
 HI = {"role": "user", "content": "Hi"}
-
-
 PNG = "data:image/png;base64," + base64.b64encode(b"png").decode()
 
 

@@ -7,13 +7,7 @@ from typing import Any
 import pytest
 
 from cortex.dialects.opaque_reasoning import encode_opaque
-from cortex.wire.inference import (
-    Image,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-)
+from cortex.wire.inference import Image, Text, Thinking, ToolCall, ToolResult
 from tests.dialects.openai.responses.bodies import FILES, HI, PATCH, PNG, call, messages, output
 
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortex.wire.inference import (
-    ToolChoice,
-)
+from cortex.wire.inference import ToolChoice
 from tests.dialects.openai.responses.bodies import FILES, PATCH, READ, request
 
 
