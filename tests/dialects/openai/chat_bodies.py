@@ -15,6 +15,7 @@ from cortex.errors import BadRequest, CortexError
 from cortex.wire.inference import InferenceRequest, Message, Request
 
 __all__ = ["CLOCK", "PNG", "USER", "WEATHER", "context", "messages", "parse", "refusal"]
+
 USER: dict[str, Any] = {"role": "user", "content": "hi"}
 PNG = base64.b64encode(b"\x89PNG data").decode()
 WEATHER: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}

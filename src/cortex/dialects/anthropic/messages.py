@@ -43,7 +43,7 @@ _CONTEXT_SUFFIX = re.compile(r"\[\d+[km]\]$", re.IGNORECASE)
 
 
 def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
-    """A request for one message. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
+    """A call for one message. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
     decoded = decode_body(_BODY, body)
     request = _request(decoded, context, normalise_billing=normalise_billing)
     hidden = decoded.thinking is not None and decoded.thinking.display == "omitted"
@@ -57,8 +57,8 @@ def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool
 
 
 def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
-    """A request for the token count: that of `parse_messages`, ended after tokenising, so that the counts agree. Raises
-    like `parse_messages`."""
+    """A call for the token count: the request of `parse_messages`, ended after tokenising, so that the counts agree.
+    Raises like `parse_messages`."""
     decoded = decode_body(_BODY, body)
     request = _request(decoded, context, normalise_billing=normalise_billing)
     head = MessageHead.of(context.request_id, decoded.model)

@@ -54,7 +54,7 @@ _decoder = msgspec.json.Decoder(EmbeddingBody)
 
 
 def parse_embeddings(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
+    """A call for embeddings. Raises BadRequest, and ModelNotFound from `context.resolve`."""
     decoded = decode_body(_decoder, body)
     request = EmbeddingRequest(
         id=context.request_id,

@@ -54,7 +54,7 @@ _decoder = msgspec.json.Decoder(RerankBody)
 
 
 def parse_rerank(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
+    """A call for relevance scores. Raises BadRequest, and ModelNotFound from `context.resolve`."""
     decoded = decode_body(_decoder, body)
     if not decoded.documents:
         raise BadRequest("documents must not be empty", param="documents")

@@ -37,7 +37,7 @@ _TICK_S = 1.0
 """The resolution of the Date header, and so the period at which uvicorn's default headers are renewed."""
 
 _GARBAGE_OBJECTS = 10_000
-"""New objects that start a collection of the youngest generation; Python's default is 700."""
+"""New objects that start a collection of the youngest generation; Python 3.11's default is 700."""
 
 _SIGNALS = [signal.SIGTERM, signal.SIGINT]
 

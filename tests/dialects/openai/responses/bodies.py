@@ -15,6 +15,7 @@ from cortex.wire.inference import InferenceRequest, Part
 from tests.dialects.harness import CONTEXT
 
 __all__ = ["FILES", "HI", "PATCH", "PNG", "READ", "call", "messages", "output", "refused", "request"]
+
 READ = {"type": "function", "name": "read", "description": "Reads.", "parameters": {"type": "object"}}
 FILES = {"type": "namespace", "name": "files", "description": "MCP", "tools": [READ, {**READ, "name": "write"}]}
 PATCH = {

@@ -11,6 +11,13 @@ from msgspec import Raw
 
 from cortex.dialects.ids import make_id
 from cortex.dialects.openai.responses.events import ResponseEvent, StreamEvent
+from cortex.dialects.openai.responses.item_builders import (
+    CustomCallBuilder,
+    FunctionCallBuilder,
+    ItemBuilder,
+    MessageBuilder,
+    ReasoningBuilder,
+)
 from cortex.dialects.openai.responses.objects import (
     IncompleteDetails,
     ItemStatus,
@@ -18,13 +25,6 @@ from cortex.dialects.openai.responses.objects import (
     ResponseError,
     ResponseObject,
     UsageDetails,
-)
-from cortex.dialects.openai.responses.segments import (
-    CustomSegment,
-    FunctionSegment,
-    MessageSegment,
-    ReasoningSegment,
-    Segment,
 )
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
@@ -42,7 +42,7 @@ from cortex.wire.events import (
 
 __all__ = ["ResponseBuilder", "ResponsePlan"]
 
-S = TypeVar("S", bound=Segment)
+S = TypeVar("S", bound=ItemBuilder)
 
 # Codex retries `server_error` and `server_is_overloaded`; other codes end its turn (codex-api/src/sse/responses.rs).
 _CODES = {
@@ -76,7 +76,7 @@ class ResponseBuilder:
 
     def __init__(self, plan: ResponsePlan) -> None:
         self._plan = plan
-        self._open: Segment | None = None
+        self._open: ItemBuilder | None = None
         self._items: list[OutputItem] = []
         self._end = ChoiceFinished("stop")
         self.response = plan.start
@@ -142,39 +142,43 @@ class ResponseBuilder:
         body = Raw(encode(self.response))
         plan.keep(StoredResponse(self.response.id, self.response.created_at, plan.principal, items, body))
 
-    def _message(self) -> Generator[StreamEvent, None, MessageSegment]:
-        if isinstance(self._open, MessageSegment):
+    def _message(self) -> Generator[StreamEvent, None, MessageBuilder]:
+        if isinstance(self._open, MessageBuilder):
             return self._open
-        return (yield from self._start(lambda index: MessageSegment(self._id("msg_", index), index)))
+        return (yield from self._start(lambda index: MessageBuilder(self._id("msg_", index), index)))
 
-    def _reasoning(self) -> Generator[StreamEvent, None, ReasoningSegment]:
-        if isinstance(self._open, ReasoningSegment):
+    def _reasoning(self) -> Generator[StreamEvent, None, ReasoningBuilder]:
+        if isinstance(self._open, ReasoningBuilder):
             return self._open
         opaque = self._plan.opaque_reasoning
-        return (yield from self._start(lambda index: ReasoningSegment(self._id("rs_", index), index, opaque=opaque)))
+        return (yield from self._start(lambda index: ReasoningBuilder(self._id("rs_", index), index, opaque=opaque)))
 
-    def _call(self, event: ToolCallStart) -> Generator[StreamEvent, None, FunctionSegment | CustomSegment]:
+    def _call(self, event: ToolCallStart) -> Generator[StreamEvent, None, FunctionCallBuilder | CustomCallBuilder]:
         tool = self._plan.toolbox.client_tool(event.name)
         if tool.custom:
-            return (yield from self._start(lambda index: CustomSegment(self._id("ctc_", index), index, event.id, tool)))
-        return (yield from self._start(lambda index: FunctionSegment(self._id("fc_", index), index, event.id, tool)))
+            return (
+                yield from self._start(lambda index: CustomCallBuilder(self._id("ctc_", index), index, event.id, tool))
+            )
+        return (
+            yield from self._start(lambda index: FunctionCallBuilder(self._id("fc_", index), index, event.id, tool))
+        )
 
     def _start(self, make: Callable[[int], S]) -> Generator[StreamEvent, None, S]:
-        """Closes the open segment and opens the one that `make` returns for the next output index."""
+        """Closes the open item and opens the one that `make` returns for the next output index."""
         yield from self._close("completed")
-        self._open = segment = make(len(self._items))
-        yield from segment.opened()
-        return segment
+        self._open = builder = make(len(self._items))
+        yield from builder.opened()
+        return builder
 
     def _append(self, piece: str) -> Iterator[StreamEvent]:
         if self._open is not None:
             yield from self._open.appended(piece)
 
     def _close(self, status: ItemStatus) -> Iterator[StreamEvent]:
-        segment, self._open = self._open, None
-        if segment is not None:
-            yield from segment.closed(status)
-            self._items.append(segment.item(status))
+        builder, self._open = self._open, None
+        if builder is not None:
+            yield from builder.closed(status)
+            self._items.append(builder.item(status))
 
     def _id(self, prefix: str, index: int) -> str:
         return make_id(prefix, self._plan.request_id, index)

@@ -74,7 +74,7 @@ def parse_responses(
     previous: StoredResponse | None = None,
     keep: Callable[[StoredResponse], None] | None = None,
 ) -> Call:
-    """A request for one response. `previous` is the stored response with the id `previous_id(body)`.
+    """A call for one response. `previous` is the stored response with the id `previous_id(body)`.
 
     `keep` is called once with the finished response, before the answer's last bytes are returned; not at all when the
     request has `store: false` or the response failed. Raises BadRequest, UnsupportedValue, and ModelNotFound from

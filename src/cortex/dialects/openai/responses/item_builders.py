@@ -44,10 +44,10 @@ from cortex.dialects.openai.responses.objects import (
 from cortex.dialects.openai.responses.tools import ClientTool
 from cortex.wire.events import TokenLogprob
 
-__all__ = ["CustomSegment", "FunctionSegment", "MessageSegment", "ReasoningSegment", "Segment"]
+__all__ = ["CustomCallBuilder", "FunctionCallBuilder", "ItemBuilder", "MessageBuilder", "ReasoningBuilder"]
 
 
-class Segment(Protocol):
+class ItemBuilder(Protocol):
     """`item` is the item so far. `opened` is called once, then `appended` any number of times, then `closed` once."""
 
     def item(self, status: ItemStatus) -> OutputItem: ...
@@ -56,7 +56,7 @@ class Segment(Protocol):
     def closed(self, status: ItemStatus) -> Iterator[StreamEvent]: ...
 
 
-class MessageSegment:
+class MessageBuilder:
     def __init__(self, item_id: str, index: int) -> None:
         self._id = item_id
         self._index = index
@@ -87,7 +87,7 @@ class MessageSegment:
         return OutputText("".join(self._pieces), logprobs=self._logprobs)
 
 
-class ReasoningSegment:
+class ReasoningBuilder:
     """`opaque`: the client asked for `reasoning.encrypted_content`, which it returns in the next turn."""
 
     def __init__(self, item_id: str, index: int, *, opaque: bool) -> None:
@@ -117,7 +117,7 @@ class ReasoningSegment:
         yield ItemDone(output_index=self._index, item=self.item(status))
 
 
-class FunctionSegment:
+class FunctionCallBuilder:
     def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
         self._id = item_id
         self._index = index
@@ -147,7 +147,7 @@ class FunctionSegment:
         return "".join(self._pieces) or "{}"
 
 
-class CustomSegment:
+class CustomCallBuilder:
     """A call of a custom tool: its JSON arguments are unwrapped to raw text."""
 
     def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
