@@ -42,8 +42,8 @@ class Keyring:
             if principal := self._principals.get(_digest(key)):
                 return principal
         if presented:
-            raise Unauthorized("unknown API key")
-        raise Unauthorized("an API key is required: send Authorization: Bearer <key> or x-api-key: <key>")
+            raise Unauthorized("the API key is not known here")
+        raise Unauthorized("an API key is needed: send Authorization: Bearer <key> or x-api-key: <key>")
 
 
 def _bearer(header: str) -> str:

@@ -97,8 +97,8 @@ def as_cortex_error(exception: BaseException, path: str = "") -> CortexError:
 def _from_litestar(exception: HTTPException, path: str) -> CortexError:
     match exception.status_code:
         case 404:
-            hint = "; the client's base URL contains /v1 twice" if "/v1/v1/" in path else ""
-            return NotFound(f"no such path: {path[:_SHOWN_PATH]}; the API is under /v1{hint}")
+            hint = ", and the client's base URL names /v1 twice" if "/v1/v1/" in path else ""
+            return NotFound(f"no such path: {path[:_SHOWN_PATH]}; the API lives under /v1{hint}")
         case 405:
             return MethodNotAllowed((exception.headers or {}).get("allow", "").split(", "))
         case 413:

@@ -111,7 +111,7 @@ def _check(body: ResponsesBody, previous: StoredResponse | None) -> None:
             raise UnsupportedValue(f"{name} is not supported: send the items in input", param=name)
     if body.previous_response_id and previous is None:
         raise BadRequest(
-            f"previous response {body.previous_response_id!r} is not stored, or not any more: send the whole input",
+            f"previous response {body.previous_response_id!r} is not stored here (any more): send the whole input",
             param="previous_response_id",
         )
     if body.input is None:
