@@ -11,7 +11,7 @@ async def tick(period_s: float) -> None:
     """Sleeps until the next multiple of `period_s` on the event loop's clock.
 
     An idle process spends most of its CPU time on waking up and on cold caches: a wake-up took 80 µs in a virtual
-    machine with two x86-64 cores (docs/performance.md). Tasks with equal or multiple periods wake up together.
+    machine (docs/explanation/performance-diary.md). Tasks with equal or multiple periods wake up together.
     """
     await asyncio.sleep(to_next_s(period_s, asyncio.get_running_loop().time()))
 

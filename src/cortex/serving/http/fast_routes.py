@@ -1,8 +1,8 @@
 """Inference requests without litestar's layers: POSTs to the exact paths go from the server to their handler.
 
 Litestar's two exception middlewares, its signature model and its exit stack take a sixth of the gateway's CPU time for
-a short request (two x86-64 cores; short requests in docs/performance.md). The routes stay registered in litestar too:
-for the OpenAPI document, for 405 on other methods, and for other spellings of a path (a trailing slash).
+a short request (docs/explanation/performance-diary.md). The routes stay registered in litestar too: for the OpenAPI
+document, for 405 on other methods, and for other spellings of a path (a trailing slash).
 """
 
 from __future__ import annotations

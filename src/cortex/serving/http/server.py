@@ -163,7 +163,7 @@ async def run_server(
 
 def _tune_garbage_collector() -> None:
     """Excludes the objects of the start from garbage collection, since they live for ever, and collects less often,
-    since requests leave few cycles: 479 → 437 µs of CPU time per short request (two x86-64 cores, docs/performance.md).
+    since requests leave few cycles: 479 → 437 µs of CPU time per short request (docs/explanation/performance-diary.md).
     """
     gc.collect()
     gc.freeze()
