@@ -38,10 +38,10 @@ from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
 from cortex.serving.http.errors import handle_exception
-from cortex.serving.http.periodic import tick
 from cortex.serving.http.server import run_server
+from cortex.serving.periodic import tick
 from cortex.serving.telemetry.metrics import RequestMetrics
-from cortex.serving.telemetry.request_log import log_request
+from cortex.serving.telemetry.records import log_request
 
 __all__ = ["Gateway", "run"]
 

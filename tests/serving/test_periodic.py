@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cortex.serving.http.periodic import to_next_s
+from cortex.serving.periodic import to_next_s
 
 
 @pytest.mark.parametrize(("now", "expected"), [(12.0, 0.5), (12.25, 0.25), (12.375, 0.125), (12.5, 0.5)])

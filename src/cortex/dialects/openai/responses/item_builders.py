@@ -1,7 +1,7 @@
-"""Output items while they grow, one class per kind. Each tells its own events, from `output_item.added` to `.done`.
+"""Output items under construction, one class per type. Each yields its events, from `output_item.added` to `.done`.
 
-An item keeps its identity (type, id, call_id) throughout: openai's stream helper compares, and Codex takes the whole
-item from `output_item.done` whatever was streamed before.
+An item keeps its type, id and call_id throughout: openai's stream helper compares them
+(`lib/streaming/responses/_responses.py`), and Codex takes the whole item from `output_item.done`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Protocol
 from msgspec import UNSET
 
 from cortex.dialects.custom_tools import CustomInput
-from cortex.dialects.opaque_reasoning import seal
-from cortex.dialects.openai.logprobs import ChatLogprobs, Entry
+from cortex.dialects.opaque_reasoning import encode_opaque
+from cortex.dialects.openai.logprobs import ChatLogprobs, TokenEntry
 from cortex.dialects.openai.responses.events import (
     ArgumentsDelta,
     ArgumentsDone,
@@ -32,36 +32,36 @@ from cortex.dialects.openai.responses.events import (
     TextDone,
 )
 from cortex.dialects.openai.responses.objects import (
-    CustomCall,
-    FunctionCall,
     ItemStatus,
+    OutputCustomCall,
+    OutputFunctionCall,
     OutputItem,
     OutputMessage,
+    OutputReasoning,
     OutputText,
-    ReasoningOutput,
     SummaryText,
 )
 from cortex.dialects.openai.responses.tools import ClientTool
 from cortex.wire.events import TokenLogprob
 
-__all__ = ["CustomSegment", "FunctionSegment", "MessageSegment", "ReasoningSegment", "Segment"]
+__all__ = ["CustomCallBuilder", "FunctionCallBuilder", "ItemBuilder", "MessageBuilder", "ReasoningBuilder"]
 
 
-class Segment(Protocol):
-    """`item` is the item as it stands; `opened`, then any number of `grown`, then `closed` once."""
+class ItemBuilder(Protocol):
+    """`item` is the item so far. `opened` is called once, then `appended` any number of times, then `closed` once."""
 
     def item(self, status: ItemStatus) -> OutputItem: ...
     def opened(self) -> Iterator[StreamEvent]: ...
-    def grown(self, piece: str) -> Iterator[StreamEvent]: ...
+    def appended(self, piece: str) -> Iterator[StreamEvent]: ...
     def closed(self, status: ItemStatus) -> Iterator[StreamEvent]: ...
 
 
-class MessageSegment:
+class MessageBuilder:
     def __init__(self, item_id: str, index: int) -> None:
         self._id = item_id
         self._index = index
         self._pieces: list[str] = []
-        self._logprobs: list[Entry] = []
+        self._logprobs: list[TokenEntry] = []
 
     def item(self, status: ItemStatus) -> OutputMessage:
         content = [] if status == "in_progress" else [self._text()]
@@ -71,8 +71,8 @@ class MessageSegment:
         yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
         yield PartAdded(item_id=self._id, output_index=self._index, part=OutputText(""))
 
-    def grown(self, piece: str, logprobs: list[TokenLogprob] | None = None) -> Iterator[StreamEvent]:
-        entries: list[Entry] = list(ChatLogprobs.of(logprobs).content) if logprobs else []
+    def appended(self, piece: str, logprobs: list[TokenLogprob] | None = None) -> Iterator[StreamEvent]:
+        entries: list[TokenEntry] = list(ChatLogprobs.of(logprobs).content) if logprobs else []
         self._pieces.append(piece)
         self._logprobs += entries
         yield TextDeltaEvent(item_id=self._id, output_index=self._index, delta=piece, logprobs=entries)
@@ -87,26 +87,26 @@ class MessageSegment:
         return OutputText("".join(self._pieces), logprobs=self._logprobs)
 
 
-class ReasoningSegment:
-    """`sealed`: the client asked for `reasoning.encrypted_content`, by which the thought comes back next turn."""
+class ReasoningBuilder:
+    """`opaque`: the client asked for `reasoning.encrypted_content`, which it returns in the next turn."""
 
-    def __init__(self, item_id: str, index: int, *, sealed: bool) -> None:
+    def __init__(self, item_id: str, index: int, *, opaque: bool) -> None:
         self._id = item_id
         self._index = index
-        self._sealed = sealed
+        self._sealed = opaque
         self._pieces: list[str] = []
 
-    def item(self, status: ItemStatus) -> ReasoningOutput:
+    def item(self, status: ItemStatus) -> OutputReasoning:
         if status == "in_progress":
-            return ReasoningOutput(self._id, [])
+            return OutputReasoning(self._id, [])
         text = "".join(self._pieces)
-        return ReasoningOutput(self._id, [SummaryText(text)], seal(text) if self._sealed else UNSET)
+        return OutputReasoning(self._id, [SummaryText(text)], encode_opaque(text) if self._sealed else UNSET)
 
     def opened(self) -> Iterator[StreamEvent]:
         yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
         yield SummaryPartAdded(item_id=self._id, output_index=self._index, part=SummaryText(""))
 
-    def grown(self, piece: str) -> Iterator[StreamEvent]:
+    def appended(self, piece: str) -> Iterator[StreamEvent]:
         self._pieces.append(piece)
         yield SummaryDelta(item_id=self._id, output_index=self._index, delta=piece)
 
@@ -117,7 +117,7 @@ class ReasoningSegment:
         yield ItemDone(output_index=self._index, item=self.item(status))
 
 
-class FunctionSegment:
+class FunctionCallBuilder:
     def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
         self._id = item_id
         self._index = index
@@ -125,15 +125,15 @@ class FunctionSegment:
         self._tool = tool
         self._pieces: list[str] = []
 
-    def item(self, status: ItemStatus) -> FunctionCall:
+    def item(self, status: ItemStatus) -> OutputFunctionCall:
         arguments = "" if status == "in_progress" else self._arguments()
         namespace = self._tool.namespace or UNSET
-        return FunctionCall(self._id, status, self._call_id, self._tool.name, arguments, namespace)
+        return OutputFunctionCall(self._id, status, self._call_id, self._tool.name, arguments, namespace)
 
     def opened(self) -> Iterator[StreamEvent]:
         yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
 
-    def grown(self, piece: str) -> Iterator[StreamEvent]:
+    def appended(self, piece: str) -> Iterator[StreamEvent]:
         self._pieces.append(piece)
         yield ArgumentsDelta(item_id=self._id, output_index=self._index, delta=piece)
 
@@ -147,8 +147,8 @@ class FunctionSegment:
         return "".join(self._pieces) or "{}"
 
 
-class CustomSegment:
-    """A call whose JSON arguments are unwrapped: the client gets the raw text it declared the tool for."""
+class CustomCallBuilder:
+    """A call of a custom tool: its JSON arguments are unwrapped to raw text."""
 
     def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
         self._id = item_id
@@ -157,15 +157,15 @@ class CustomSegment:
         self._tool = tool
         self._input = CustomInput()
 
-    def item(self, status: ItemStatus) -> CustomCall:
+    def item(self, status: ItemStatus) -> OutputCustomCall:
         text = "" if status == "in_progress" else self._input.text
         namespace = self._tool.namespace or UNSET
-        return CustomCall(self._id, status, self._call_id, self._tool.name, text, namespace)
+        return OutputCustomCall(self._id, status, self._call_id, self._tool.name, text, namespace)
 
     def opened(self) -> Iterator[StreamEvent]:
         yield ItemAdded(output_index=self._index, item=self.item("in_progress"))
 
-    def grown(self, piece: str) -> Iterator[StreamEvent]:
+    def appended(self, piece: str) -> Iterator[StreamEvent]:
         if text := self._input.feed(piece):
             yield InputDelta(item_id=self._id, output_index=self._index, delta=text)
 
