@@ -122,7 +122,7 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     chat = model(f"{name}.jinja")
     turns = {title: turn for title, turn in TURNS.items() if title not in PYTHON_VALUES.get(name, ())}
     outputs = {title: output for title, turn in turns.items() if (output := written(chat, turn)) is not None}
-    reasoning = chat.findings.reasoning
+    reasoning = chat.detected.reasoning
     asked = chat.prepare(request(name, "x", ""))
     if reasoning and asked.make_splitter(0).in_reasoning:
         outputs = {t: o if reasoning.close in o else f"{reasoning.close}\n\n{o}" for t, o in outputs.items()}

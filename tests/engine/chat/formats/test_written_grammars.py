@@ -60,7 +60,7 @@ def model(name: str, as_tokens: bool) -> ChatModel:
 
 def answers(chat: ChatModel, name: str) -> dict[str, str]:
     """The turns of calls as written, thinking left out."""
-    reasoning, form = chat.findings.reasoning, chat.findings.tool_format
+    reasoning, form = chat.detected.reasoning, chat.detected.tool_format
     framed = form is not None and form.frames  # then a header, not thinking, comes first
     found = {}
     for title, turn in TURNS.items():

@@ -1,13 +1,14 @@
-"""Families that write the name as plain text and the arguments as JSON behind it: Mistral, DeepSeek, Kimi K2 …"""
+"""Parser and grammar of calls that are a name as plain text, then JSON arguments: Mistral, DeepSeek, Kimi K2 …"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
-from cortex.engine.chat.splitting.reader import Reader
+from cortex.engine.chat.splitting.markers import special_tokens_in
+from cortex.engine.chat.splitting.reader import Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
@@ -17,11 +18,12 @@ __all__ = ["NamedJson"]
 
 @dataclass(frozen=True, slots=True)
 class NamedJson:
-    """A call is `call_open` name `name_end` JSON `call_close`; `section_*` surround all calls of a block.
+    """A call is `call_open` name `name_end` JSON `call_close`; `section_*` surround all calls of a block ("" = none).
 
-    `name_prefix` belongs to no name and may be missing. `id_mark`: an id may follow the name behind this. `id_end`: an
-    id stands before the name, up to this. `own_ids`: the name as written (with prefix and counter, `functions.f:0`)
-    is the id that must come back. `fence` surrounds the JSON.
+    `name_prefix` is no part of the name and may be missing. `id_mark`: an id may follow the name after this marker.
+    `id_end`: an id comes before the name, up to this marker. `own_ids`: the name as written (with prefix and counter,
+    `functions.f:0`) is the call's id, which the template needs in the next turn. `fence` surrounds the JSON.
+    `evidence`: strings that the template must all contain.
     """
 
     name: str
@@ -46,8 +48,8 @@ class NamedJson:
         return (Trigger(self.section_open), inner) if self.section_open else (inner,)
 
     @property
-    def atoms(self) -> Sequence[str]:
-        return atoms_in(
+    def special_tokens(self) -> Sequence[str]:
+        return special_tokens_in(
             *(self.section_open, self.section_close, self.call_open, self.call_close, self.name_end, self.id_mark),
             *(self.id_end, self.name_prefix),
         )
@@ -57,22 +59,22 @@ class NamedJson:
         return bool(self.section_open)
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, self.evidence)
+        return contains_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         if self.section_open and (yield from reader.take(self.section_open)):
-            yield from reader.skip_blank()
+            yield from reader.skip_whitespace()
         yield from reader.expect(self.call_open)
         while True:
-            yield from self._call(reader, sink)
-            yield from reader.skip_blank()
+            yield from self._call(reader, emitter)
+            yield from reader.skip_whitespace()
             if self.section_close and (yield from reader.take(self.section_close)):
                 return
             if (yield from reader.take(self.call_open)) is None:
                 return
 
-    def _call(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
-        """One call, its `call_open` read already."""
+    def _call(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
+        """One call after its `call_open`."""
         if self.id_end:
             yield from reader.name(self.id_end)
         if self.name_prefix:
@@ -82,26 +84,26 @@ class NamedJson:
         if stop == self.id_mark and self.id_mark:
             yield from reader.name(self.name_end)
         if self.own_ids:
-            sink.begin(written.rpartition(":")[0] or written, f"{self.name_prefix}{written}")
+            emitter.begin(written.rpartition(":")[0] or written, f"{self.name_prefix}{written}")
         else:
-            sink.begin(written)
+            emitter.begin(written)
         opening, closing = self.fence
-        yield from reader.skip_blank()
+        yield from reader.skip_whitespace()
         fenced = bool(opening) and (yield from reader.take(opening.strip())) is not None
-        yield from stream_arguments(reader, sink)
-        sink.end()
+        yield from stream_arguments(reader, emitter)
+        emitter.end()
         for ending in (closing.strip() if fenced else "", self.call_close):
             if ending:
-                yield from reader.skip_blank()
+                yield from reader.skip_whitespace()
                 yield from reader.take(ending)
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
         if not self.section_open:
             return calls
-        one = lark.rule(f"{lark.blanks()} {lark.literal(self.call_open)} {calls}")
+        one = lark.rule(f"{lark.whitespace()} {lark.literal(self.call_open)} {calls}")
         more = f"({one}){{0,15}}" if parallel else ""
-        return f"{one} {more} {lark.blanks()} {lark.literal(self.section_close)}"
+        return f"{one} {more} {lark.whitespace()} {lark.literal(self.section_close)}"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         opening, closing = self.fence

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cortex.engine.chat.detection.roundtrip import read_back
+from cortex.engine.chat.detection.roundtrip import run_roundtrip
 from cortex.engine.chat.model import ChatModel
 from cortex.wire.inference import Tool
 from tests.engine.chat.marker_vocabulary import MarkerVocabulary, markers_in
@@ -125,7 +125,7 @@ def test_markers_nobody_has_heard_of_are_found_in_the_template_alone(kind: str, 
     source = HEAD + REASONING + "{{ m.content or '' }}" + INVENTED[kind] + TAIL
     vocabulary = MarkerVocabulary(markers_in(source) if as_tokens else [], ends=["«end»"])
     model = ChatModel.from_gguf(source, {}, vocabulary)
-    found = model.findings
+    found = model.detected
     assert found.reasoning is not None
     assert (found.reasoning.open, found.reasoning.close) == ("<ponder>", "</ponder>")
     assert found.tool_format is not None
@@ -134,7 +134,7 @@ def test_markers_nobody_has_heard_of_are_found_in_the_template_alone(kind: str, 
     assert model.supports_reasoning
     assert found.example is not None
     written = "<ponder>so</ponder>" + found.example.replace("probe_tool", "note").replace("first_key", "text")
-    outcome = read_back(
+    outcome = run_roundtrip(
         written.replace("second_key", "count"), model.markers, found.reasoning, found.tool_format, [NOTE]
     )
     assert outcome.reasoning == "so"
