@@ -120,11 +120,9 @@ class ChatModel:
     def _close_unwanted_reasoning(self, prompt: str, request: InferenceRequest) -> str:
         """`prompt` with reasoning closed that the template opened although the request turns it off."""
         reasoning = self.detected.reasoning
-        if (
-            reasoning is None
-            or not reasoning_disabled(request.reasoning)
-            or not prompt.rstrip().endswith(reasoning.open)
-        ):
+        if reasoning is None or not reasoning_disabled(request.reasoning):
+            return prompt
+        if not prompt.rstrip().endswith(reasoning.open):
             return prompt
         return f"{prompt.rstrip()}\n\n{reasoning.close}{reasoning.next}{reasoning.answer}\n\n"
 

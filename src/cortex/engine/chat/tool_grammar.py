@@ -43,7 +43,7 @@ def tool_constraint(
         return None
     lark = LarkBuilder(markers)
     forced = choice.mode == "required"
-    ready = [_with_schema(tool, forced=forced, place=place) for place, tool in enumerate(offered)]
+    ready = [_with_schema(tool, forced=forced, index=index) for index, tool in enumerate(offered)]
     trigger = tool_format.triggers[0].text
     body = tool_format.grammar(lark, ready, parallel=parallel is not False)
     block = lark.rule(f"{lark.literal(trigger)} {body}")
@@ -81,17 +81,17 @@ def _embedded(lark: LarkBuilder, spec: ConstraintSpec, reasoning: ReasoningForma
     return f"{header} {body}"
 
 
-def _with_schema(tool: Tool, *, forced: bool, place: int) -> Tool:
+def _with_schema(tool: Tool, *, forced: bool, index: int) -> Tool:
     """`tool` with a schema that compiles to a grammar.
 
     A tool that isn't strict has its schema enforced as far as a grammar can. In auto mode, a schema that doesn't
     compile at all is replaced by one that allows any object: most requests with such a schema never call the tool.
-    `place` is the tool's index in the request, for error messages.
+    `index` is the tool's index in the request, for error messages.
     """
     schema: JsonSchema = {"type": "object", **tool.parameters}
     if not tool.strict and not forced and not is_compilable(schema, strict=False):
         schema = {"type": "object"}
-    where = f"tools[{place}].parameters"
+    where = f"tools[{index}].parameters"
     ready = checked_schema(schema, strict=tool.strict, where=where, compact=True)
     return Tool(tool.name, tool.description, ready, tool.strict)
 

@@ -44,10 +44,10 @@ class ProbeRenderer:
             return message
         return {**message, "content": [{"type": "text", "text": content}]}
 
-    def generation_prompt(self, **variables: Any) -> str:
+    def generation_prompt(self) -> str:
         """What the template adds so that the assistant's turn follows ("" if it refuses)."""
-        plain = self.render([user()], **variables)
-        asked = self.render([user()], add_generation_prompt=True, **variables)
+        plain = self.render([user()])
+        asked = self.render([user()], add_generation_prompt=True)
         if plain is None or asked is None:
             return ""
         return asked[common_prefix_length(asked, plain) :]

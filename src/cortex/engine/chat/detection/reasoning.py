@@ -12,41 +12,42 @@ from cortex.engine.chat.vocabulary import Vocabulary, single_token
 
 __all__ = ["KNOWN_REASONING", "DetectedReasoning", "detect_reasoning", "reasoning_by_name"]
 
-_RESPONSE = (("<response>", "</response>"),)
+_RESPONSE = (("<response>", "</response>"),)  # around answers: ibm-granite-granite-3.3-2B-Instruct
 KNOWN_REASONING: tuple[ReasoningFormat, ...] = (
-    ReasoningFormat(
+    ReasoningFormat(  # openai-gpt-oss-120b
         "channels",
         "<|channel|>analysis<|message|>",
         "<|end|>",
         answer="<|channel|>final<|message|>",
         next="<|start|>assistant",
     ),
-    ReasoningFormat(
+    ReasoningFormat(  # muse-glimmer
         "to_self",
         " to=self<|message|>",
         "<|eom|>",
         answer=" to=user<|message|>",
         next="<|start|>assistant",
     ),
-    ReasoningFormat(
+    ReasoningFormat(  # Kimi-K3
         "open_think",
         "<|open|>think<|sep|>",
         "<|close|>think<|sep|>",
         (("<|open|>response<|sep|>", "<|close|>response<|sep|>"),),
         answer="<|open|>response<|sep|>",
     ),
-    ReasoningFormat("channel_thought", "<|channel>thought", "<channel|>"),
-    ReasoningFormat("seed_think", "<seed:think>", "</seed:think>"),
-    ReasoningFormat("mm_think", "<mm:think>", "</mm:think>"),
-    ReasoningFormat("bracket_think", "[THINK]", "[/THINK]"),
-    ReasoningFormat("start_thinking", "<|START_THINKING|>", "<|END_THINKING|>"),
-    ReasoningFormat("inner", "<|inner_prefix|>", "<|inner_suffix|>"),
-    ReasoningFormat("triangle_think", "◁think▷", "◁/think▷"),
-    ReasoningFormat("steps", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
-    ReasoningFormat("think", "<think>", "</think>"),
+    ReasoningFormat("channel_thought", "<|channel>thought", "<channel|>"),  # google-gemma-4-31B-it
+    ReasoningFormat("seed_think", "<seed:think>", "</seed:think>"),  # ByteDance-Seed-OSS
+    ReasoningFormat("mm_think", "<mm:think>", "</mm:think>"),  # MiniMax-M3
+    ReasoningFormat("bracket_think", "[THINK]", "[/THINK]"),  # mistralai-Ministral-3-14B-Reasoning-2512
+    ReasoningFormat("start_thinking", "<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere2MoE, command-r7b
+    ReasoningFormat("inner", "<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus-8B-Instruct
+    ReasoningFormat("triangle_think", "◁think▷", "◁/think▷"),  # Kimi-VL-Thinking's own template
+    ReasoningFormat("steps", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
+    ReasoningFormat("think", "<think>", "</think>"),  # DeepSeek R1, Qwen3, GLM and most others
     ReasoningFormat("thinking", "<thinking>", "</thinking>"),
 )
-"""The more specific pair first: templates mention several, for example to remove another model's."""
+"""The more specific pair first: templates mention several, for example to remove another model's. The comments name
+chat templates in llama.cpp's models/templates."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,16 +44,13 @@ def run_roundtrip(
     reasoning: ReasoningFormat | None,
     tool_format: ToolFormat | None,
     tools: Sequence[Tool],
-    *,
-    starts_in_reasoning: bool | None = None,
 ) -> Roundtrip:
-    """Split `output`. Without `starts_in_reasoning`, it starts in reasoning if it closes some before opening any.
+    """Split `output`, which starts in reasoning if it closes some before opening any.
 
-    A format that frames every message marks reasoning itself.
+    Where a format frames every message, its parser recognises reasoning.
     """
-    if starts_in_reasoning is None:
-        framed = tool_format is not None and tool_format.frames
-        starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
+    framed = tool_format is not None and tool_format.frames
+    starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
     splitter = MessageSplitter(SplitPlan(markers, reasoning, tool_format, tools, starts_in_reasoning))
     result = Roundtrip()
     vocabulary = markers.vocabulary

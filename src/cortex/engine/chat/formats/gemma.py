@@ -106,8 +106,8 @@ class GemmaCalls:
         elif kind == "[":
             yield from self._array(reader, emitter, depth + 1)
         else:
-            word, end = yield from reader.until(",", closer)
-            emitter.arguments(json.dumps(_scalar(word.strip()), ensure_ascii=False))
+            text, end = yield from reader.until(",", closer)
+            emitter.arguments(json.dumps(_scalar(text.strip()), ensure_ascii=False))
             return end
         return ""
 
@@ -132,11 +132,11 @@ class GemmaCalls:
         return lark.rule(f"{lark.literal('call:' + tool.name)} {members}")
 
 
-def _scalar(word: str) -> Any:
-    if word in _PYTHON_CONSTANTS:
-        return _PYTHON_CONSTANTS[word]
+def _scalar(text: str) -> Any:
+    if text in _PYTHON_CONSTANTS:
+        return _PYTHON_CONSTANTS[text]
     try:
-        return json.loads(word)
+        return json.loads(text)
     except ValueError:
         raise Malformed from None
 
@@ -178,11 +178,11 @@ class _Values:
         return self._anything()
 
     def _string(self, schema: JsonSchema) -> str:
-        words = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
         quote = self._lark.literal(self._quote)
-        if not words:
+        if not values:
             return f"{quote} {self._lark.until(self._quote)}"
-        return f"{quote} {self._lark.any_of([self._lark.literal(str(word)) for word in words])} {quote}"
+        return f"{quote} {self._lark.any_of([self._lark.literal(str(value)) for value in values])} {quote}"
 
     def _anything(self) -> str:
         """Any value in this notation."""

@@ -168,7 +168,7 @@ MISTRAL_CALL_ID = NamedJson(
     name="mistral_call_id",
     call_open="[TOOL_CALLS]",
     name_end="[ARGS]",
-    id_mark="[CALL_ID]",
+    id_open="[CALL_ID]",
     evidence=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
 )
 """Tokenizers from v11 on: Mistral-Small-3.2-24B-Instruct-2506."""

@@ -20,7 +20,7 @@ __all__ = ["NamedJson"]
 class NamedJson:
     """A call is `call_open` name `name_end` JSON `call_close`; `section_*` surround all calls of a block ("" = none).
 
-    `name_prefix` is no part of the name and may be missing. `id_mark`: an id may follow the name after this marker.
+    `name_prefix` is no part of the name and may be missing. `id_open`: an id may follow the name after this marker.
     `id_end`: an id comes before the name, up to this marker. `own_ids`: the name as written (with prefix and counter,
     `functions.f:0`) is the call's id, which the template needs in the next turn. `fence` surrounds the JSON.
     `evidence`: strings that the template must all contain.
@@ -33,24 +33,23 @@ class NamedJson:
     section_open: str = ""
     section_close: str = ""
     name_prefix: str = ""
-    id_mark: str = ""
+    id_open: str = ""
     id_end: str = ""
     own_ids: bool = False
     fence: tuple[str, str] = ("", "")
     evidence: tuple[str, ...] = ()
-    at_start: bool = False
     wrappers: tuple[tuple[str, str], ...] = ()
     frames: bool = False
 
     @property
     def triggers(self) -> Sequence[Trigger]:
-        inner = Trigger(self.call_open, at_start=self.at_start)
+        inner = Trigger(self.call_open)
         return (Trigger(self.section_open), inner) if self.section_open else (inner,)
 
     @property
     def special_tokens(self) -> Sequence[str]:
         return special_tokens_in(
-            *(self.section_open, self.section_close, self.call_open, self.call_close, self.name_end, self.id_mark),
+            *(self.section_open, self.section_close, self.call_open, self.call_close, self.name_end, self.id_open),
             *(self.id_end, self.name_prefix),
         )
 
@@ -79,9 +78,9 @@ class NamedJson:
             yield from reader.name(self.id_end)
         if self.name_prefix:
             yield from reader.take(self.name_prefix)
-        stops = [self.name_end, *([self.id_mark] if self.id_mark else [])]
+        stops = [self.name_end, *([self.id_open] if self.id_open else [])]
         written, stop = yield from reader.name(*stops)
-        if stop == self.id_mark and self.id_mark:
+        if stop == self.id_open and self.id_open:
             yield from reader.name(self.name_end)
         if self.own_ids:
             emitter.begin(written.rpartition(":")[0] or written, f"{self.name_prefix}{written}")
@@ -110,6 +109,6 @@ class NamedJson:
         head = self.name_prefix + tool.name
         before = f"{lark.regex('[a-zA-Z0-9_-]{1,40}')} {lark.literal(self.id_end)}" if self.id_end else ""
         number = lark.regex(":[0-9]{1,3}") if self.own_ids else ""
-        mark = f"{lark.literal(self.id_mark)} {lark.regex('[a-zA-Z0-9]{9}')}" if self.id_mark else ""
-        start = f"{before} {lark.literal(head)} {number} {mark} {lark.literal(self.name_end + opening)}"
+        call_id = f"{lark.literal(self.id_open)} {lark.regex('[a-zA-Z0-9]{9}')}" if self.id_open else ""
+        start = f"{before} {lark.literal(head)} {number} {call_id} {lark.literal(self.name_end + opening)}"
         return lark.rule(f"{start} {lark.json(tool.parameters)} {lark.literal(closing + self.call_close)}")

@@ -47,7 +47,7 @@ class TaggedCalls:
     attributes_end: str = ""
     line_values: bool = False
     lenient_start: bool = False  # models may leave out `section_open`
-    cdata: bool = False  # values may stand in `<![CDATA[…]]>`
+    cdata: bool = False  # values may be in `<![CDATA[…]]>`
     typed_attribute: bool = False  # `type="…"` instead of `string="true|false"`
     numbered_head: bool = False  # ` index="1"` after the name
     holds_several: bool = False
@@ -205,9 +205,9 @@ class TaggedCalls:
 
     def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, close: str) -> str:
         """A raw value and its closing tag, restricted by the schema's `enum`, `const` or `pattern`."""
-        if words := schema.get("enum", [schema["const"]] if "const" in schema else []):
-            written = [word if isinstance(word, str) else json.dumps(word) for word in words]
-            return f"{lark.any_of([lark.literal(word) for word in written])} {lark.literal(close)}"
+        if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
+            written = [value if isinstance(value, str) else json.dumps(value) for value in values]
+            return f"{lark.any_of([lark.literal(text) for text in written])} {lark.literal(close)}"
         if pattern := schema.get("pattern"):
             return f"{lark.regex(_anchored(pattern))} {lark.literal(close)}"
         return lark.raw_until(close.removeprefix("\n"))  # a line break before it is text to this grammar

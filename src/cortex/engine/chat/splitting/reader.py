@@ -38,10 +38,10 @@ class Reader:
     encoded too.
     """
 
-    def __init__(self, markers: MarkerTable, text: str = "") -> None:
+    def __init__(self, markers: MarkerTable) -> None:
         self.markers = markers
         self.ended = False  # set by the splitter: no input will follow
-        self._text = text
+        self._text = ""
         self._at = 0
 
     def push(self, text: str) -> None:

@@ -42,7 +42,6 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", now: Callable[[], datetime] | None = None) -> None:
         """Raises ModelLoadFailed if `source` doesn't compile."""
-        self.source = source
         self._now = now or (lambda: datetime.now().astimezone())
         self._environment = TemplateEnvironment()
         self._environment.globals.update(
