@@ -1,4 +1,4 @@
-"""What a grammar lets a model write, its family's parser reads as valid calls; what it doesn't, it forbids."""
+"""The grammars of tool calls: what they allow, the family's parser reads as valid calls."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _STEPS = 2000
 
 
 class Walk:
-    """A model that writes at random what a grammar allows, with a taste for ending things."""
+    """A model that writes at random what a grammar allows, and prefers to end values."""
 
     def __init__(self, spec: ConstraintSpec, vocabulary: ByteVocabulary, seed: int) -> None:
         self._vocabulary = vocabulary

@@ -90,7 +90,7 @@ class LarkBuilder:
         return f"{self.regex(others)} {name}* {self.regex(end)}"
 
     def any_text(self) -> str:
-        """Any text, also none."""
+        """Any text, including none."""
         return self.regex(_ANY_TEXT)
 
     def any_of(self, expressions: list[str]) -> str:

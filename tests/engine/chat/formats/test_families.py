@@ -1,7 +1,7 @@
-"""What each real template renders as an assistant's turn, taken apart again by the model's own splitter.
+"""Assistant turns rendered by each real template, parsed by the model's own splitter.
 
-The template is the only one who knows what its model was trained to write, so it writes the turns; where it leaves
-something out (a thought, words before a call) the model is not expected to have written it.
+The template shows what its model was trained to write, so it writes the turns. What it leaves out (reasoning, text
+before a call), the model isn't expected to write.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def split(chat: ChatModel, output: str, ready: Prepared) -> Outcome:
     reasoning = chat.detected.reasoning
     splitter = ready.make_splitter(0)
     if reasoning and splitter.in_reasoning and reasoning.close not in output:
-        output = f"{reasoning.close}\n\n{output}"  # the prompt has opened a thought that this turn doesn't have
+        output = f"{reasoning.close}\n\n{output}"  # the prompt has opened reasoning that this turn doesn't have
     decoder = codecs.getincrementaldecoder("utf-8")()
     deltas: list[Delta] = []
     for token in chat.vocabulary.tokenize(output, special=True):
@@ -145,7 +145,7 @@ def test_what_a_template_writes_is_read_back(name: str, vocabulary: type[MarkerV
 
 
 def as_rendered(chat: ChatModel, turn: Turn, output: str) -> Turn:
-    """`turn` without the words that its template left out, those before a call a thought where it files them so."""
+    """`turn` without what its template left out; text before a call is reasoning where the template puts it there."""
     reasoning = chat.detected.reasoning
     text, thought = turn.text if turn.text in output else "", turn.thought if turn.thought in output else ""
     if reasoning and text and reasoning.open + text in output:
@@ -154,5 +154,5 @@ def as_rendered(chat: ChatModel, turn: Turn, output: str) -> Turn:
 
 
 def test_most_templates_show_most_turns() -> None:
-    """The promise above isn't kept by skipping."""
+    """The test above has turns to parse."""
     assert sum(len(shown(name)) for name in template_names()) > 450

@@ -1,4 +1,4 @@
-"""Reasoning, text and calls apart: what opens and closes what, what stays text, what is promised when."""
+"""Splitting into reasoning, text and calls: what opens and closes them, what stays text, when calls are announced."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_text_is_verbatim_but_for_blanks_between_segments() -> None:
     assert len(outcome.calls) == 2
 
 
-# ---- what is promised when
+# ---- when calls are announced
 
 
 def long_call(size: int) -> str:
@@ -289,7 +289,7 @@ def test_deltas_carry_their_choice() -> None:
     assert list(splitter.feed(ord("a"), "a")) == [TextDelta("a", choice=3)]
 
 
-# ---- when the constraint governs
+# ---- when the constraint applies
 
 
 @pytest.mark.parametrize(

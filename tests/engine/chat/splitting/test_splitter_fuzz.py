@@ -1,4 +1,4 @@
-"""Whatever a model writes: no character is lost, none comes twice, and the arguments of a call are always JSON."""
+"""For any output: no character is lost or repeated, and the arguments of a call are always JSON."""
 
 from __future__ import annotations
 
