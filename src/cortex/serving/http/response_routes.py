@@ -80,10 +80,12 @@ def response_routes(
         opt={"direct": begin},
     )
     async def create(request: Request[Any, Any, Any]) -> ASGIApp:
+        """OpenAI responses."""
         return await begin(request.scope, request.receive)
 
     @get("/v1/responses/{response_id:str}")
     async def retrieve(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:
+        """A stored response, to the key that created it."""
         if request.query_params.get("stream") == "true":
             raise UnsupportedValue("a stored response can't be streamed: read it whole", param="stream")
         found = await store.get(response_id, request.auth)
@@ -93,6 +95,7 @@ def response_routes(
 
     @delete("/v1/responses/{response_id:str}", status_code=200)
     async def remove(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:
+        """Delete a stored response."""
         if not await store.delete(response_id, request.auth):
             raise _not_found(response_id)
         return Response(deleted_reply(response_id), media_type="application/json")

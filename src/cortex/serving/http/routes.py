@@ -61,10 +61,12 @@ def _inference_route(
 def _model_routes(service: Service) -> list[HTTPRouteHandler]:
     @get(["/v1/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """All models, loaded or not. Headers and query choose the form: OpenAI's, Anthropic's, Codex's."""
         return _json(models.listing(service.backend.models(), _style(request)), request)
 
     @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
+        """One model."""
         wanted = service.backend.resolve(model_id.strip("/"))
         for status, neurons in service.backend.models():
             if status.card.id == wanted:
@@ -86,6 +88,7 @@ def _status_routes(service: Service) -> list[HTTPRouteHandler]:
 
     @get("/version", sync_to_thread=False)
     def version() -> dict[str, str]:
+        """Name and version of the program."""
         return {"name": "cortex", "version": cortex.__version__}
 
     return [health, version]

@@ -6,7 +6,7 @@ The wording is the same for all models. The form of a call is the model's own wh
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
     </tool_call>
 
-which the format `hermes` parses. docs/models.md documents it.
+which the format `hermes` parses. docs/explanation/models.md documents it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Prints docs/metrics.md, made from the families that the two roles really register (`make docs`).
+"""Makes docs/reference/metrics.md from the families that the two roles register (`make docs`).
 
-tests/test_metrics_docs.py keeps the file equal to this output.
+tests/test_metrics_docs.py keeps the page equal to this output.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -28,9 +27,9 @@ Family = tuple[str, str, tuple[str, ...], str]
 
 HEAD = """# Metrics
 
-Made from the code by `make docs`; don't edit. The gateway serves them on `gateway.metrics_listen`
-(`/metrics`), a neuron on its own port. Histograms are real ones: buckets can be summed over gateways.
-Label values are bounded: names of models that don't exist count under `model="unknown"`.
+Made by `make docs` from the code; don't edit. The gateway serves them at `/metrics` on `gateway.metrics_listen`, a
+neuron at `/metrics` on its own port. With keys set, the scrape needs one. Histograms have buckets, which can be summed
+over gateways. Label values are bounded: names of models that don't exist are counted under `model="unknown"`.
 """
 
 
@@ -77,7 +76,3 @@ def _section(title: str, families: list[Family]) -> Iterator[str]:
     for name, kind, labels, meaning in families:
         yield f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels) or '–'} | {meaning} |"
     yield ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())
