@@ -93,7 +93,7 @@ class _Detector:
         return None
 
     def _late_system(self) -> bool:
-        """Rendered in its place: a template that moves it to the beginning would invalidate the cached prefix."""
+        """Rendered in its place: a template that puts it first would invalidate the cached prefix."""
         messages = [_system("NEEDLE1"), user("NEEDLE2"), assistant("NEEDLE3"), _system("NEEDLE4"), user("NEEDLE5")]
         return self._shows(messages, "NEEDLE1", "NEEDLE2", "NEEDLE3", "NEEDLE4", "NEEDLE5")
 
