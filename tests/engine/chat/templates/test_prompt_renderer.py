@@ -1,4 +1,4 @@
-"""Every history of `histories`, in every template there is: rendered with all its words, or a 400."""
+"""Every history of `histories`, rendered by every template: all its words are in the prompt, or it is a 400."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SHIFTING = {"mistralai-Mistral-Nemo-Instruct-2407.jinja"}
 
 @pytest.mark.parametrize("name", sorted(set(template_names()) - SHIFTING))
 def test_a_growing_conversation_keeps_its_beginning(name: str) -> None:
-    """Whatever normalisation does, the prompt of the next turn begins like this one's, but for its last turn."""
+    """The prompt of the next turn begins like this one's, except for its last turn."""
     history = [*HISTORIES["system and turns"], *HISTORIES["system in the middle"][1:]]
     prompts = [model(name).prepare(chat_request(history[:end])).prompt for end in (2, 4, 7)]
     alpha = prompts[0].index("ALPHA") + len("ALPHA")

@@ -1,6 +1,7 @@
-"""Gemma 4: `<|tool_call>call:f{k:<|"|>v<|"|>,n:42}<tool_call|>`; strings stand between tokens, keys are bare.
+"""Gemma 4: `<|tool_call>call:f{k:<|"|>v<|"|>,n:42}<tool_call|>`: strings between tokens, keys without quotes.
 
-FunctionGemma writes the same with other markers.
+Source: google-gemma-4-31B-it.jinja in llama.cpp's models/templates. FunctionGemma's own template has the same with
+other markers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.chat.splitting.typed_values import property_schema, types_of
@@ -19,9 +20,9 @@ from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA4"]
 
-_MOST_DEPTH = 64
-_PYTHON_WORDS = {"True": True, "False": False, "None": None}
-_MOST_GRAMMAR_DEPTH = 6
+_MAX_DEPTH = 64
+_PYTHON_CONSTANTS = {"True": True, "False": False, "None": None}
+_MAX_GRAMMAR_DEPTH = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,82 +42,83 @@ class GemmaCalls:
         return (Trigger(self.open),)
 
     @property
-    def atoms(self) -> Sequence[str]:
+    def special_tokens(self) -> Sequence[str]:
         return (self.open, self.close, self.quote)
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, (self.open, self.quote))
+        return contains_all(evidence, (self.open, self.quote))
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         yield from reader.expect(self.open)
-        yield from reader.skip_blank()
+        yield from reader.skip_whitespace()
         yield from reader.expect("call:")
         name, _ = yield from reader.name("{")
-        sink.begin(name)
-        yield from self._object(reader, sink, 0)
-        sink.end()
-        yield from reader.skip_blank()
+        emitter.begin(name)
+        yield from self._object(reader, emitter, 0)
+        emitter.end()
+        yield from reader.skip_whitespace()
         yield from reader.take(self.close)
 
-    def _object(self, reader: Reader, sink: ToolCallEmitter, depth: int) -> Steps:
-        """An object's members behind its brace."""
-        sink.arguments("{")
-        yield from reader.skip_blank()
+    def _object(self, reader: Reader, emitter: ToolCallEmitter, depth: int) -> Reading[None]:
+        """An object's members after its opening brace."""
+        emitter.arguments("{")
+        yield from reader.skip_whitespace()
         more = (yield from reader.take("}")) is None
         while more:
-            yield from reader.skip_blank()
+            yield from reader.skip_whitespace()
             quoted = yield from reader.take(self.quote)
             key, _ = yield from reader.name(self.quote if quoted else ":")
             if quoted:
                 yield from reader.expect(":")
-            sink.arguments(json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
-            more = yield from self._member(reader, sink, depth, "}")
-        sink.arguments("}")
+            emitter.arguments(json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
+            more = yield from self._member(reader, emitter, depth, "}")
+        emitter.arguments("}")
 
-    def _array(self, reader: Reader, sink: ToolCallEmitter, depth: int) -> Steps:
-        sink.arguments("[")
-        yield from reader.skip_blank()
+    def _array(self, reader: Reader, emitter: ToolCallEmitter, depth: int) -> Reading[None]:
+        """A list's elements after its opening bracket."""
+        emitter.arguments("[")
+        yield from reader.skip_whitespace()
         more = (yield from reader.take("]")) is None
         while more:
-            more = yield from self._member(reader, sink, depth, "]")
-        sink.arguments("]")
+            more = yield from self._member(reader, emitter, depth, "]")
+        emitter.arguments("]")
 
-    def _member(self, reader: Reader, sink: ToolCallEmitter, depth: int, closer: str) -> Reading[bool]:
-        """A value and what follows it; whether that was a comma."""
-        yield from reader.skip_blank()
-        scalar_end = yield from self._value(reader, sink, depth, closer)
+    def _member(self, reader: Reader, emitter: ToolCallEmitter, depth: int, closer: str) -> Reading[bool]:
+        """A value and the comma or `closer` after it; whether it was a comma."""
+        yield from reader.skip_whitespace()
+        scalar_end = yield from self._value(reader, emitter, depth, closer)
         if not scalar_end:
-            yield from reader.skip_blank()
+            yield from reader.skip_whitespace()
             scalar_end = yield from reader.expect(",", closer)
         if scalar_end == ",":
-            sink.arguments(", ")
+            emitter.arguments(", ")
         return scalar_end == ","
 
-    def _value(self, reader: Reader, sink: ToolCallEmitter, depth: int, closer: str) -> Reading[str]:
-        """Pass one value on; what ended it if that has been read already."""
-        if depth > _MOST_DEPTH:
+    def _value(self, reader: Reader, emitter: ToolCallEmitter, depth: int, closer: str) -> Reading[str]:
+        """Pass one value on; the comma or `closer` that ended it, "" if that isn't read yet."""
+        if depth > _MAX_DEPTH:
             raise Malformed
         kind = yield from reader.take(self.quote, "{", "[")
         if kind == self.quote:
-            yield from self._string(reader, sink)
+            yield from self._string(reader, emitter)
         elif kind == "{":
-            yield from self._object(reader, sink, depth + 1)
+            yield from self._object(reader, emitter, depth + 1)
         elif kind == "[":
-            yield from self._array(reader, sink, depth + 1)
+            yield from self._array(reader, emitter, depth + 1)
         else:
-            word, end = yield from reader.until(",", closer)
-            sink.arguments(json.dumps(_scalar(word.strip()), ensure_ascii=False))
+            text, end = yield from reader.until(",", closer)
+            emitter.arguments(json.dumps(_scalar(text.strip()), ensure_ascii=False))
             return end
         return ""
 
-    def _string(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
-        sink.arguments('"')
+    def _string(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
+        emitter.arguments('"')
         while True:
             part, stop = yield from reader.part(self.quote)
-            sink.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
+            emitter.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
             if stop is not None:
                 break
-        sink.arguments('"')
+        emitter.arguments('"')
 
     # ---- the grammar
 
@@ -130,17 +132,17 @@ class GemmaCalls:
         return lark.rule(f"{lark.literal('call:' + tool.name)} {members}")
 
 
-def _scalar(word: str) -> Any:
-    if word in _PYTHON_WORDS:
-        return _PYTHON_WORDS[word]
+def _scalar(text: str) -> Any:
+    if text in _PYTHON_CONSTANTS:
+        return _PYTHON_CONSTANTS[text]
     try:
-        return json.loads(word)
+        return json.loads(text)
     except ValueError:
         raise Malformed from None
 
 
 class _Values:
-    """Grammar of values: JSON's numbers and words, strings between their tokens, bare keys."""
+    """Grammar of values: JSON's numbers and constants, strings between their tokens, keys without quotes."""
 
     def __init__(self, lark: LarkBuilder, parameters: JsonSchema, quote: str) -> None:
         self._lark = lark
@@ -167,23 +169,23 @@ class _Values:
             return self._string(schema)
         if kinds and kinds.isdisjoint({"string", "array", "object"}):
             return lark.json({**schema, **self._options})
-        if kinds == {"object"} and schema.get("properties") and depth < _MOST_GRAMMAR_DEPTH:
+        if kinds == {"object"} and schema.get("properties") and depth < _MAX_GRAMMAR_DEPTH:
             return self.object(schema, depth + 1)
         items = schema.get("items")
-        if kinds == {"array"} and isinstance(items, dict) and depth < _MOST_GRAMMAR_DEPTH:
+        if kinds == {"array"} and isinstance(items, dict) and depth < _MAX_GRAMMAR_DEPTH:
             item = self._value(self._inner({"properties": {"item": items}}, "item"), depth + 1)
             return lark.rule(f'"[" ({item} ("," {item})*)? "]"')
         return self._anything()
 
     def _string(self, schema: JsonSchema) -> str:
-        words = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
         quote = self._lark.literal(self._quote)
-        if not words:
+        if not values:
             return f"{quote} {self._lark.until(self._quote)}"
-        return f"{quote} {self._lark.any_of([self._lark.literal(str(word)) for word in words])} {quote}"
+        return f"{quote} {self._lark.any_of([self._lark.literal(str(value)) for value in values])} {quote}"
 
     def _anything(self) -> str:
-        """Any value of this notation."""
+        """Any value in this notation."""
         if self._any is None:
             lark = self._lark
             any_value = self._any = lark.declare()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cortex.engine.chat.detection.roundtrip import read_back
+from cortex.engine.chat.detection.roundtrip import run_roundtrip
 from cortex.engine.chat.model import ChatModel
 from cortex.wire.inference import Tool
 from tests.engine.chat.marker_vocabulary import MarkerVocabulary, markers_in
@@ -90,7 +90,7 @@ def test_every_template_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_probe_finds_the_formats(name: str) -> None:
+def test_the_formats_of_every_template_are_detected(name: str) -> None:
     source = template(f"{name}.jinja")
     report = ChatModel.from_gguf(source, {}, MarkerVocabulary(markers_in(source))).report(name)
     reasoning, tools, turns = EXPECTED[name]
@@ -125,17 +125,17 @@ def test_markers_nobody_has_heard_of_are_found_in_the_template_alone(kind: str, 
     source = HEAD + REASONING + "{{ m.content or '' }}" + INVENTED[kind] + TAIL
     vocabulary = MarkerVocabulary(markers_in(source) if as_tokens else [], ends=["«end»"])
     model = ChatModel.from_gguf(source, {}, vocabulary)
-    found = model.findings
-    assert found.reasoning is not None
-    assert (found.reasoning.open, found.reasoning.close) == ("<ponder>", "</ponder>")
-    assert found.tool_format is not None
-    assert found.tool_format.name == "generic"
+    detected = model.detected
+    assert detected.reasoning is not None
+    assert (detected.reasoning.open, detected.reasoning.close) == ("<ponder>", "</ponder>")
+    assert detected.tool_format is not None
+    assert detected.tool_format.name == "generic"
     assert model.supports_tools
     assert model.supports_reasoning
-    assert found.example is not None
-    written = "<ponder>so</ponder>" + found.example.replace("probe_tool", "note").replace("first_key", "text")
-    outcome = read_back(
-        written.replace("second_key", "count"), model.markers, found.reasoning, found.tool_format, [NOTE]
+    assert detected.example is not None
+    written = "<ponder>so</ponder>" + detected.example.replace("probe_tool", "note").replace("first_key", "text")
+    outcome = run_roundtrip(
+        written.replace("second_key", "count"), model.markers, detected.reasoning, detected.tool_format, [NOTE]
     )
     assert outcome.reasoning == "so"
     assert outcome.text == ""
