@@ -12,7 +12,7 @@ from cortex.neuron.api.batch_queue import Outbox
 from cortex.neuron.api.report import model_status
 from cortex.neuron.models.manager import ModelManager
 from cortex.neuron.models.state import Loading
-from cortex.neuron.workers.active_requests import Emit, LostWorker, Stream
+from cortex.neuron.workers.active_requests import ActiveRequest, Emit, LostWorker
 from cortex.neuron.workers.process import Worker
 from cortex.serving.exchange.backend import Tap
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
@@ -135,8 +135,8 @@ class _Run:
         return self.arrived_at + self.request.deadline_s if self.request.deadline_s else None
 
     async def _served(self, worker: Worker) -> Finished | Failed | LostWorker:
-        stream = Stream(self.request, worker, self.arrived_at, self._emit_fresh)
-        self.manager.registry.streams.open(stream)
+        stream = ActiveRequest(self.request, worker, self.arrived_at, self._emit_fresh)
+        self.manager.registry.active_requests.add(stream)
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
             return await stream.ended
@@ -147,7 +147,7 @@ class _Run:
             stream.lose(error.message)
             return stream.ended.result()
         finally:
-            self.manager.registry.streams.close(self.request.id)
+            self.manager.registry.active_requests.remove(self.request.id)
             ended = stream.ended.done() and not stream.ended.cancelled()
             if not ended:
                 with suppress(WorkerDied):

@@ -82,7 +82,7 @@ def running_requests(registry: ModelRegistry) -> list[RunningRequest]:
     found: list[RunningRequest] = []
     for model, managed in registry.models.items():
         for item in managed.stats.requests_running if managed.stats else []:
-            stream = registry.streams.get(item.id)
+            stream = registry.active_requests.get(item.id)
             if stream is None:
                 continue  # cancelled since the heartbeat
             found.append(

@@ -190,7 +190,7 @@ class ModelManager:
 
     def on_notice(self, worker: Worker, notice: Notice) -> None:
         if isinstance(notice, Emissions):
-            self.registry.streams.feed(notice)
+            self.registry.active_requests.feed(notice)
             return
         self._on_other(worker, notice)
         self.registry.changes.tell()
@@ -250,7 +250,7 @@ class ModelManager:
             managed.deaths += 1
         for managed in models:
             self._lost(managed, _last_words(managed, worker, reason))
-        self.registry.streams.lose(worker, reason)
+        self.registry.active_requests.lose(worker, reason)
         self._queue.pump()
         self.registry.changes.tell()
 

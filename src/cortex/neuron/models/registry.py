@@ -27,7 +27,7 @@ from cortex.neuron.models.changes import Changes
 from cortex.neuron.models.load_plan import card_of, contexts, device_sets, estimated_sizes, refined_sizes, spec_of
 from cortex.neuron.models.placement import Occupant, Room, Scene
 from cortex.neuron.models.state import ManagedModel
-from cortex.neuron.workers.active_requests import Streams
+from cortex.neuron.workers.active_requests import ActiveRequests
 from cortex.neuron.workers.pool import WorkerPool, ggml_names, visibility
 from cortex.neuron.workers.process import Worker
 from cortex.wire.probes import SizeReport
@@ -69,7 +69,7 @@ class ModelRegistry:
     measurements: Measurements
     build: str
     ledger: Ledger = field(default_factory=Ledger)
-    streams: Streams = field(default_factory=Streams)
+    active_requests: ActiveRequests = field(default_factory=ActiveRequests)
     models: dict[str, ManagedModel] = field(default_factory=dict)
     revision: int = 0
     closed: bool = False
