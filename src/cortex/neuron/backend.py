@@ -119,7 +119,7 @@ class _Run:
             worker = self.manager.begin(self.request.model)
         finally:
             managed.waiting -= 1
-            self.manager.settle(managed)
+            self.manager.request_left(managed)
         return await self._served(worker)
 
     async def _watch(self, loading: Loading) -> None:
@@ -152,7 +152,7 @@ class _Run:
             if not ended:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))
-            self.manager.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
+            self.manager.end(self.request.model, succeeded=ended and isinstance(stream.ended.result(), Finished))
 
     def _emit_fresh(self, events: Sequence[Event]) -> None:
         """`events` without a second Started: the client of a retried request has seen the first."""

@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import Config
-from cortex.neuron.catalog.scan import Catalog, HeaderCache, file_name, scan
-from cortex.neuron.models.load_plan import card_of, estimated_sizes, spec_of
+from cortex.neuron.catalog.entry import Catalog
+from cortex.neuron.catalog.scan import HeaderCache, scan
+from cortex.neuron.models.card import card_of
+from cortex.neuron.models.load_plan import estimated_sizes, spec_of
 from tests.neuron.gguf_files import write_gguf, write_projector
 
 
@@ -138,10 +140,6 @@ def test_same_stems_in_two_places_get_two_names(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a" / "m.gguf")
     write_gguf(tmp_path / "b" / "m.gguf")
     assert sorted(found(tmp_path).entries) == ["b/m", "m"]
-
-
-def test_ids_make_file_names(tmp_path: Path) -> None:
-    assert "/" not in file_name("org/repo:Q4_K_M")
 
 
 @pytest.mark.parametrize(

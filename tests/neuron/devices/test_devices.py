@@ -14,9 +14,9 @@ from cortex.config.settings import ConfigError, NeuronConfig
 from cortex.neuron.devices.devices import DeviceSource
 from cortex.neuron.devices.discovery import find_devices as discover
 from cortex.neuron.devices.ggml import GgmlDevices
-from cortex.neuron.memory.dry_run import ProbeFailed, probe_devices
-from cortex.neuron.workers.pool import ggml_names, visibility
-from cortex.wire.probes import DeviceReport, GgmlDevice
+from cortex.neuron.devices.visibility import device_environment, ggml_names
+from cortex.neuron.memory.dry_run import ReportFailed, run_device_report
+from cortex.wire.reports import DeviceReport, GgmlDevice
 from tests.neuron.devices.fake_nvml import GIB, FakeNvml
 
 
@@ -31,7 +31,7 @@ CUDA = GgmlDevice("CUDA0", "CUDA", "gpu", "Fake", 8 * GIB, 10 * GIB, "0000:01:00
 def find_devices(
     config: NeuronConfig, rss_on: Any = nothing, *reported: GgmlDevice, held_on: Any = nothing
 ) -> DeviceSource:
-    return discover(config, rss_on, held_on, probe=lambda: DeviceReport([CPU, *(reported or (CUDA,))]))
+    return discover(config, rss_on, held_on, device_report=lambda: DeviceReport([CPU, *(reported or (CUDA,))]))
 
 
 def test_every_gpu_and_mig_instance_is_found_with_what_nvml_tells(nvml: FakeNvml) -> None:
@@ -187,24 +187,24 @@ def test_amd_gpus_are_metered_by_the_kernel_and_missed_when_they_go(tmp_path: Pa
 def test_a_rocm_worker_is_shown_its_gpus_by_number_within_what_we_are_shown() -> None:
     report = DeviceReport(ROCM)
     found = GgmlDevices(NeuronConfig(gpus=[2, 0]), report, nothing, environment={"HIP_VISIBLE_DEVICES": "4,5,7"})
-    assert visibility(found.devices) == {"HIP_VISIBLE_DEVICES": "7,4"}
+    assert device_environment(found.devices) == {"HIP_VISIBLE_DEVICES": "7,4"}
     assert ggml_names(found.devices) == ["ROCm0", "ROCm1"]
     plain = GgmlDevices(NeuronConfig(gpus=[2]), report, nothing, environment={})
-    assert visibility(plain.devices) == {"HIP_VISIBLE_DEVICES": "2"}
+    assert device_environment(plain.devices) == {"HIP_VISIBLE_DEVICES": "2"}
 
 
 def test_a_vulkan_worker_sees_all_and_is_told_which() -> None:
     found = find_devices(NeuronConfig(gpus=[1]), nothing, *VULKAN)
-    assert visibility(found.devices) == {}
+    assert device_environment(found.devices) == {}
     assert ggml_names(found.devices) == ["Vulkan2"]
 
 
 def test_nvidia_gpus_are_shown_by_uuid_and_a_cpu_worker_sees_none(nvml: FakeNvml) -> None:
     found = find_devices(NeuronConfig(gpus=[1, 0]))
-    assert visibility(found.devices)["CUDA_VISIBLE_DEVICES"] == "uuid-GPU-1,uuid-GPU-0"
+    assert device_environment(found.devices)["CUDA_VISIBLE_DEVICES"] == "uuid-GPU-1,uuid-GPU-0"
     assert ggml_names(found.devices) == ["CUDA0", "CUDA1"]
     cpu = find_devices(NeuronConfig(cpu_devices=1)).devices
-    assert visibility(cpu)["CUDA_VISIBLE_DEVICES"] == ""
+    assert device_environment(cpu)["CUDA_VISIBLE_DEVICES"] == ""
     assert ggml_names(cpu) == ["CPU"]
 
 
@@ -214,23 +214,23 @@ def test_nvidia_gpus_are_nothing_to_a_build_without_cuda(nvml: FakeNvml) -> None
         find_devices(NeuronConfig(gpus=[0]), nothing, CPU)
 
 
-# ---- the probe process
+# ---- the device report
 
 
 def program(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
-def test_the_real_probe_reports_the_cpu_and_no_gpu_on_a_cpu_build() -> None:
-    report = probe_devices()
+def test_the_real_report_has_the_cpu_and_no_gpu_on_a_cpu_build() -> None:
+    report = run_device_report()
     assert [device.name for device in report.devices if device.type == "cpu"] == ["CPU"]
     assert all(device.memory_total > 0 for device in report.devices if device.type == "cpu")
     assert report.llama_cpp
 
 
-def test_what_a_probe_says_on_standard_output_is_its_answer() -> None:
+def test_what_the_report_process_prints_is_its_answer() -> None:
     document = msgspec.json.encode(DeviceReport(VULKAN))
-    assert probe_devices(program(f"print({document.decode()!r})")) == DeviceReport(VULKAN)
+    assert run_device_report(program(f"print({document.decode()!r})")) == DeviceReport(VULKAN)
 
 
 @pytest.mark.parametrize(
@@ -242,14 +242,14 @@ def test_what_a_probe_says_on_standard_output_is_its_answer() -> None:
         ("import time; time.sleep(600)", 0.5, "within"),
     ],
 )
-def test_a_probe_that_fails_says_why_and_the_neuron_serves_without(
+def test_a_report_that_fails_says_why_and_the_neuron_serves_without(
     text: str, deadline_s: float, reason: str, caplog: pytest.LogCaptureFixture, nvml: FakeNvml
 ) -> None:
     def ask() -> DeviceReport:
-        return probe_devices(program(text), deadline_s=deadline_s)
+        return run_device_report(program(text), deadline_s=deadline_s)
 
-    with pytest.raises(ProbeFailed, match=reason):
+    with pytest.raises(ReportFailed, match=reason):
         ask()
-    found = discover(NeuronConfig(), nothing, nothing, probe=ask)
+    found = discover(NeuronConfig(), nothing, nothing, device_report=ask)
     assert found.devices[0].id == "cuda0"
     assert "llama.cpp can't be asked for its devices" in caplog.text

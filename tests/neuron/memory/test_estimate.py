@@ -9,12 +9,12 @@ import pytest
 
 from cortex.config.profiles import Profile
 from cortex.engine.tools.memory_plan import read_plan
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.catalog.gguf_header import read_header
-from cortex.neuron.catalog.scan import Entry
-from cortex.neuron.memory.dry_run import probe_size
+from cortex.neuron.memory.dry_run import run_memory_plan
 from cortex.neuron.memory.estimate import Shape, estimate
 from cortex.neuron.models.load_plan import refined_sizes
-from cortex.wire.probes import SizeReport
+from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 from tests.models import gemma, smollm2
 from tests.neuron.gguf_files import write_gguf
@@ -84,7 +84,7 @@ async def test_a_dry_run_tells_what_a_load_then_takes(model: Callable[[], Path])
     path = model()
     spec = LoadSpec("m", str(path), 1024, parallel=2, devices=["CPU"])
     profile = Profile("m", context=1024, parallel=2)
-    report = await probe_size(spec, {})
+    report = await run_memory_plan(spec, {})
     (planned,) = refined_sizes(Entry("m", profile, header=read_header(path)), 1024, ["cpu0"], ["CPU"], report)
     assert planned == pytest.approx(loaded_bytes(path, 1024, 2), rel=0.02)
 
@@ -101,7 +101,7 @@ def test_a_plan_is_read_from_llama_cpps_log() -> None:
     ]
     mib = 1024 * 1024
     report = read_plan(lines)
-    assert report == SizeReport({"CUDA0": 539492352, "CUDA_Host": 2 * mib}, cache=100 * mib, output=10 * mib)
+    assert report == MemoryPlan({"CUDA0": 539492352, "CUDA_Host": 2 * mib}, cache=100 * mib, output=10 * mib)
 
 
 def _scripted(directory: Path) -> Path:

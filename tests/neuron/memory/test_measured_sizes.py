@@ -12,10 +12,10 @@ from cortex.config.profiles import Profile
 from cortex.errors import NoRoom
 from cortex.neuron import app
 from cortex.neuron.devices.discovery import find_devices
-from cortex.neuron.memory.dry_run import ProbeFailed, probe_size
+from cortex.neuron.memory.dry_run import ReportFailed, run_memory_plan
 from cortex.neuron.memory.ledger import Measurements, grown_bytes, measured_bytes
 from cortex.wire.events import Finished
-from cortex.wire.probes import DeviceReport, GgmlDevice, SizeReport
+from cortex.wire.reports import DeviceReport, GgmlDevice, MemoryPlan
 from cortex.wire.status import LoadOrder, Reservation, UnloadOrder
 from cortex.wire.worker import LoadSpec
 from tests.neuron.conftest import Bench, until
@@ -29,7 +29,7 @@ ON_GPU = {"devices": 0, "gpus": [0], "empty_worker_s": 30.0}
 def gpu(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     """Neurons find NVML's GPUs; nobody starts a probe."""
     report = DeviceReport([GgmlDevice("CUDA0", "CUDA", "gpu")])
-    monkeypatch.setattr(app, "find_devices", partial(find_devices, probe=lambda: report))
+    monkeypatch.setattr(app, "find_devices", partial(find_devices, device_report=lambda: report))
     nvml.processes = {}
     return nvml
 
@@ -49,7 +49,7 @@ async def load(neuron: Bench, model: str, nvml: FakeNvml, size: int) -> None:
 def remembered(neuron: Bench, model: str) -> list[int]:
     """What the next load of `model` is reckoned to take."""
     managed = neuron.registry.models[model]
-    return neuron.registry.sizes(managed.entry, managed.context, ["cuda0"])
+    return neuron.registry.planner.sizes(managed.entry, managed.context, ["cuda0"])
 
 
 def held(neuron: Bench) -> dict[str, Reservation]:
@@ -165,11 +165,11 @@ async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_
     async with bench("held-m", dry_run_from=0) as neuron:
         asked: list[LoadSpec] = []
 
-        async def plan(spec: LoadSpec, environment: object) -> SizeReport:
+        async def plan(spec: LoadSpec, environment: object) -> MemoryPlan:
             asked.append(spec)
-            return SizeReport({"CPU": 7 * MIB}, cache=5 * MIB, output=3 * MIB)
+            return MemoryPlan({"CPU": 7 * MIB}, cache=5 * MIB, output=3 * MIB)
 
-        neuron.registry.probe_size = plan
+        neuron.registry.planner.run_memory_plan = plan
         await neuron.admin.load(LoadOrder("held-m", wait=False))
         await until(lambda: neuron.state("held-m") == "loading" and neuron.registry.ledger.lines())
         (line,) = neuron.registry.ledger.lines()
@@ -185,10 +185,10 @@ async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_
 async def test_without_an_answer_from_the_dry_run_the_estimate_stands(bench, caplog: pytest.LogCaptureFixture) -> None:
     async with bench("m", dry_run_from=0) as neuron:
 
-        async def plan(spec: LoadSpec, environment: object) -> SizeReport:
-            raise ProbeFailed("exit code -6: GGML_ASSERT")
+        async def plan(spec: LoadSpec, environment: object) -> MemoryPlan:
+            raise ReportFailed("exit code -6: GGML_ASSERT")
 
-        neuron.registry.probe_size = plan
+        neuron.registry.planner.run_memory_plan = plan
         assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
         assert "dry run failed, the estimate stands" in caplog.text
 
@@ -197,10 +197,10 @@ async def test_without_an_answer_from_the_dry_run_the_estimate_stands(bench, cap
 async def test_a_small_model_is_not_worth_a_dry_run(bench, threshold: str) -> None:
     async with bench("m", dry_run_from=threshold) as neuron:
         await neuron.admin.load(LoadOrder("m"))
-        assert neuron.registry.dry_runs == {}
+        assert neuron.registry.planner.dry_runs == {}
 
 
 async def test_a_dry_run_has_a_deadline() -> None:
     command = ["/bin/sleep", "60"]
-    with pytest.raises(ProbeFailed, match="no answer"):
-        await probe_size(LoadSpec("m", "m.gguf", 64), {}, command, deadline_s=0.2)
+    with pytest.raises(ReportFailed, match="no answer"):
+        await run_memory_plan(LoadSpec("m", "m.gguf", 64), {}, command, deadline_s=0.2)

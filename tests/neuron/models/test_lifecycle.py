@@ -14,7 +14,7 @@ import pytest
 from cortex.config.profiles import Profile
 from cortex.config.settings import EvictionConfig
 from cortex.errors import Conflict, ModelLoadFailed, NoRoom
-from cortex.neuron.catalog.scan import Entry
+from cortex.neuron.catalog.entry import Entry
 from cortex.wire.events import Failed, Finished
 from cortex.wire.status import LoadOrder, UnloadOrder
 from cortex.wire.worker import LoadSpec
@@ -329,7 +329,7 @@ async def test_a_device_that_is_not_here_beside_one_that_is_blocks_no_other_load
     """The size on the one that is here has been measured before."""
     async with bench("a", "b", devices=2) as neuron:
         registry = neuron.registry
-        registry.measurements.put(registry.measure_key(registry.models["a"].entry, 256, ["cpu0"]), [1000])
+        registry.measurements.put(registry.planner.measure_key(registry.models["a"].entry, 256, ["cpu0"]), [1000])
         with pytest.raises(NoRoom, match="a is to run on cuda9; this neuron has cpu0, cpu1"):
             await neuron.admin.load(LoadOrder("a", devices=["cpu0", "cuda9"]))
         assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
@@ -338,12 +338,12 @@ async def test_a_device_that_is_not_here_beside_one_that_is_blocks_no_other_load
 async def test_a_load_that_cannot_be_planned_blocks_no_other(bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in sizing one model is that model's trouble."""
     async with bench("odd", "b") as neuron:
-        sizes = neuron.registry.sizes
+        sizes = neuron.registry.planner.sizes
 
         def failing(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
             return [] if entry.id == "odd" else sizes(entry, context, group)
 
-        monkeypatch.setattr(neuron.registry, "sizes", failing)
+        monkeypatch.setattr(neuron.registry.planner, "sizes", failing)
         with pytest.raises(ModelLoadFailed, match="can't be planned"):
             await neuron.admin.load(LoadOrder("odd"))
         assert (await neuron.admin.load(LoadOrder("b"))).state == "ready"
@@ -401,8 +401,8 @@ async def test_a_bug_on_the_way_of_a_load_ends_it(bench, monkeypatch: pytest.Mon
             raise ValueError
 
         with monkeypatch.context() as patched:
-            patched.setattr(neuron.registry, "spec", broken)
-            patched.setattr(neuron.registry, "measure_key", lambda *_: "key")
+            patched.setattr(neuron.registry.planner, "spec", broken)
+            patched.setattr(neuron.registry.planner, "measure_key", lambda *_: "key")
             with pytest.raises(ModelLoadFailed, match="an internal error"):
                 await neuron.admin.load(LoadOrder("m"))
         assert neuron.registry.ledger.lines() == []

@@ -90,7 +90,7 @@ async def test_a_tensor_split_that_says_something_else_is_served_by_layer_and_th
     neuron = split_neuron(endpoints, tmp_path)
     async with neuron.running():
         bench = Bench(neuron)
-        spec = bench.registry.spec(bench.registry.models["tensor"].entry, 256, ["cpu0"])
+        spec = bench.registry.planner.spec(bench.registry.models["tensor"].entry, 256, ["cpu0"])
         expect_something_else(Path(spec.parity_file))
         job = await bench.admin.load(LoadOrder("tensor"))
         assert job.status.split_mode == "layer"

@@ -127,10 +127,10 @@ async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_ti
         path = tmp_path / "models" / "m.gguf"
         whole = path.read_bytes()
         path.write_bytes(whole[:100])
-        neuron.manager.adopt(neuron.neuron.scan())
+        neuron.manager.apply_catalog(neuron.neuron.scan())
         assert "cut short" in (await neuron.ask("m"))[-1].message
         path.write_bytes(whole)
-        neuron.manager.adopt(neuron.neuron.scan())
+        neuron.manager.apply_catalog(neuron.neuron.scan())
         assert isinstance((await neuron.ask("m"))[-1], Finished)
 
 

@@ -25,7 +25,7 @@ def model_status(managed: ManagedModel, registry: ModelRegistry) -> ModelStatus:
         stage=loading.stage if loading else (loaded.note if loaded else ""),
         eta_s=loading.eta_s(now) if loading else None,
         error=managed.error.message if managed.error and managed.state == "failed" else "",
-        pinned=managed.is_pinned,
+        pinned=managed.pinned,
         bytes=sum(managed.bytes_by_device.values()),
         estimate_bytes=managed.needs_bytes,
         load_seconds=managed.load_seconds,

@@ -62,7 +62,7 @@ class LoadQueue:
             if loading not in self._waiting:
                 continue  # an earlier step's failure ended it
             managed = self._registry.models[loading.model]
-            if managed.state == "ready" and not managed.closing:
+            if managed.state == "ready" and not managed.draining:
                 self._leave(loading)
                 managed.loading = None
                 loading.succeed()
@@ -88,15 +88,15 @@ class LoadQueue:
             )
             return
         match decision:
-            case Place(bytes_by_device) if self._registry.wants_dry_run(managed.entry, context, list(bytes_by_device)):
+            case Place(sizes) if self._registry.planner.wants_dry_run(managed.entry, context, list(sizes)):
                 self._leave(loading)
-                self._loader.start_dry_run(loading, list(bytes_by_device), context, self._return)
+                self._loader.start_dry_run(loading, list(sizes), context, self._return)
             case Place(bytes_by_device):
                 self._leave(loading)
                 self._loader.start_load(loading, bytes_by_device, context)
             case Evict(models):
                 for model in models:
-                    self._loader.evict(model, "room", wanted_by=loading.model)
+                    self._loader.unloader.evict(model, "room", wanted_by=loading.model)
             case Wait(models, until_s):
                 self._wait(loading, models, until_s, now)
             case Refuse(reason):
@@ -126,7 +126,7 @@ class LoadQueue:
         held = self._registry.ledger.held
         budgets = {room.device: room.budget_bytes for room in scene.rooms}
         free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
-        sizes = partial(self._registry.sizes, managed.entry, context)
+        sizes = partial(self._registry.planner.sizes, managed.entry, context)
         sets = device_sets(managed.entry, sizes, budgets, free, loading.devices)
         if unknown := sorted({device for wanted in sets for device in wanted} - budgets.keys()):
             here = ", ".join(budgets)
@@ -137,7 +137,7 @@ class LoadQueue:
         loading.advance("waiting for room", 0.0, now)
         if self._starved(loading, now):
             for model in models:
-                self._registry.models[model].closing = True
+                self._registry.models[model].draining = True
         else:
             self._pump_at(loading.asked_at + self._registry.config.eviction.starvation_s)
         if until_s is not None:
@@ -164,4 +164,4 @@ class LoadQueue:
         self._waiting.remove(loading)
         if not self._waiting:
             for managed in self._registry.models.values():
-                managed.closing = False
+                managed.draining = False
