@@ -56,10 +56,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """`values` are the metadata except string arrays and long arrays; `array_lengths` has the lengths of all arrays.
+    """A file's header, or that of all shards of a model together.
 
+    `values` are the metadata except string arrays and long arrays; `array_lengths` has the lengths of all arrays.
     `hash` is a SHA-256 of the header, the file's size and samples of its data: equal for copies of one file, and fast
-    for 100 GB. `tokenizer_hash` is equal for models with the same token ids.
+    for 100 GB.
     """
 
     path: Path
@@ -68,7 +69,6 @@ class GGUFHeader:
     tensors: list[Tensor]
     size_bytes: int
     hash: str
-    tokenizer_hash: str
 
     def text(self, key: str, default: str = "") -> str:
         """A string value; `default` where there is none or it is no string."""
@@ -147,7 +147,6 @@ class _Reader:
         self.path, self.data, self.size, self.position = path, data, size, 0
         self.values: dict[str, Value] = {}
         self.array_lengths: dict[str, int] = {}
-        self.tokenizer = hashlib.sha256()
 
     def header(self) -> GGUFHeader:
         if self.data[:4] != b"GGUF":
@@ -171,7 +170,6 @@ class _Reader:
             tensors=tensors,
             size_bytes=self.size,
             hash=self.content_hash(),
-            tokenizer_hash=self.tokenizer.hexdigest(),
         )
 
     def unpack(self, fmt: str) -> int:
@@ -188,15 +186,13 @@ class _Reader:
 
     def read_value(self) -> None:
         key = self.string()
-        start, kind = self.position, GGUFValueType(self.unpack("<I"))
+        kind = GGUFValueType(self.unpack("<I"))
         if kind is GGUFValueType.ARRAY:
             self.read_array(key)
         elif kind is GGUFValueType.STRING:
             self.values[key] = self.string()
         else:
             self.values[key] = self.unpack(_SCALARS[kind])
-        if key.startswith("tokenizer.ggml."):
-            self.tokenizer.update(key.encode() + self.data[start : self.position])
 
     def read_array(self, key: str) -> None:
         kind, length = GGUFValueType(self.unpack("<I")), self.unpack("<Q")

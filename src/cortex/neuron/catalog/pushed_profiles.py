@@ -1,4 +1,4 @@
-"""The profiles in force on this neuron: those of its own models.toml, which nobody replaces, or a gateway's.
+"""The profiles in force on this neuron: those of its own models.toml, which are never replaced, or a gateway's.
 
 Two gateways with different profiles can't overwrite each other's in turn: a push names the hash that it replaces, and
 is refused when that isn't the one in force.
@@ -20,7 +20,7 @@ OWN_FILE = "models.toml"
 
 
 class ProfileSource:
-    """`current` are the profiles in force, `mark` their hash and source, None for the defaults.
+    """Holds the profiles in force: `current`, and `mark` with their hash and source, None for the defaults.
 
     Written on the event loop only; a scan reads `current` in a thread.
     """
@@ -36,7 +36,8 @@ class ProfileSource:
         if held is not None and held.source == OWN_FILE:
             raise Conflict("this neuron has a models.toml of its own")
         if order.replaces != (held.hash if held else ""):
-            raise Conflict(f"this neuron works by profiles of {held.source if held else 'nobody'}; look again")
+            in_force = f"profiles of {held.source}" if held else "no profiles"
+            raise Conflict(f"this neuron has {in_force}; read its status again")
         try:
             fresh = decode_profiles(bytes(order.document), f"profiles of {order.source}")
         except ConfigError as error:

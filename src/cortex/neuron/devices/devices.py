@@ -43,8 +43,8 @@ class DeviceSource(Protocol):
     """Where devices come from. Reading is cheap enough for every status request; for the event loop only.
 
     `read` gives every device's present status in a stable order, a lost device as unhealthy. `process_bytes` gives
-    the bytes that each process (by pid) holds on a device, empty where the driver doesn't tell; `foreign_bytes` those
-    in use beyond the `held` ones of the ledger.
+    the bytes that each process (by pid) holds on a device, empty where the driver doesn't report them; `foreign_bytes`
+    those in use beyond the `held` ones of the ledger.
     """
 
     @property

@@ -24,7 +24,7 @@ class MeasuredSizes:
     def footprint(self, worker: Worker, but: str) -> Footprint | None:
         """What the worker's process holds by the driver (0 where it isn't listed), and with which models except `but`.
 
-        None while another of its models is loading or unloading: its share of a change can't be told.
+        None while another of its models is loading or unloading: its share of a change is unknown.
         """
         registry = self._registry
         others = [managed for managed in registry.models_in(worker) if managed.entry.id != but]

@@ -95,7 +95,7 @@ class ModelManager:
         self.request_left(managed)
 
     def request_left(self, managed: ManagedModel) -> None:
-        """A request no longer waits for the model, or no longer runs on it: wake who waits for it to be idle."""
+        """A request no longer waits for the model, or no longer runs on it: wake tasks that wait for it to be idle."""
         if managed.running == 0:
             managed.idle.set()
             managed.idle = asyncio.Event()
@@ -157,7 +157,7 @@ class ModelManager:
 
     def _check_revision(self, revision: int | None) -> None:
         if revision is not None and revision != self.registry.revision:
-            raise Conflict(f"decided on revision {revision}, this neuron is at {self.registry.revision}; look again")
+            raise Conflict(f"decided on revision {revision}, this neuron is at {self.registry.revision}")
 
     def expire(self, model: str) -> None:
         """Unload a model whose time to live has passed."""

@@ -144,7 +144,7 @@ def _blamed(models: list[ManagedModel]) -> list[ManagedModel]:
 
 def _with_log(managed: ManagedModel, worker: Worker, reason: str) -> ModelLoadFailed:
     lines = " | ".join(worker.log_tail[-3:])
-    return ModelLoadFailed(f"{managed.entry.id}: {reason}{'; its last words: ' if lines else ''}{lines}")
+    return ModelLoadFailed(f"{managed.entry.id}: {reason}{'; its last log lines: ' if lines else ''}{lines}")
 
 
 def _load_error(code: str, message: str) -> CortexError:

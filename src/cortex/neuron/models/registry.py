@@ -52,9 +52,11 @@ class Evicted:
 
 @dataclass
 class ModelRegistry:
-    """`revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `fetch` downloads an
-    entry's file and returns the entry with it; `freed_at` is when memory of a device was last released; `on_event` is
-    called on the event loop. `pool` is set by ModelManager, to which its workers report.
+    """The models by id, with their requests, workers and memory.
+
+    `revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `fetch` downloads an entry's
+    file and returns the entry with it; `freed_at` is when memory of a device was last released; `on_event` is called on
+    the event loop. `pool` is set by ModelManager; `build` names the installed llama.cpp.
     """
 
     config: Config

@@ -25,7 +25,8 @@ _SAVE_S = 10.0
 
 
 class ModelUnloader:
-    """`on_change` is called when memory has been released. For the event loop only; nothing here blocks."""
+    """Writes the models' states on their way out. `on_change` is called when memory has been released. For the event
+    loop only; nothing here blocks."""
 
     def __init__(self, registry: ModelRegistry, prefixes: DiskPrefixes, on_change: Callable[[], None]) -> None:
         self._registry = registry

@@ -43,7 +43,7 @@ class WorkerOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`command` makes the command line, given the inherited socket's descriptor; `environment` is laid over the
+    """What a Worker is made from. `command` makes the command line, given the inherited socket's descriptor; `environment` is laid over the
     parent's; `kill_grace_s` is how long each of Shutdown and SIGTERM may take; `clock` gives monotonic seconds."""
 
     id: str
@@ -273,6 +273,6 @@ class Worker:
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:
-    """Read the exception of a failed start: asyncio would log one that nobody retrieved because all were cancelled."""
+    """Read the exception of a failed start: asyncio would log it if every caller had been cancelled."""
     if not future.cancelled():
         future.exception()

@@ -61,7 +61,7 @@ def prefer_oom_kill(pid: int) -> None:
 
 
 def exit_reason(code: int) -> str:
-    """A return code of asyncio.subprocess in words; negative codes are signals."""
+    """Text for a return code of asyncio.subprocess, where negative codes are signals."""
     if code < 0:
         return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"
