@@ -37,6 +37,7 @@ _FATAL_XIDS = {
 (13, 31, 43, 45) are faults of the program that ran there, whose worker fails by itself."""
 _KEPT_XIDS = 8
 _WHOLE_GPU = 0xFFFFFFFF
+"""`gpuInstanceId` of an event that concerns no single MIG instance (nvmlEventData_t)."""
 
 
 def open_nvml(config: NeuronConfig) -> NvmlDevices | str:

@@ -29,9 +29,10 @@ __all__ = [
 Sizes = Callable[[Sequence[str]], list[int]]
 """Device ids → bytes needed on each."""
 
-DEFAULT_CONTEXT = 8192
-DEFAULT_PARALLEL = 4
+DEFAULT_CONTEXT, DEFAULT_PARALLEL = 8192, 4
+"""Tokens per request and sequences decoded together, where the profile has none."""
 _MIN_CONTEXT = 1024
+"""Tokens; a model for which there is less room isn't loaded, since agents' prompts don't fit into less."""
 _MAX_DEVICE_SETS = 64
 """Combinations of devices that are tried for one load: 16 devices have 12,870 sets of 8."""
 

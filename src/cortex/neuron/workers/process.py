@@ -43,8 +43,9 @@ class WorkerOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a Worker is made from. `command` makes the command line, given the inherited socket's descriptor; `environment` is laid over the
-    parent's; `kill_grace_s` is how long each of Shutdown and SIGTERM may take; `clock` gives monotonic seconds."""
+    """What a Worker is made from. `command` makes the command line, given the inherited socket's descriptor;
+    `environment` is laid over the parent's; `kill_grace_s` is how long each of Shutdown and SIGTERM may take; `clock`
+    gives monotonic seconds."""
 
     id: str
     devices: tuple[str, ...]
