@@ -32,7 +32,7 @@ Sizes = Callable[[Sequence[str]], list[int]]
 DEFAULT_CONTEXT, DEFAULT_PARALLEL = 8192, 4
 """Tokens per request and sequences decoded together, where the profile has none."""
 _MIN_CONTEXT = 1024
-"""Tokens; a model for which there is less room isn't loaded, since agents' prompts don't fit into less."""
+"""Tokens at which the halving of a context that doesn't fit ends."""
 _MAX_DEVICE_SETS = 64
 """Combinations of devices that are tried for one load: 16 devices have 12,870 sets of 8."""
 
