@@ -57,11 +57,11 @@ class MeasuredSizes:
     def learn(self, managed: ManagedModel) -> None:
         """There was less room than the ledger thought: with this context, the model needs more than there was."""
         registry = self._registry
-        rooms = {room.device: room.budget_bytes - room.foreign_bytes for room in registry.rooms()}
+        usable = {device.id: device.budget_bytes - device.foreign_bytes for device in registry.device_memory()}
         lacking = managed.too_little.setdefault(managed.context, {})
         for device, own in managed.bytes_by_device.items():
             others = registry.ledger.held(device) - own
-            lacking[device] = max(own, rooms[device] - others) + 1
+            lacking[device] = max(own, usable[device] - others) + 1
         logger.warning("out of memory", extra={"model": managed.entry.id, "too_little": lacking})
 
 

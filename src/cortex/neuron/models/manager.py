@@ -245,7 +245,7 @@ class ModelManager:
         """Blame, fail or reload what lived there; requests hear of it through their streams. No model is to blame
         where a device is: they are loaded again, elsewhere."""
         models = self.registry.models_in(worker)
-        sick = {room.device for room in self.registry.rooms() if not room.healthy}
+        sick = {device.id for device in self.registry.device_memory() if not device.healthy}
         for managed in [] if sick.intersection(worker.devices) else _guilty(models):
             managed.deaths += 1
         for managed in models:

@@ -25,11 +25,11 @@ from cortex.neuron.memory.dry_run import ProbeFailed, probe_size
 from cortex.neuron.memory.ledger import Ledger, Measurements, measure_key
 from cortex.neuron.models.changes import Changes
 from cortex.neuron.models.load_plan import card_of, contexts, device_sets, estimated_sizes, refined_sizes, spec_of
-from cortex.neuron.models.placement import Occupant, Room, Scene
 from cortex.neuron.models.state import ManagedModel
 from cortex.neuron.workers.active_requests import Streams
 from cortex.neuron.workers.pool import WorkerPool, ggml_names, visibility
 from cortex.neuron.workers.process import Worker
+from cortex.placement.facts import DeviceMemory, NeuronMemory, Resident
 from cortex.wire.probes import SizeReport
 from cortex.wire.status import ModelState
 from cortex.wire.worker import LoadSpec
@@ -98,13 +98,21 @@ class ModelRegistry:
         """What a load takes on each of its devices, with the largest context that an empty neuron has room for."""
         if entry.header is None:
             return 0
-        needed, budgets = 0, {device.id: device.budget_bytes for device in self.devices.devices}
+        needed, empty = 0, self._empty
+        budgets = {device.id: device.budget_bytes for device in empty.devices}
         for context in contexts(entry):
-            sets = device_sets(entry, partial(self.sizes, entry, context), budgets, budgets, ())
+            sets = device_sets(entry, partial(self.sizes, entry, context), empty, ())
             needed = max(sets[0].values()) if sets else 0
             if all(size <= budgets.get(device, 0) for device, size in (sets[0] if sets else {}).items()):
                 break
         return needed
+
+    @cached_property
+    def _empty(self) -> NeuronMemory:
+        """The devices as if nothing were on them. Their sizes don't change, and reading them asks drivers."""
+        return NeuronMemory(
+            [DeviceMemory(status.id, status.budget_bytes, status.total_bytes) for status in self.devices.read()]
+        )
 
     def become(self, managed: ManagedModel, state: ModelState) -> None:
         managed.state = state
@@ -123,22 +131,23 @@ class ModelRegistry:
     def models_in(self, worker: Worker) -> list[ManagedModel]:
         return [managed for managed in self.models.values() if managed.worker is worker]
 
-    def occupants(self) -> list[Occupant]:
-        return [self._occupant(managed) for managed in self.models.values() if managed.bytes_by_device]
+    def residents(self) -> list[Resident]:
+        return [_resident(managed) for managed in self.models.values() if managed.bytes_by_device]
 
-    def scene(self) -> Scene:
-        """What a decision about room is made on, as of now."""
-        return Scene(self.rooms(), self.occupants(), self.clock(), self.config.eviction.min_residency_s)
+    def memory(self) -> NeuronMemory:
+        """What a placement decision is made on, as of now."""
+        return NeuronMemory(self.device_memory(), self.residents())
 
-    def rooms(self) -> list[Room]:
+    def device_memory(self) -> list[DeviceMemory]:
         return [
-            Room(
-                device=status.id,
+            DeviceMemory(
+                id=status.id,
                 budget_bytes=status.budget_bytes,
+                total_bytes=status.total_bytes,
                 foreign_bytes=self.devices.foreign_bytes(status.id, self.ledger.held(status.id)),
+                freed_at=self.freed_at.get(status.id),
                 healthy=status.healthy,
                 health=status.health,
-                freed_at=self.freed_at.get(status.id),
             )
             for status in self.devices.read()
         ]
@@ -225,19 +234,23 @@ class ModelRegistry:
         self.tasks.add(task)
         task.add_done_callback(self._finished)
 
-    def _occupant(self, managed: ManagedModel) -> Occupant:
-        return Occupant(
-            model=managed.entry.id,
-            bytes_by_device=managed.bytes_by_device,
-            # Those who wait for a closing model have agreed to wait behind the load that it makes room for.
-            busy=managed.running > 0 or managed.state == "loading" or (managed.waiting > 0 and not managed.closing),
-            leaving=managed.state == "unloading",
-            pinned=managed.is_pinned,
-            last_used_at=managed.last_used_at,
-            loaded_at=managed.loaded_at,
-        )
-
     def _finished(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("a task failed", exc_info=error, extra={"task": task.get_name()})
+
+
+def _resident(managed: ManagedModel) -> Resident:
+    return Resident(
+        model=managed.entry.id,
+        bytes_by_device=managed.bytes_by_device,
+        loaded_at=managed.loaded_at,
+        used_at=managed.last_used_at,
+        priority=managed.entry.profile.residency_priority,
+        load_s=managed.load_seconds,
+        pinned=managed.is_pinned,
+        busy=managed.running > 0,
+        wanted=managed.waiting > 0,
+        loading=managed.state == "loading",
+        leaving=managed.state == "unloading",
+    )
