@@ -57,6 +57,15 @@ def test_the_time_that_is_told_is_when_it_may_go() -> None:
     assert evictable_at(busy, Claim("b", waited_s=2), LRU, NOW) == NOW + 8  # the claim has to wait 10 s
 
 
+def test_a_model_that_has_just_drained_is_no_better_off_than_one_in_use() -> None:
+    """One client that asked again after each answer kept its model for ever: idle for less than the grace, it was open
+    again, and busy."""
+    assert when_evictable(resident(used_at=NOW), Claim("b", waited_s=1), LRU, NOW) is When.LATER
+    assert when_evictable(resident(used_at=NOW), Claim("b", waited_s=11), LRU, NOW) is When.NOW
+    young = resident(loaded_at=NOW - 5, used_at=NOW)
+    assert when_evictable(young, Claim("b", waited_s=11), LRU, NOW) is When.LATER
+
+
 def test_a_model_that_loads_in_no_time_has_a_turn_all_the_same() -> None:
     """Else it could be evicted before it has served those that it was loaded for."""
     none = EvictionConfig(min_residency_s=0.0)

@@ -80,26 +80,33 @@ def decide(
     for wanted in usable:  # 1
         if _fits(wanted, free):
             return Place(wanted, min((free[device] - size for device, size in wanted.items()), default=0))
-    staying = _staying(memory)
+    staying = [resident for resident in memory.residents if not resident.leaving]
     leaving = tuple(resident.model for resident in memory.residents if resident.leaving)
-    free = memory.free_bytes(staying)
-    if any(_fits(wanted, free) for wanted in usable):  # 2
-        return Wait(f"waits for {', '.join(leaving)} to leave", leaving)
-    free = NeuronMemory([_settled(device, now) for device in memory.devices]).free_bytes(staying)
-    if any(_fits(wanted, free) for wanted in usable):  # 3
-        return Wait("waits for memory freed a moment ago to show as free", leaving, until=now + _LOOK_AGAIN_S)
-    if claim.may_evict and (found := _make_room(claim, usable, memory, rules, now)):  # 4, 5
+    if leaving:  # 2
+        free = memory.free_bytes(staying)
+        if any(_fits(wanted, free) for wanted in usable):
+            return Wait(f"waits for {', '.join(leaving)} to leave", leaving)
+    if any(_settling(device, now) for device in memory.devices):  # 3
+        settled = _settled(memory, now).free_bytes(staying)
+        if any(_fits(wanted, settled) for wanted in usable):
+            return Wait("waits for memory freed a moment ago to show as free", leaving, until=now + _LOOK_AGAIN_S)
+    if claim.may_evict and (found := _make_room(claim, usable, free, staying, rules=rules, now=now)):  # 4, 5
         return found
     protected = [each for each in staying if when_evictable(each, claim, rules, now) is When.NEVER]
     return Refuse(in_the_way(sets, protected), permanent=bool(protected) or not sets)  # 6
 
 
 def _make_room(
-    claim: Claim, sets: Sequence[DeviceSet], memory: NeuronMemory, rules: EvictionConfig, now: float
+    claim: Claim,
+    sets: Sequence[DeviceSet],
+    free: Mapping[str, int],
+    staying: Sequence[Resident],
+    *,
+    rules: EvictionConfig,
+    now: float,
 ) -> Evict | Wait | None:
-    """What the residents that stay would have to do for one of `sets`; None where even that isn't enough."""
-    staying = _staying(memory)
-    free = memory.free_bytes(staying)
+    """What the residents that stay would have to do for one of `sets`; None where even that isn't enough. `free` is
+    beside all of them."""
     when = {resident.model: when_evictable(resident, claim, rules, now) for resident in staying}
     ready = [resident for resident in staying if when[resident.model] is When.NOW]
     if found := cheapest_set(sets, free, ready, rules):
@@ -107,16 +114,12 @@ def _make_room(
         return Evict(wanted, _names(victims), sum(victim.load_s or 0.0 for victim in victims))
     movable = [resident for resident in staying if when[resident.model] is not When.NEVER]
     if found := cheapest_set(sets, free, movable, rules):
-        _, victims = found
-        ripe = all(when[victim.model] is not When.LATER for victim in victims)
+        names = _names(found[1])
+        ripe = all(when[model] is not When.LATER for model in names)
         times = [evictable_at(resident, claim, rules, now) for resident in movable]
         until = min((at for at in times if now < at < math.inf), default=None)
-        return Wait(f"waits for {', '.join(_names(victims))}", _names(victims), _names(victims) if ripe else (), until)
+        return Wait(f"waits for {', '.join(names)}", names, names if ripe else (), until)
     return None
-
-
-def _staying(memory: NeuronMemory) -> list[Resident]:
-    return [resident for resident in memory.residents if not resident.leaving]
 
 
 def _fits(wanted: DeviceSet, free: Mapping[str, int]) -> bool:
@@ -124,11 +127,16 @@ def _fits(wanted: DeviceSet, free: Mapping[str, int]) -> bool:
     return all(size <= max(free[device], 0) for device, size in wanted.items())
 
 
-def _settled(device: DeviceMemory, now: float) -> DeviceMemory:
-    """`device` as it will be when its driver has caught up."""
-    if device.freed_at is None or now - device.freed_at > _VISIBLE_S:
-        return device
-    return structs.replace(device, foreign_bytes=0)
+def _settling(device: DeviceMemory, now: float) -> bool:
+    return device.freed_at is not None and now - device.freed_at <= _VISIBLE_S
+
+
+def _settled(memory: NeuronMemory, now: float) -> NeuronMemory:
+    """`memory` as it will be when the drivers have caught up."""
+    devices = [
+        structs.replace(device, foreign_bytes=0) if _settling(device, now) else device for device in memory.devices
+    ]
+    return NeuronMemory(devices, memory.residents)
 
 
 def _names(residents: Sequence[Resident]) -> tuple[str, ...]:

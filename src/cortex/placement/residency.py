@@ -48,15 +48,17 @@ def evictable_at(resident: Resident, claim: Claim, rules: EvictionConfig, now: f
     """The time from which an unprotected resident may be evicted (or, while it is busy, closed) for `claim`, as far as
     only time is missing.
 
-    1. Coming or going: infinity, its load or unload has to end first. 2. Idle: at the end of its grace. 3. In use:
-    after its turn, when the claim has waited long enough.
+    1. Coming or going: infinity, its load or unload has to end first. 2. In use: after its turn, when the claim has
+    waited long enough. 3. Idle: at the end of its grace, but no later than in use. Else a client that always pauses for
+    less than the grace would keep its model for ever: closed, the model drains, is idle, and open again.
     """
     if resident.loading or resident.leaving:  # 1
         return math.inf
-    if not (resident.busy or resident.wanted):  # 2
-        return max(resident.used_at, resident.loaded_at) + _grace_s(resident, rules)
-    patience_s = min(rules.min_residency_s, rules.starvation_s)  # 3
-    return max(resident.loaded_at + _turn_s(resident, rules), now + max(patience_s - claim.waited_s, 0.0))
+    patience_s = min(rules.min_residency_s, rules.starvation_s)
+    in_use_at = max(resident.loaded_at + _turn_s(resident, rules), now + max(patience_s - claim.waited_s, 0.0))
+    if resident.busy or resident.wanted:  # 2
+        return in_use_at
+    return min(max(resident.used_at, resident.loaded_at) + _grace_s(resident, rules), in_use_at)  # 3
 
 
 def starved(claim: Claim, rules: EvictionConfig) -> bool:

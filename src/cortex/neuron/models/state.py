@@ -106,7 +106,7 @@ class Footprint:
 class ManagedModel:
     """`waiting` requests wait for a load, `running` are with the worker; both keep the model from being evicted.
 
-    `closing`: a starved load waits for this model's memory, so new requests queue behind that load. `deaths` counts
+    `closing`: a waiting load may have this model's memory next, so new requests queue behind that load. `deaths` counts
     the worker's deaths in a row that this model is blamed for; a request that ends well clears it. `failed_until` is
     when a remembered failure is forgotten (None = only by an explicit load). `proven_at`: the last time the engine
     is known to have decoded for it. `context` is what its load was planned with. `card` and `needs_bytes`
