@@ -57,6 +57,28 @@ async def test_a_starved_load_gets_its_turn_although_the_other_model_is_always_b
             await asyncio.gather(*busy, return_exceptions=True)
 
 
+async def test_a_model_closed_for_a_load_that_finds_memory_elsewhere_is_open_again(bench, tmp_path: Path) -> None:
+    """It stayed closed while anything waited, and what waited for it waited for ever."""
+    eviction = EvictionConfig(min_residency_s=0.0, starvation_s=0.2)
+    async with bench("a", "b", "c", devices=2, memory=room_for(1.5), eviction=eviction) as neuron:
+        models, gates = neuron.registry.models, {name: tmp_path / name for name in "ab"}
+        busy = []
+        for name in "ab":
+            busy.append(asyncio.create_task(neuron.ask(name, f"wait:{gates[name]}")))
+            await until(lambda name=name: models[name].running)
+        other = asyncio.create_task(neuron.ask("c"))
+        await until(lambda: models["a"].closed)
+        assert not models["b"].closed
+        behind = asyncio.create_task(neuron.ask("a", "again"))
+        await until(lambda: models["a"].waiting)
+        gates["b"].touch()
+        assert isinstance((await other)[-1], Finished)
+        assert isinstance((await behind)[-1], Finished)
+        gates["a"].touch()
+        assert all(isinstance(events[-1], Finished) for events in await asyncio.gather(*busy))
+        assert neuron.state("a") == "ready"
+
+
 async def test_pins_that_leave_no_room_are_named_at_once(bench) -> None:
     profiles = [Profile("a", file="a.gguf", pinned=True)]
     async with bench("a", "b", memory=room_for(1.5), profiles=profiles) as neuron:

@@ -61,11 +61,11 @@ class MeasuredSizes:
         """A load ran out of memory although the ledger had room: with this context, the model needs more than was
         free."""
         registry = self._registry
-        budgets = {room.device: room.budget_bytes - room.foreign_bytes for room in registry.rooms()}
+        usable = {device.id: device.budget_bytes - device.foreign_bytes for device in registry.device_memory()}
         min_bytes = managed.min_bytes.setdefault(managed.context, {})
         for device, own in managed.bytes_by_device.items():
             others = registry.ledger.held(device) - own
-            min_bytes[device] = max(own, budgets[device] - others) + 1
+            min_bytes[device] = max(own, usable[device] - others) + 1
         logger.warning("out of memory", extra={"model": managed.entry.id, "needs_at_least": min_bytes})
 
 

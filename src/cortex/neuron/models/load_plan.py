@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import msgspec
 
@@ -12,6 +11,8 @@ from cortex.config.profiles import Pooling
 from cortex.config.settings import Config, parse_bytes
 from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.memory.estimate import Shape, estimate, projector_bytes
+from cortex.placement.device_sets import device_groups, large_enough
+from cortex.placement.facts import DeviceSet, NeuronMemory
 from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 
@@ -33,8 +34,6 @@ DEFAULT_CONTEXT, DEFAULT_PARALLEL = 8192, 4
 """Tokens per request and sequences decoded together, where the profile has none."""
 _MIN_CONTEXT = 1024
 """Tokens at which the halving of a context that doesn't fit ends."""
-_MAX_DEVICE_SETS = 64
-"""Combinations of devices that are tried for one load: 16 devices have 12,870 sets of 8."""
 
 
 def contexts(entry: Entry) -> list[int]:
@@ -80,23 +79,18 @@ def _pooling(entry: Entry) -> Pooling | None:
     return None if entry.header is not None and entry.header.hyper("pooling_type") else "mean"
 
 
-def device_sets(
-    entry: Entry, sizes: Sizes, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
-) -> list[dict[str, int]]:
+def device_sets(entry: Entry, sizes: Sizes, memory: NeuronMemory, wanted: Sequence[str]) -> list[DeviceSet]:
     """The device sets that the model may be loaded on, with the bytes needed on each device; most free memory first.
 
-    `budgets` and `free` are bytes by device id; `wanted` are the device ids of the order, which take precedence over
-    the profile's. A set with a device that isn't here has sizes of 0.
+    `wanted` are the device ids of the order, which take precedence over the profile's. A set with a device that isn't
+    here has sizes of 0.
     """
-    eligible = [name for name in budgets if budgets[name] >= entry.profile.min_device_vram_mb * 1024 * 1024]
-    chosen = list(wanted) or _named(entry, list(budgets))
-    if not budgets.keys() >= set(chosen):
+    free, floor = memory.free_bytes(), entry.profile.min_device_vram_mb * 1024 * 1024
+    chosen = list(wanted) or _named(entry, list(free))
+    if not free.keys() >= set(chosen):
         return [dict.fromkeys(chosen, 0)]
-    if chosen:
-        groups = [tuple(chosen)]
-    else:
-        ordered = sorted(eligible, key=lambda name: (-free.get(name, 0), name))
-        groups = list(combinations(ordered, _device_count(entry)))[:_MAX_DEVICE_SETS]
+    able = {device.id: free[device.id] for device in memory.devices if large_enough(device, floor)}
+    groups = [tuple(chosen)] if chosen else device_groups(able, _device_count(entry))
     return [dict(zip(group, sizes(group), strict=True)) for group in groups]
 
 

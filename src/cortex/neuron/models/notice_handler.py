@@ -107,7 +107,7 @@ class NoticeHandler:
         """Fail or reload the worker's models, and end its requests. Where a device of the worker is unhealthy no model
         is blamed: they are loaded again, elsewhere."""
         models = self._registry.models_in(worker)
-        unhealthy = {room.device for room in self._registry.rooms() if not room.healthy}
+        unhealthy = {device.id for device in self._registry.device_memory() if not device.healthy}
         for managed in [] if unhealthy.intersection(worker.devices) else _blamed(models):
             managed.deaths += 1
         for managed in models:

@@ -17,6 +17,7 @@ from cortex.neuron.memory.dry_run import ReportFailed, run_memory_plan
 from cortex.neuron.memory.ledger import Measurements, measure_key
 from cortex.neuron.models.load_plan import contexts, device_sets, estimated_sizes, refined_sizes, spec_of
 from cortex.neuron.models.state import ManagedModel
+from cortex.placement.facts import DeviceMemory, NeuronMemory
 from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 
@@ -108,13 +109,21 @@ class LoadPlanner:
         """Bytes on its fullest device, with the largest context that this neuron has room for when empty."""
         if entry.header is None:
             return 0
-        needed, budgets = 0, {device.id: device.budget_bytes for device in self._devices.devices}
+        needed, empty = 0, self._empty
+        budgets = {device.id: device.budget_bytes for device in empty.devices}
         for context in contexts(entry):
-            sets = device_sets(entry, partial(self.sizes, entry, context), budgets, budgets, ())
+            sets = device_sets(entry, partial(self.sizes, entry, context), empty, ())
             needed = max(sets[0].values()) if sets else 0
             if all(size <= budgets.get(device, 0) for device, size in (sets[0] if sets else {}).items()):
                 break
         return needed
+
+    @cached_property
+    def _empty(self) -> NeuronMemory:
+        """The devices without any model. Read once: their sizes don't change, and reading them asks drivers."""
+        return NeuronMemory(
+            [DeviceMemory(status.id, status.budget_bytes, status.total_bytes) for status in self._devices.read()]
+        )
 
     # ---- dry runs
 

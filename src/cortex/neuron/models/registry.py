@@ -20,12 +20,12 @@ from cortex.neuron.devices.devices import DeviceSource
 from cortex.neuron.memory.ledger import Ledger, Measurements
 from cortex.neuron.models.card import card_of
 from cortex.neuron.models.changes import Changes
-from cortex.neuron.models.placement import Occupant, Room, Scene
 from cortex.neuron.models.planner import LoadPlanner
 from cortex.neuron.models.state import ManagedModel
 from cortex.neuron.workers.active_requests import ActiveRequests
 from cortex.neuron.workers.pool import WorkerPool
 from cortex.neuron.workers.process import Worker
+from cortex.placement.facts import DeviceMemory, NeuronMemory, Resident
 from cortex.wire.status import ModelState
 
 __all__ = ["Evicted", "LoadEnded", "ModelRegistry"]
@@ -123,34 +123,39 @@ class ModelRegistry:
 
     # ---- what placement decides on
 
-    def occupants(self) -> list[Occupant]:
-        return [self._occupant(managed) for managed in self.models.values() if managed.bytes_by_device]
+    def residents(self) -> list[Resident]:
+        return [_resident(managed) for managed in self.models.values() if managed.bytes_by_device]
 
-    def scene(self) -> Scene:
-        """What a decision about room is made on, as of now."""
-        return Scene(self.rooms(), self.occupants(), self.clock(), self.config.eviction.min_residency_s)
+    def memory(self) -> NeuronMemory:
+        """What a placement decision is made on, as of now."""
+        return NeuronMemory(self.device_memory(), self.residents())
 
-    def rooms(self) -> list[Room]:
+    def device_memory(self) -> list[DeviceMemory]:
         return [
-            Room(
-                device=status.id,
+            DeviceMemory(
+                id=status.id,
                 budget_bytes=status.budget_bytes,
+                total_bytes=status.total_bytes,
                 foreign_bytes=self.devices.foreign_bytes(status.id, self.ledger.held(status.id)),
+                freed_at=self.freed_at.get(status.id),
                 healthy=status.healthy,
                 health=status.health,
-                freed_at=self.freed_at.get(status.id),
             )
             for status in self.devices.read()
         ]
 
-    def _occupant(self, managed: ManagedModel) -> Occupant:
-        return Occupant(
-            model=managed.entry.id,
-            bytes_by_device=managed.bytes_by_device,
-            # Requests that wait for a draining model are behind the load that it makes room for.
-            busy=managed.running > 0 or managed.state == "loading" or (managed.waiting > 0 and not managed.draining),
-            leaving=managed.state == "unloading",
-            pinned=managed.pinned,
-            last_used_at=managed.last_used_at,
-            loaded_at=managed.loaded_at,
-        )
+
+def _resident(managed: ManagedModel) -> Resident:
+    return Resident(
+        model=managed.entry.id,
+        bytes_by_device=managed.bytes_by_device,
+        loaded_at=managed.loaded_at,
+        used_at=managed.last_used_at,
+        priority=managed.entry.profile.residency_priority,
+        load_s=managed.load_seconds,
+        pinned=managed.pinned,
+        busy=managed.running > 0,
+        wanted=managed.waiting > 0,
+        loading=managed.state == "loading",
+        leaving=managed.state == "unloading",
+    )

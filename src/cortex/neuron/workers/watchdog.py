@@ -7,9 +7,9 @@ import logging
 
 from cortex.errors import WorkerDied
 from cortex.neuron.models.manager import ModelManager
-from cortex.neuron.models.placement import expired
 from cortex.neuron.models.state import ManagedModel
 from cortex.neuron.workers.process import Worker
+from cortex.placement.residency import expired
 from cortex.serving.http.periodic import tick
 from cortex.wire.worker import Canary
 
@@ -122,11 +122,11 @@ class Watchdog:
                 return  # on_death follows
 
     def _expire(self) -> None:
-        manager = self._manager
-        default_s = manager.registry.config.eviction.idle_ttl_s
-        lives = [(occupant, self._ttl_s(occupant.model, default_s)) for occupant in manager.registry.occupants()]
-        for model in expired(lives, manager.registry.clock()):
-            manager.expire(model)
+        registry = self._manager.registry
+        default_s = registry.config.eviction.idle_ttl_s
+        for resident in registry.residents():
+            if expired(resident, self._ttl_s(resident.model, default_s), registry.clock()):
+                self._manager.expire(resident.model)
 
     def _ttl_s(self, model: str, default_s: float) -> float:
         own = self._manager.registry.models[model].entry.profile.idle_ttl_s
