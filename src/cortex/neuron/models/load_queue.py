@@ -62,7 +62,7 @@ class LoadQueue:
             if loading not in self._waiting:
                 continue  # an earlier step's failure ended it
             managed = self._registry.models[loading.model]
-            if managed.state == "ready" and not managed.draining:
+            if managed.state == "ready" and not managed.closed:
                 self._leave(loading)
                 managed.loading = None
                 loading.succeed()
@@ -137,7 +137,7 @@ class LoadQueue:
         loading.advance("waiting for room", 0.0, now)
         if self._starved(loading, now):
             for model in models:
-                self._registry.models[model].draining = True
+                self._registry.models[model].closed = True
         else:
             self._pump_at(loading.asked_at + self._registry.config.eviction.starvation_s)
         if until_s is not None:
@@ -164,4 +164,4 @@ class LoadQueue:
         self._waiting.remove(loading)
         if not self._waiting:
             for managed in self._registry.models.values():
-                managed.draining = False
+                managed.closed = False

@@ -70,7 +70,7 @@ class ModelManager:
         Raises ModelNotFound, and the error of a failed load until that may be tried again.
         """
         managed = self.registry.get(model)
-        if managed.state == "ready" and not managed.draining:
+        if managed.state == "ready" and not managed.closed:
             return None
         if managed.loading is None and managed.state == "failed":
             self._raise_recent_error(managed)

@@ -147,8 +147,8 @@ class ModelRegistry:
         return Occupant(
             model=managed.entry.id,
             bytes_by_device=managed.bytes_by_device,
-            # Requests that wait for a draining model are behind the load that it makes room for.
-            busy=managed.running > 0 or managed.state == "loading" or (managed.waiting > 0 and not managed.draining),
+            # Requests that wait for a closed model are behind the load that it makes room for.
+            busy=managed.running > 0 or managed.state == "loading" or (managed.waiting > 0 and not managed.closed),
             leaving=managed.state == "unloading",
             pinned=managed.pinned,
             last_used_at=managed.last_used_at,

@@ -111,7 +111,7 @@ class Footprint:
 class ManagedModel:
     """A model of the catalogue, loaded or not. Times are in seconds of the registry's clock.
 
-    Requests: `waiting` for a load and `running` in the worker, which both keep it from being evicted. `draining`: a
+    Requests: `waiting` for a load and `running` in the worker, which both keep it from being evicted. `closed`: a
     starved load waits for this model's memory, so new requests queue behind that load.
 
     Failures: `deaths` counts the worker's deaths in a row that this model is blamed for, until a request succeeds;
@@ -144,7 +144,7 @@ class ManagedModel:
     failed_until: float | None = None
     deaths: int = 0
     failures: int = 0
-    draining: bool = False
+    closed: bool = False
     waiting: int = 0
     running: int = 0
     last_used_at: float = 0.0
@@ -182,5 +182,5 @@ class ManagedModel:
             self.probe_report.cancel()
         self.worker, self.loaded, self.stats, self.probe_report = None, None, None, None
         self.bytes_by_device = {}
-        self.servable, self.draining, self.canary_sent_at = False, False, None
+        self.servable, self.closed, self.canary_sent_at = False, False, None
         self.unloaded.set()
