@@ -89,6 +89,13 @@ def test_a_model_that_loads_is_waited_for() -> None:
     assert waiting == Wait("waits for a", ("a",))
 
 
+def test_one_that_has_had_its_turn_is_closed_rather_than_one_waited_for_that_loads() -> None:
+    busy, loading = Resident("busy", {"d0": 50}, used_at=NOW, busy=True), idle("loading", 50, loading=True)
+    waiting = decided([{"d0": 50}], busy, loading, claim=Claim("m", waited_s=11.0))
+    assert isinstance(waiting, Wait)
+    assert waiting.close == ("busy",)
+
+
 def test_a_busy_model_that_has_had_its_turn_is_closed() -> None:
     waiting = decided([{"d0": 60}], idle("a", 90, busy=True), claim=Claim("m", waited_s=11.0))
     assert isinstance(waiting, Wait)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import chain, combinations
 
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -17,6 +17,8 @@ from cortex.placement.residency import When, when_evictable
 
 NOW = 1000.0
 SIZES = st.integers(1, 60)
+SELDOM = st.sampled_from([False] * 5 + [True])
+MANY = settings(max_examples=300, deadline=None)
 
 devices = st.tuples(
     *(
@@ -42,11 +44,11 @@ residents = st.lists(
         used_at=st.floats(NOW - 100, NOW),
         priority=st.sampled_from([50, 100, 200]),
         load_s=st.none() | st.floats(0, 30),
-        pinned=st.sampled_from([False, False, True]),
-        busy=st.booleans(),
-        wanted=st.sampled_from([False, False, True]),
-        loading=st.sampled_from([False, False, True]),
-        leaving=st.sampled_from([False, False, True]),
+        pinned=SELDOM,
+        busy=st.sampled_from([False, False, True]),
+        wanted=SELDOM,
+        loading=SELDOM,
+        leaving=SELDOM,
     ),
     max_size=6,
     unique_by=lambda resident: resident.model,
@@ -74,6 +76,7 @@ def subsets(items: Sequence[Resident]) -> list[tuple[Resident, ...]]:
     return list(chain.from_iterable(combinations(items, count) for count in range(len(items) + 1)))
 
 
+@MANY
 @given(devices, residents, SIZES, claims, rules)
 def test_no_decision_overfills_a_device_or_harms_the_protected(
     on: tuple[DeviceMemory, ...], there: list[Resident], size: int, claim: Claim, config: EvictionConfig
@@ -93,6 +96,7 @@ def test_no_decision_overfills_a_device_or_harms_the_protected(
         assert not any(each.pinned or each.loading or each.leaving for each in closed)
 
 
+@MANY
 @given(devices, residents, SIZES, claims, rules)
 def test_victims_are_enough_and_none_is_superfluous(
     on: tuple[DeviceMemory, ...], there: list[Resident], size: int, claim: Claim, config: EvictionConfig
@@ -108,6 +112,7 @@ def test_victims_are_enough_and_none_is_superfluous(
         assert not fits(decision.bytes_by_device, memory, [*rest, victim])
 
 
+@MANY
 @given(devices, residents, SIZES, claims, rules)
 def test_whoever_can_be_helped_is(
     on: tuple[DeviceMemory, ...], there: list[Resident], size: int, claim: Claim, config: EvictionConfig
@@ -138,10 +143,11 @@ def test_whoever_can_be_helped_is(
 
 
 class Neuron:
-    """One neuron over time, whose clients use every model that is open to them, at random moments."""
+    """One neuron over time. Models that aren't closed are in use but for pauses, `pause` of the time."""
 
-    def __init__(self, memory: NeuronMemory, seed: int) -> None:
+    def __init__(self, memory: NeuronMemory, pause: float, seed: int) -> None:
         self.memory = memory
+        self.pause = pause
         self.chance = random.Random(seed)
         self.closed: tuple[str, ...] = ()
 
@@ -153,24 +159,25 @@ class Neuron:
     def _after(self, resident: Resident, now: float) -> Resident:
         if resident.loading:
             return structs.replace(resident, loading=False, loaded_at=now, used_at=now)
-        if resident.busy and self.chance.random() < 0.5:
-            return structs.replace(resident, busy=False, used_at=now)
-        if not resident.busy and resident.model not in self.closed and self.chance.random() < 0.8:
-            return structs.replace(resident, busy=True, wanted=False, used_at=now)
-        return resident
+        if resident.model in self.closed:
+            return structs.replace(resident, busy=False, used_at=now) if resident.busy else resident
+        pauses = self.chance.random() < self.pause
+        used = resident.used_at if pauses and not resident.busy else now
+        return structs.replace(resident, busy=not pauses, wanted=False, used_at=used)
 
     def unload(self, models: Sequence[str]) -> None:
         there = [structs.replace(r, leaving=True) if r.model in models else r for r in self.memory.residents]
         self.memory = structs.replace(self.memory, residents=there)
 
 
-@given(devices, residents, SIZES, rules, st.integers(0, 10**6))
+@settings(deadline=None)
+@given(devices, residents, SIZES, rules, st.tuples(st.sampled_from([0.0, 0.2, 0.5]), st.integers(0, 10**6)))
 def test_no_claim_waits_for_ever(
-    on: tuple[DeviceMemory, ...], there: list[Resident], size: int, config: EvictionConfig, seed: int
+    on: tuple[DeviceMemory, ...], there: list[Resident], size: int, config: EvictionConfig, life: tuple[float, int]
 ) -> None:
     """Beside models in constant use, one of which may be loading until the first second, a claim gets its memory within
     the starvation limit and the time that requests take to end, or is refused from the beginning."""
-    neuron = Neuron(NeuronMemory(on, there), seed)
+    neuron = Neuron(NeuronMemory(on, there), *life)
     refusable = True
     for passed in range(int(config.starvation_s) + 60):
         now = NOW + passed

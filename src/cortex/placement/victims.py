@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from cortex.config.settings import EvictionConfig
@@ -12,9 +13,9 @@ __all__ = ["cheapest_set", "pick_victims", "rank"]
 
 def rank(resident: Resident, rules: EvictionConfig) -> tuple[float, ...]:
     """Sorts the first to go first: lowest class (strategy "priority"), then least recently used, then cheapest to load
-    again."""
+    again. One that is loading comes after those in use: its turn hasn't begun."""
     by_class = resident.priority if rules.strategy == "priority" else 0
-    return (by_class, resident.used_at, resident.load_s or 0.0)
+    return (by_class, math.inf if resident.loading else resident.used_at, resident.load_s or 0.0)
 
 
 def pick_victims(
