@@ -18,11 +18,11 @@ from cortex.gateway.scheduling.model_queue import Ticket
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.neuron.api.report import model_status
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.catalog.gguf_header import read_header
-from cortex.neuron.catalog.scan import Entry
 from cortex.neuron.devices.devices import Device
 from cortex.neuron.memory.ledger import Measurements
-from cortex.neuron.models.load_plan import card_of
+from cortex.neuron.models.card import card_of
 from cortex.neuron.models.load_queue import LoadQueue
 from cortex.neuron.models.registry import ModelRegistry
 from cortex.neuron.models.state import Loading, ManagedModel
@@ -101,11 +101,11 @@ class Both:
         self.clock = ManualClock(NOW - 100)
         self.gpus = gpus
         self.registry = ModelRegistry(Config(eviction=config), gpus, self.clock, Measurements(Path("/none")), "build")
-        self.registry.sizes = lambda _entry, _context, group: [size] * len(group)  # type: ignore[method-assign]
+        self.registry.planner.sizes = lambda _entry, _context, group: [size] * len(group)  # type: ignore[method-assign]
         profile = Profile("m", context=256, min_devices=count)
         entry = Entry("m", profile, header=HEADER)
         self.registry.models["m"] = ManagedModel(entry, card_of(entry))
-        self.registry.describe(self.registry.models["m"])
+        self.registry.update_card(self.registry.models["m"])
         self.gateway = Scheduler(Policy(eviction=config), [NeuronEntry(name="n", endpoint="http://n")])
         self.poll()
 

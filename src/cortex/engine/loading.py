@@ -44,7 +44,7 @@ _MOST_INPUTS = 64
 _MASK_CHECK_S = 2.3e-9
 """What llama.cpp's CPU attention takes to find that one head of one token may not look at a cell."""
 _STALL_S = 1.4
-"""How long a step may take when a prompt arrives beside running streams; docs/performance.md has the measurements."""
+"""How long a step may take when a prompt arrives beside running streams; see docs/explanation/performance.md."""
 
 
 class ModelEngine(Protocol):

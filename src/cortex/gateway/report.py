@@ -1,4 +1,4 @@
-"""The fleet as operators see it: documents of `wire.fleet` made from the scheduler's state. Reads only."""
+"""The documents of `wire.fleet`, made from the scheduler's state. Pure; nothing is changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from cortex.wire.status import ModelStatus
 
 __all__ = ["fleet_status"]
 
-RequestState = Literal["queued", "loading", "running"]
+_RequestState = Literal["queued", "loading", "running"]
 
 
 def fleet_status(
     state: State, now: float, *, boot: str, draining: bool, started_at: float, config_error: str
 ) -> FleetStatus:
+    """The body of `GET /fleet`. `now` and `started_at` are of the scheduler's clock."""
     return FleetStatus(
         version=cortex.__version__,
         boot=boot,
@@ -73,24 +74,24 @@ def _model(state: State, model: str, statuses: list[tuple[Neuron, ModelStatus]])
 
 def _request(state: State, ticket: Ticket, now: float) -> FleetRequest:
     job = ticket.job
-    loading: RequestState = "loading" if state.being_loaded(job.model) else "queued"
-    running = _as_told_by(state, ticket)
+    waiting: _RequestState = "loading" if state.being_loaded(job.model) else "queued"
+    prompt, cached, completion = _token_counts(state, ticket)
     return FleetRequest(
         id=job.id,
         model=job.model,
-        state="running" if ticket.neuron else loading,
+        state="running" if ticket.neuron else waiting,
         principal=job.principal,
         neuron=ticket.neuron,
         dialect=job.request.dialect if job.request else "",
-        prompt_tokens=running[0],
-        cached_tokens=running[1],
-        completion_tokens=running[2],
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
         age_s=now - job.arrived_at,
     )
 
 
-def _as_told_by(state: State, ticket: Ticket) -> tuple[int, int, int]:
-    """Prompt, cached and completion tokens, by the last status of the neuron it runs on."""
+def _token_counts(state: State, ticket: Ticket) -> tuple[int, int, int]:
+    """Prompt, cached and completion tokens in the last status of the request's neuron; zeros before that."""
     neuron = state.fleet.get(ticket.neuron) if ticket.neuron else None
     for request in neuron.status.requests if neuron and neuron.status else ():
         if request.id == ticket.job.id:

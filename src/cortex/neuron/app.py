@@ -35,9 +35,9 @@ from cortex.neuron.workers.pool import WorkerPool
 from cortex.neuron.workers.watchdog import Watchdog
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
-from cortex.serving.http.periodic import tick
 from cortex.serving.http.server import run_server
-from cortex.serving.telemetry.request_log import log_request
+from cortex.serving.periodic import tick
+from cortex.serving.telemetry.records import log_request
 from cortex.wire.status import LoadOrder
 
 __all__ = ["Neuron", "make_downloader", "run", "scan_models"]

@@ -9,7 +9,7 @@ from cortex.engine.llama.library import loaded_library
 __all__ = ["ThreadPool"]
 
 _POLL = 50
-"""How long ggml's threads spin before they sleep (0 to 100); see docs/performance.md for the measurements."""
+"""How long ggml's threads spin before they sleep (0 to 100); measured in docs/explanation/performance.md."""
 
 
 class ThreadPool:

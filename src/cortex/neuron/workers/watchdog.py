@@ -10,7 +10,7 @@ from cortex.neuron.models.manager import ModelManager
 from cortex.neuron.models.state import ManagedModel
 from cortex.neuron.workers.process import Worker
 from cortex.placement.residency import expired
-from cortex.serving.http.periodic import tick
+from cortex.serving.periodic import tick
 from cortex.wire.worker import Canary
 
 __all__ = ["Watchdog"]

@@ -6,7 +6,7 @@ The wording is one for all models; the form of a call is the model's own where i
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
     </tool_call>
 
-which `formats.hermes` reads. docs/models.md tells operators about it.
+which `formats.hermes` reads. docs/explanation/models.md describes it for operators.
 """
 
 from __future__ import annotations
