@@ -17,12 +17,14 @@ from msgspec import structs
 
 from cortex.errors import BadRequest, ConfigError, NotFound
 from cortex.gateway.reload import Reloader
-from cortex.gateway.report import fleet_status, placement_plan
+from cortex.gateway.report import fleet_status
 from cortex.gateway.requests.mailboxes import Mailbox, Mailboxes
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.catalogue import Catalogue
 from cortex.gateway.scheduling.effects import Effect, Job, ModelReady, Reject
 from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.placement.plan import placement_plan
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
@@ -56,7 +58,7 @@ class Admin:
         )
 
     def plan(self, model: str) -> PlacementPlan:
-        return placement_plan(model, self.loop.scheduler.dispatcher.assess(model, self.loop.clock()))
+        return placement_plan(model, assess_all(self.loop.scheduler.state, model, self.loop.clock()))
 
     def load(self, model: str) -> LoadJob:
         """Order a load as a waiting request would, and answer at once. Raises what the scheduler refuses with."""

@@ -1,4 +1,4 @@
-"""Prints what a load would take, as llama.cpp plans it: LoadSpec in, SizeReport out.
+"""Prints what a load would take, as llama.cpp plans it: LoadSpec in, MemoryPlan out.
 
 `python -m cortex.engine.tools.memory_plan`.
 
@@ -22,7 +22,7 @@ from cortex.engine.llama.model import Model
 from cortex.engine.loading import context_shape
 from cortex.engine.tools.device_report import print_report
 from cortex.errors import CortexError
-from cortex.wire.probes import SizeReport
+from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["main", "planned_sizes", "read_plan"]
@@ -33,7 +33,7 @@ _COMPUTE = re.compile(r"\s(\S+) compute buffer size\s*=\s*([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
 
 
-def read_plan(lines: Iterable[str]) -> SizeReport:
+def read_plan(lines: Iterable[str]) -> MemoryPlan:
     """Sums what llama.cpp's log says of one planned context. Pure."""
     compute: Counter[str] = Counter()
     cache = output = 0.0
@@ -44,10 +44,10 @@ def read_plan(lines: Iterable[str]) -> SizeReport:
             compute[found[1]] += int(float(found[2]) * _MIB)
         elif found := _OUTPUT.search(line):
             output += float(found[1])
-    return SizeReport(dict(compute), int(cache * _MIB), int(output * _MIB))
+    return MemoryPlan(dict(compute), int(cache * _MIB), int(output * _MIB))
 
 
-def planned_sizes(spec: LoadSpec) -> SizeReport:
+def planned_sizes(spec: LoadSpec) -> MemoryPlan:
     """Raises ModelLoadFailed where llama.cpp can't plan it."""
     lines: list[str] = []
     tap = LogTap(on_line=lines.append)

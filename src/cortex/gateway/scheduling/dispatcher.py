@@ -9,11 +9,13 @@ from msgspec import structs
 
 from cortex.gateway.neurons.fleet import Neuron
 from cortex.gateway.scheduling import rejections
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.effects import Effect, Grant, ModelReady, OrderLoad, OrderUnload, Reject
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
-from cortex.gateway.scheduling.placement import Verdict, assess, choose
 from cortex.gateway.scheduling.router import affinity_key, choose_copy
 from cortex.gateway.scheduling.state import State
+from cortex.placement.decision import Wait
+from cortex.placement.plan import Assessment, Present, choose
 from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import ModelStatus
@@ -49,21 +51,19 @@ class Dispatcher:
         state = self.state
         if not queue.waiting or state.served(queue.model, now):  # 1
             return []
-        assessments = self.assess(queue.model, now)
-        if state.orders.loading(queue.model) or any(
-            verdict.kind in ("loaded", "loading") for verdict in assessments
-        ):  # 2
+        assessments = assess_all(state, queue.model, now)
+        if state.orders.loading(queue.model) or any(isinstance(each.decision, Present) for each in assessments):  # 2
             return []
         if chosen := choose(assessments):  # 3
             return self.load(chosen, queue.model, now)
-        if blocked := next((verdict for verdict in assessments if verdict.close), None):  # 4
-            state.closed |= {(blocked.neuron, model) for model in blocked.close}
+        if closing := next((names for each in assessments if (names := _to_close(each))), None):  # 4
+            state.closed |= closing
             return []
-        refusal = rejections.hopeless(state, queue.model, assessments, now)  # 5
-        if refusal is None:
+        rejection = rejections.hopeless(state, queue.model, assessments, now)  # 5
+        if rejection is None:
             return []
         waiters, queue.waiting = queue.waiting, []
-        return [Reject(ticket.job.id, *refusal) for ticket in waiters]
+        return [Reject(ticket.job.id, *rejection) for ticket in waiters]
 
     def _serve(self, queue: ModelQueue, now: float) -> list[Effect]:
         """Grant places while there are waiters and copies with room."""
@@ -109,13 +109,7 @@ class Dispatcher:
         state.prefixes.sent(state.usage.copy(neuron, model), ticket.hashes, now)
         return neuron
 
-    def assess(self, model: str, now: float) -> list[Verdict]:
-        """What each neuron could do for `model`, and why; the loop decides on it and operators can read it."""
-        state = self.state
-        claim = state.claim(model, now)
-        return [assess(state.site(neuron, model, now), claim, state.policy.eviction, now) for neuron in state.fleet]
-
-    def load(self, chosen: Verdict, model: str, now: float) -> list[Effect]:
+    def load(self, chosen: Assessment, model: str, now: float) -> list[Effect]:
         neuron = self.state.fleet.neurons[chosen.neuron]
         revision = neuron.status.revision if neuron.status else None
         command = OrderLoad(chosen.neuron, model, chosen.devices, chosen.evict, revision)
@@ -130,6 +124,11 @@ class Dispatcher:
         command = OrderUnload(neuron.name, model, reason, force, revision)
         self.state.orders.give(command, neuron, now)
         return [command]
+
+
+def _to_close(assessment: Assessment) -> set[tuple[str, str]]:
+    close = assessment.decision.close if isinstance(assessment.decision, Wait) else ()
+    return {(assessment.neuron, model) for model in close}
 
 
 def _hashes(request: Request | None) -> list[int]:

@@ -60,7 +60,7 @@ class OutcomeKind(Enum):
 class Outcome(Struct, frozen=True):
     """`why` in words, where it wasn't a success."""
 
-    verdict: OutcomeKind
+    kind: OutcomeKind
     why: str = ""
 
 

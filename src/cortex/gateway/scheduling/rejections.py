@@ -20,8 +20,9 @@ from cortex.errors import (
     Unavailable,
 )
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
-from cortex.gateway.scheduling.placement import Verdict
 from cortex.gateway.scheduling.state import State
+from cortex.placement.decision import Refuse, Wait
+from cortex.placement.plan import Assessment
 from cortex.wire.events import Failed, Progress, failed
 
 __all__ = ["full", "hopeless", "overdue", "progress", "stalled", "worn_out"]
@@ -85,23 +86,23 @@ def progress(state: State, queue: ModelQueue, place: int) -> Progress:
     return Progress("queued", place, len(queue.waiting))
 
 
-def hopeless(state: State, model: str, assessments: Sequence[Verdict], now: float) -> tuple[Failed, str] | None:
+def hopeless(state: State, model: str, assessments: Sequence[Assessment], now: float) -> tuple[Failed, str] | None:
     """Why no neuron will serve `model`, or None while waiting may help.
 
     1. A load may still become possible. 2. Some neuron was lost a moment ago and may come back. 3. The last load
     failed. 4. There is no room, by size or by pins. 5. Nobody is there.
     """
-    if any(verdict.kind == "busy" for verdict in assessments):  # 1
+    if any(isinstance(each.decision, Wait) for each in assessments):  # 1
         return None
     known = [neuron for neuron, _ in state.fleet.holding(model)]
     lost = [neuron for neuron in known if neuron.lost_at is not None]
     if any(now - (neuron.lost_at or now) < state.policy.return_s for neuron in lost):  # 2
         return None
-    reasons = "; ".join(f"{verdict.neuron}: {verdict.reason}" for verdict in assessments) or "no neuron knows it"
+    reasons = "; ".join(f"{each.neuron}: {each.reason}" for each in assessments) or "no neuron knows it"
     failures = [error for neuron in known if (error := state.orders.failure(neuron.name, model, now))]
     if failures:  # 3
         return failed(_load_failure(failures[-1], model)), "load_failed"
-    if all(verdict.for_good for verdict in assessments):  # 4
+    if all(isinstance(each.decision, Refuse) and each.decision.permanent for each in assessments):  # 4
         return failed(NoRoom(f"{model} can't be loaded: {reasons}")), "no_room"
     if any(neuron.breaker.state(now) != "closed" or neuron.drained for neuron in known):
         return failed(Draining(f"{model} has no neuron that takes requests: {reasons}", retry_after=5)), "no_neuron"

@@ -12,6 +12,7 @@ from cortex.config.settings import NeuronEntry
 from cortex.errors import Conflict, CortexError
 from cortex.gateway.neurons.fleet import Fleet, Neuron, Unreachable
 from cortex.gateway.scheduling import idle_models, rejections
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.breaker import Breaker
 from cortex.gateway.scheduling.dispatcher import Dispatcher
 from cortex.gateway.scheduling.effects import (
@@ -29,9 +30,9 @@ from cortex.gateway.scheduling.effects import (
     SendProgress,
 )
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
-from cortex.gateway.scheduling.placement import choose
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.state import State
+from cortex.placement.plan import choose
 from cortex.wire.status import NeuronStatus
 
 __all__ = ["Scheduler"]
@@ -213,8 +214,7 @@ class Scheduler:
                 queue.waiting.remove(ticket)
                 effects.append(Reject(ticket.job.id, failure, reason))
         for model, may_evict in idle_models.wanted_copies(state, now):
-            assessments = [v for v in self.dispatcher.assess(model, now) if may_evict or v.kind == "fits"]
-            if chosen := choose(assessments):
+            if chosen := choose(assess_all(state, model, now, may_evict=may_evict)):
                 effects += self.dispatcher.load(chosen, model, now)
         return effects + self._tell()
 
@@ -268,7 +268,7 @@ class Scheduler:
         if neuron is None:
             return
         state.usage.touch(neuron.name, model, now)
-        judged = _judged(neuron, outcome.verdict, now)
+        judged = _judged(neuron, outcome.kind, now)
         if judged is not neuron:
             state.fleet = state.fleet.with_(judged)
 
@@ -284,8 +284,8 @@ class Scheduler:
         return queue.leave(job_id, now) if queue else None
 
 
-def _judged(neuron: Neuron, verdict: OutcomeKind, now: float) -> Neuron:
-    match verdict:
+def _judged(neuron: Neuron, kind: OutcomeKind, now: float) -> Neuron:
+    match kind:
         case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if neuron.breaker == _CLOSED:
             return neuron
         case OutcomeKind.DONE | OutcomeKind.FAILED:

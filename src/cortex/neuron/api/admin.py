@@ -138,7 +138,7 @@ class Admin:
         managed = self.manager.registry.get(self.backend.resolve(name))
         if managed.worker is None or managed.state != "ready":
             raise Conflict(f"{managed.entry.id} is not loaded; POST /models/load first")
-        report = managed.expect_probe()
+        report = managed.next_probe_report()
         managed.worker.send(Probe(managed.entry.id))
         try:
             async with asyncio.timeout(_PROBE_S):

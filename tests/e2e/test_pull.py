@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.neuron.catalog.fake_hub import FakeHub, fake_hub
 from tests.neuron.gguf_files import write_gguf
 
@@ -19,7 +17,6 @@ def cortex(hub: FakeHub, home: Path, *words: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.e2e
 def test_a_model_is_pulled_listed_shown_and_removed(tmp_path: Path) -> None:
     with fake_hub() as hub:
         hub.files["m-Q4_K_M.gguf"] = write_gguf(tmp_path / "m.gguf").read_bytes()
