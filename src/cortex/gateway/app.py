@@ -114,7 +114,7 @@ class Gateway:
         self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
         self.effect_runner.start(self.loop, self.poller)
         before = operator_state.load()
-        self.loop.post(lambda scheduler, now: scheduler.on_standing(before, now))
+        self.loop.post(lambda scheduler, now: scheduler.on_operator_state(before, now))
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)

@@ -12,7 +12,7 @@ def test_a_breaker_opens_at_the_third_failure_in_a_row() -> None:
     assert not breaker.failed(0.0).allows(0.0)
 
 
-def test_a_half_open_breaker_lets_one_probe_through_and_cools_longer_after_each_failure() -> None:
+def test_a_half_open_breaker_lets_one_trial_through_and_cools_longer_after_each_failure() -> None:
     breaker = Breaker().failed(0.0).failed(0.0).failed(0.0)
     now = COOLDOWN_S
     assert breaker.state(now) == "half_open"
@@ -27,6 +27,6 @@ def test_a_half_open_breaker_lets_one_probe_through_and_cools_longer_after_each_
     assert again.cooldown_s == LONGEST_COOLDOWN_S
 
 
-def test_a_probe_without_a_verdict_makes_way_for_another() -> None:
+def test_a_trial_that_decides_nothing_makes_way_for_another() -> None:
     breaker = Breaker().failed(0.0).failed(0.0).failed(0.0).sent(COOLDOWN_S)
-    assert breaker.unprobed().allows(COOLDOWN_S)
+    assert breaker.undecided().allows(COOLDOWN_S)

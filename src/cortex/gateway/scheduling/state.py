@@ -1,4 +1,4 @@
-"""Everything the scheduler knows, and the views its decisions are made on. Read by many, changed by the scheduler.
+"""Everything the scheduler knows, and the views its decisions are made on. Changed by the scheduler alone.
 
 Two counts are kept apart: requests this gateway has on a copy (exact, at this moment) and requests others have there
 (as of the last poll). Only their sum says whether a copy is busy.
@@ -24,9 +24,13 @@ __all__ = ["State"]
 
 @dataclass(slots=True)
 class State:
-    """`pins` are operators' overrides of the profiles' `pinned`; `closed` copies get no new requests, since a waiting
-    model is due to take their place; `unwanted` ones an operator wants gone, by force or not; `foreign` counts other
-    clients' requests by (neuron, model). `pushed` is what a neuron was last sent: (its boot, hash of the profiles)."""
+    """Keys (neuron, model) stand for a copy.
+
+    `pins` are operators' overrides of the profiles' `pinned`, by model. `closed` copies get no new requests, since a
+    waiting model may have their memory next. `unwanted` copies an operator wants unloaded; the value is `force`.
+    `foreign` counts the requests of others on a copy, as of its neuron's last status. `pushed` is what a neuron was
+    last sent: (its boot, hash of the profiles).
+    """
 
     policy: Policy = field(default_factory=Policy)
     fleet: Fleet = field(default_factory=Fleet)
@@ -42,7 +46,7 @@ class State:
     pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def queue(self, model: str) -> ModelQueue:
-        """The model's line, made at first use; the scheduler drops it when it is empty."""
+        """The model's queue, made at first use; the dispatcher drops it when it is empty."""
         if model not in self.queues:
             self.queues[model] = ModelQueue(model, self.policy.bounds_of(model))
         return self.queues[model]
@@ -75,7 +79,7 @@ class State:
         return next((status.card for _, status in self.fleet.holding(model)), None)
 
     def copies(self, model: str) -> list[Neuron]:
-        """Who has it loaded, or is loading it, and can be ordered to unload it."""
+        """The neurons that have it loaded, or are loading it, and take orders."""
         return [
             neuron
             for neuron, status in self.fleet.holding(model)
@@ -83,7 +87,7 @@ class State:
         ]
 
     def servable(self, model: str, now: float) -> list[tuple[Neuron, ModelStatus]]:
-        """The copies that may be given requests: loaded, proven by decode, reachable, and not on their way out."""
+        """The copies that may be granted requests: loaded, proved by a decode, reachable, not closed or leaving."""
         return [
             (neuron, status)
             for neuron, status in self.fleet.holding(model)
