@@ -1,16 +1,13 @@
-"""Breaker, catalogue, poll intervals, loop: one promise each."""
+"""Breaker, catalogue, loop: one promise each."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import NeuronEntry
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.gateway.neurons.fleet import Fleet, Unreachable
-from cortex.gateway.neurons.poller import next_interval, silence_left_s
+from cortex.gateway.neurons.fleet import Fleet
 from cortex.gateway.scheduling.breaker import COOLDOWN_S, LONGEST_COOLDOWN_S, Breaker
 from cortex.gateway.scheduling.catalogue import Catalogue
 from cortex.gateway.scheduling.effects import PollNeuron
@@ -92,27 +89,9 @@ def test_models_of_a_lost_neuron_stay_known_but_are_nowhere() -> None:
     fake = FakeNeuron("n", models("a"))
     fake.models["a"].state, fake.models["a"].devices = "ready", ["cpu0"]
     known = fleet(fake)
-    lost = known.with_(known.neurons["n"].missed(Unreachable("gone", refused=True), 1.0))
+    lost = known.with_(known.neurons["n"].lost("gone", 1.0))
     ((_, where),) = catalogue(lost).models()
     assert where == []
-
-
-@pytest.mark.parametrize(
-    ("last", "busy", "swapping", "heard", "expected"),
-    [(0.0, False, False, False, 1.5), (10.0, False, False, False, 15.0), (15.0, False, False, True, 15.0),
-     (15.0, True, False, False, 1.0), (15.0, True, True, False, 0.25), (15.0, False, True, False, 0.25),
-     (15.0, True, False, True, 3.0), (15.0, False, True, True, 3.0)],
-)  # fmt: skip
-def test_polls_are_frequent_while_something_happens_that_nobody_pushes(
-    last: float, busy: bool, swapping: bool, heard: bool, expected: float
-) -> None:
-    assert next_interval(last, 1.0, 15.0, busy=busy, swapping=swapping, heard=heard) == expected
-
-
-def test_a_neuron_that_has_spoken_is_not_asked_soon() -> None:
-    assert silence_left_s(10.0, -math.inf, 3.0, 12.0) == 1.0
-    assert silence_left_s(10.0, 11.5, 3.0, 12.0) == 2.5
-    assert silence_left_s(10.0, 11.5, 3.0, 14.5) == 0.0
 
 
 def test_events_posted_from_within_an_effect_wait_their_turn() -> None:

@@ -18,7 +18,7 @@ __all__ = ["draw", "height_of_all"]
 WIDE = 120
 """From here on there is room for the columns that 80 characters can't hold."""
 
-_HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "stale": "yellow", "down": "bold red"}
+_HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "down": "bold red"}
 _STATE_STYLE = {"ready": "green", "loading": "cyan", "unloading": "yellow", "failed": "bold red", "unloaded": "dim"}
 _HELP = (
     "↑ ↓ j k  move         u  unload the selected model   s  sort by the next column",

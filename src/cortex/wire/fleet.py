@@ -24,12 +24,12 @@ __all__ = [
     "PlacementPlan",
 ]
 
-Health = Literal["healthy", "degraded", "stale", "down"]
+Health = Literal["healthy", "degraded", "down"]
 BreakerState = Literal["closed", "open", "half_open"]
 
 
 class FleetNeuron(Struct, frozen=True, omit_defaults=True):
-    """A neuron through the gateway's eyes. `status` is its last document, `age_s` old; `reason` says why it isn't
+    """What the gateway knows of a neuron. `status` is its last document, `age_s` old; `reason` says why it isn't
     healthy."""
 
     name: str

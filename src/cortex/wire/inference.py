@@ -1,6 +1,6 @@
 """What a client asked for, after its dialect is gone: requests for text, vectors and ranks.
 
-Requests cross from gateway to neuron (`POST /trunk`) and from neuron to worker. `None` always means "the caller
+Requests cross from gateway to neuron (`POST /connection`) and from neuron to worker. `None` always means "the caller
 didn't say"; defaults are resolved in the worker (request, then profile, then the GGUF's own, then llama.cpp's).
 Evolve by adding fields with defaults only.
 """

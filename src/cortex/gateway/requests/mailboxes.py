@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cortex.errors import CortexError, Forbidden
-from cortex.gateway.neurons.client import EventStream, Lost
+from cortex.gateway.neurons.fleet import Lost
+from cortex.gateway.neurons.request_stream import RequestStream
 from cortex.gateway.scheduling.effects import Grant, ModelReady, Reject, SendProgress
 from cortex.wire.events import failed
 
@@ -41,20 +42,21 @@ class Mailbox:
 
 
 class Running:
-    """A running stream: whose it is, where it runs, and when it last brought something."""
+    """A request on a neuron: whose it is, where it runs, and when its neuron last sent something for it."""
 
-    __slots__ = ("job_id", "neuron", "read_at", "stream", "verdict")
+    __slots__ = ("heard_at", "job_id", "neuron", "stream", "verdict")
 
-    def __init__(self, job_id: str, neuron: str, stream: EventStream, now: float) -> None:
+    def __init__(self, job_id: str, neuron: str, now: float) -> None:
         self.job_id = job_id
         self.neuron = neuron
-        self.stream = stream
-        self.read_at = now
+        self.heard_at = now
+        self.stream: RequestStream | None = None
         self.verdict: Lost | CortexError | None = None
 
     def break_off(self, verdict: Lost | CortexError) -> None:
         self.verdict = verdict
-        self.stream.close()
+        if self.stream is not None:
+            self.stream.close()
 
 
 class Mailboxes:
@@ -78,17 +80,18 @@ class Mailboxes:
             box.put(message)
 
     @contextmanager
-    def running(self, job_id: str, neuron: str, stream: EventStream, now: float) -> Iterator[Running]:
-        """While the request is read. A Lost that we caused by breaking it off becomes what `break_off` was given."""
-        entry = Running(job_id, neuron, stream, now)
+    def running(self, entry: Running) -> Iterator[None]:
+        """While the request is on a neuron. A Lost that we caused by breaking it off becomes what `break_off` was
+        given."""
         self._streams.add(entry)
         try:
-            yield entry
+            yield
         except Lost as lost:
             raise entry.verdict or lost from lost
         finally:
             self._streams.discard(entry)
-            stream.close()
+            if entry.stream is not None:
+                entry.stream.close()
 
     def break_off(self, neuron: str, why: str) -> None:
         """Nothing will come from this neuron any more: its streams fail now instead of waiting."""
@@ -96,8 +99,8 @@ class Mailboxes:
             entry.break_off(Lost(why))
 
     def break_stalled(self, now: float, limit_s: float) -> None:
-        """Break off the streams that brought nothing for `limit_s`."""
-        for entry in [entry for entry in self._streams if now - entry.read_at > limit_s]:
+        """Break off the streams whose neuron sent nothing for `limit_s`."""
+        for entry in [entry for entry in self._streams if now - entry.heard_at > limit_s]:
             entry.break_off(Lost(f"it sent nothing for {limit_s:.0f} s"))
 
     def cancel(self, job_id: str) -> bool:

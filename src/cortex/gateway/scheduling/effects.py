@@ -120,7 +120,7 @@ class OrderUnload(Struct, frozen=True):
 
 
 class PollNeuron(Struct, frozen=True):
-    """Poll this neuron now: what was known of it is doubtful."""
+    """Ask this neuron for its status now: what was known of it is doubtful."""
 
     neuron: str
 

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from cortex.config.settings import NeuronEntry
 from cortex.errors import Conflict, CortexError
-from cortex.gateway.neurons.fleet import Fleet, Neuron, Unreachable
+from cortex.gateway.neurons.fleet import Fleet, Neuron
 from cortex.gateway.scheduling import idle_models, rejections
 from cortex.gateway.scheduling.breaker import Breaker
 from cortex.gateway.scheduling.dispatcher import Dispatcher
@@ -94,7 +94,7 @@ class Scheduler:
     # ---- neurons
 
     def on_status(self, name: str, status: NeuronStatus, now: float) -> list[Effect]:
-        """A neuron answered a poll."""
+        """A neuron sent its status."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
@@ -102,7 +102,7 @@ class Scheduler:
         if known is not None and known.boot == status.boot and status.revision < known.revision:
             return []  # an answer that a later one has overtaken
         if twin := self.state.fleet.twin(name, status.boot):
-            return self.on_unreachable(name, Unreachable(f"it is {twin} under another address", refused=True), now)
+            return self.on_unreachable(name, f"it is {twin} under another address", now)
         reborn = known is not None and known.boot != status.boot
         if reborn:
             self.state.orders.abandon(name)
@@ -113,22 +113,21 @@ class Scheduler:
             self._replace(structs.replace(self.state.fleet.neurons[name], suspect=True), now)
         return [*effects, *pushes, *self.dispatcher.settle(now)]
 
-    def on_unreachable(self, name: str, error: Unreachable, now: float) -> list[Effect]:
-        """A neuron didn't answer a poll. Once it is down, nothing that is under way there can end by itself."""
+    def on_unreachable(self, name: str, why: str, now: float) -> list[Effect]:
+        """A neuron's connection broke or couldn't be opened: nothing that is under way there can end by itself."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
-        missed = neuron.missed(error, now)
-        self._replace(missed, now)
+        self._replace(neuron.lost(why, now), now)
         effects: list[Effect] = []
-        if missed.health == "down" and neuron.health != "down":
+        if neuron.health != "down":
             self.state.orders.abandon(name)
             effects.append(AbortNeuron(name))
         return effects + self.dispatcher.settle(now)
 
     def on_ordered(self, neuron: str, model: str, error: CortexError | None, now: float) -> list[Effect]:
-        """An order was answered, and the neuron's fresh status is already in. A conflict means that the neuron had
-        moved on: nothing is wrong, decide anew."""
+        """An order was answered, and the neuron's status that shows its outcome came before. A conflict means that the
+        neuron had moved on: nothing is wrong, decide anew."""
         order = self.state.orders.close(neuron, model)
         if order is None:
             return []
@@ -249,7 +248,7 @@ class Scheduler:
         return [PushProfiles(name, order)]
 
     def _replace(self, neuron: Neuron, now: float) -> None:
-        """The one place where a neuron's entry in the snapshot changes after a poll."""
+        """The one place where a neuron's entry in the snapshot changes after a status."""
         state = self.state
         state.fleet = state.fleet.with_(neuron)
         state.usage.observe(neuron, now)

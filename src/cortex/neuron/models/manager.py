@@ -21,13 +21,13 @@ from cortex.neuron.workers.pool import WorkerPool
 from cortex.neuron.workers.process import Worker
 from cortex.wire.status import LoadOrder, UnloadOrder
 from cortex.wire.worker import (
-    Emissions,
     Heartbeat,
     Loaded,
     LoadFailed,
     LoadProgress,
-    Notice,
     ProbeReport,
+    RelayedEmissions,
+    RelayedNotice,
     StateSaved,
     Unloaded,
 )
@@ -188,14 +188,14 @@ class ModelManager:
 
     # ---- workers' words
 
-    def on_notice(self, worker: Worker, notice: Notice) -> None:
-        if isinstance(notice, Emissions):
+    def on_notice(self, worker: Worker, notice: RelayedNotice) -> None:
+        if isinstance(notice, RelayedEmissions):
             self.registry.streams.feed(notice)
             return
         self._on_other(worker, notice)
         self.registry.changes.tell()
 
-    def _on_other(self, worker: Worker, notice: Notice) -> None:
+    def _on_other(self, worker: Worker, notice: RelayedNotice) -> None:
         match notice:
             case Heartbeat():
                 self._on_heartbeat(worker, notice)

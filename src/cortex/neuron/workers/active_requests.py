@@ -6,15 +6,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cortex.neuron.workers.process import Worker
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.inference import Request
-from cortex.wire.worker import Emissions
+from cortex.wire.worker import Emission, RelayedEmission, RelayedEmissions
 
-__all__ = ["Emit", "LostWorker", "Stream", "Streams"]
+__all__ = ["LostWorker", "Relay", "Stream", "Streams", "events_of"]
 
-Emit = Callable[[Sequence[Event]], None]
-"""Takes one batch of a request's events. Called from the event loop; must not block or raise."""
+Relay = Callable[[Emission | RelayedEmission, Sequence[Event] | None], None]
+"""Takes one batch of a request's events: as it can be sent on, and decoded. None in place of the events: the batch is
+nothing but output, `deltas` pieces of it. Called from the event loop's thread; must not block or raise."""
+
+_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
+
+
+def events_of(item: Emission | RelayedEmission) -> list[Event]:
+    """Raises msgspec.DecodeError."""
+    return item.events if isinstance(item, Emission) else _events.decode(item.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +41,20 @@ class Stream:
     request: Request
     worker: Worker
     started_at: float
-    emit: Emit
+    emit: Relay
     ended: asyncio.Future[Finished | Failed | LostWorker] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def feed(self, events: Sequence[Event]) -> None:
+    def feed(self, item: RelayedEmission) -> None:
+        """Raises msgspec.DecodeError for a batch that is no list of events."""
         if self.ended.done():
             return
-        self.emit(events)
+        if item.deltas is not None:
+            self.emit(item, None)
+            return
+        events = events_of(item)
+        self.emit(item, events)
         last = events[-1]
         if isinstance(last, Finished | Failed):
             self.ended.set_result(last)
@@ -71,10 +86,10 @@ class Streams:
     def get(self, request_id: str) -> Stream | None:
         return self._open.get(request_id)
 
-    def feed(self, emissions: Emissions) -> None:
+    def feed(self, emissions: RelayedEmissions) -> None:
         for item in emissions.items:
             if stream := self._open.get(item.request_id):
-                stream.feed(item.events)
+                stream.feed(item)
 
     def lose(self, worker: Worker, reason: str) -> None:
         for stream in self._open.values():

@@ -21,7 +21,7 @@ from cortex.errors import WorkerDied
 from cortex.neuron.workers.link import WorkerLink, connect
 from cortex.neuron.workers.states import LogTail, WorkerEvent, backoff_s, next_state
 from cortex.wire.status import WorkerState, WorkerStatus
-from cortex.wire.worker import Command, Heartbeat, Notice, Ready, Shutdown
+from cortex.wire.worker import Command, Heartbeat, Ready, RelayedNotice, Shutdown
 
 __all__ = ["Worker", "WorkerOwner", "WorkerSettings"]
 
@@ -36,7 +36,7 @@ _STEADY_S = 60.0
 class WorkerOwner(Protocol):
     """Who placed models in the worker. Both are called from the event loop and must not block."""
 
-    def on_notice(self, worker: Worker, notice: Notice) -> None: ...
+    def on_notice(self, worker: Worker, notice: RelayedNotice) -> None: ...
     def on_death(self, worker: Worker, reason: str) -> None:
         """The process is gone without having been asked; `reason` names exit code and cause."""
         ...
@@ -223,7 +223,7 @@ class Worker:
                 logger.debug("llama.cpp: %s", line, extra={"worker": self.id})
         self._on_exit(await process.wait())
 
-    def _on_notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: RelayedNotice) -> None:
         self.last_notice_at = self._settings.clock()
         match notice:
             case Ready():

@@ -18,7 +18,7 @@ from cortex.config.settings import Config, parse_bytes
 from cortex.dialects.openai.responses import body as responses_body
 from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.backend import Backend
-from cortex.serving.exchange.exchange import Service
+from cortex.serving.exchange.exchange import ExchangeContext
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.endpoints import endpoints
 from cortex.serving.http.errors import handle_exception
@@ -47,13 +47,13 @@ def build_app(
     `routes` are the role's own; keys guard them too, but for handlers with `opt={"public": True}`. `observers` hear of
     every request once, at its end. Pass a `keyring` to be able to reload it.
     """
-    service = Service(backend, config, lifecycle, observers)
+    context = ExchangeContext(backend, config, lifecycle, observers)
     keys = keyring or Keyring(config.auth)
     store = make_store(config.responses)
 
     table = endpoints(config.anthropic)
     documents = BodyDocuments([responses_body.Body, *dict.fromkeys(endpoint.body for endpoint in table)])
-    client = client_routes(service, store, table, documents)
+    client = client_routes(context, store, table, documents)
     return Application(
         direct_routes(client, keys),
         route_handlers=[*client, *routes],

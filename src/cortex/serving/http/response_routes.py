@@ -20,7 +20,7 @@ from cortex.dialects.openai.responses import request as responses_request
 from cortex.dialects.openai.responses.body import Body
 from cortex.dialects.openai.responses.stored import MemoryResponseStore, ResponseStore, StoredResponse, deleted_reply
 from cortex.errors import NotFound, UnsupportedValue
-from cortex.serving.exchange.exchange import Exchange, Service
+from cortex.serving.exchange.exchange import Exchange, ExchangeContext
 from cortex.serving.http.openapi import BodyDocuments
 from cortex.serving.http.request_reader import Intake
 from cortex.serving.response_store.sqlite import SqliteResponseStore
@@ -46,7 +46,7 @@ async def closing_store(store: ResponseStore, _: Litestar) -> AsyncIterator[None
 
 
 def response_routes(
-    service: Service, intake: Intake, store: ResponseStore, documents: BodyDocuments
+    context: ExchangeContext, intake: Intake, store: ResponseStore, documents: BodyDocuments
 ) -> list[HTTPRouteHandler]:
     """Create, read and delete. What one principal stored, no other finds."""
 
@@ -64,7 +64,7 @@ def response_routes(
                 await store.put(response)
 
         return Exchange(
-            service,
+            context,
             call,
             arrived.identity,
             dialect="openai_responses",

@@ -13,7 +13,7 @@ import cortex
 from cortex.dialects.openai import models
 from cortex.dialects.openai.responses.stored import ResponseStore
 from cortex.errors import ModelNotFound
-from cortex.serving.exchange.exchange import Exchange, Service
+from cortex.serving.exchange.exchange import Exchange, ExchangeContext
 from cortex.serving.http.endpoints import Endpoint
 from cortex.serving.http.openapi import BodyDocuments
 from cortex.serving.http.request_id import RequestIdentity
@@ -24,25 +24,25 @@ __all__ = ["client_routes"]
 
 
 def client_routes(
-    service: Service, store: ResponseStore, table: list[Endpoint], documents: BodyDocuments
+    context: ExchangeContext, store: ResponseStore, table: list[Endpoint], documents: BodyDocuments
 ) -> list[HTTPRouteHandler]:
     """Every route that a client of either role may call."""
-    intake = Intake(service)
+    intake = Intake(context)
     return [
-        *(_inference_route(endpoint, service, intake, documents) for endpoint in table),
-        *response_routes(service, intake, store, documents),
-        *_model_routes(service),
-        *_status_routes(service),
+        *(_inference_route(endpoint, context, intake, documents) for endpoint in table),
+        *response_routes(context, intake, store, documents),
+        *_model_routes(context),
+        *_status_routes(context),
     ]
 
 
 def _inference_route(
-    endpoint: Endpoint, service: Service, intake: Intake, documents: BodyDocuments
+    endpoint: Endpoint, context: ExchangeContext, intake: Intake, documents: BodyDocuments
 ) -> HTTPRouteHandler:
     async def begin(scope: Scope, receive: Receive) -> ASGIApp:
         arrived = await intake.read(scope, receive)
         call = await intake.parse(arrived, endpoint.parse)
-        return Exchange(service, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
+        return Exchange(context, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
 
     @post(
         list(endpoint.paths),
@@ -58,15 +58,15 @@ def _inference_route(
     return infer
 
 
-def _model_routes(service: Service) -> list[HTTPRouteHandler]:
+def _model_routes(context: ExchangeContext) -> list[HTTPRouteHandler]:
     @get(["/v1/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return _json(models.listing(service.backend.models(), _style(request)), request)
+        return _json(models.listing(context.backend.models(), _style(request)), request)
 
     @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
-        wanted = service.backend.resolve(model_id.strip("/"))
-        for status, neurons in service.backend.models():
+        wanted = context.backend.resolve(model_id.strip("/"))
+        for status, neurons in context.backend.models():
             if status.card.id == wanted:
                 return _json(models.entry(status, neurons, _style(request)), request)
         raise ModelNotFound(f"there is no model {wanted!r}", param="model")
@@ -74,13 +74,13 @@ def _model_routes(service: Service) -> list[HTTPRouteHandler]:
     return [list_models, get_model]
 
 
-def _status_routes(service: Service) -> list[HTTPRouteHandler]:
+def _status_routes(context: ExchangeContext) -> list[HTTPRouteHandler]:
     @get("/health", sync_to_thread=False, opt={"public": True})
     def health() -> Response[dict[str, str]]:
         """200 while new requests are taken, 503 while draining and where nobody could serve them."""
-        if service.lifecycle.draining:
+        if context.lifecycle.draining:
             return Response({"status": "draining"}, status_code=503)
-        if not service.backend.ready():
+        if not context.backend.ready():
             return Response({"status": "unavailable"}, status_code=503)
         return Response({"status": "ok"}, status_code=200)
 
