@@ -62,7 +62,7 @@ PURE = re.compile(
     r"|gateway/scheduling/(?!loop\.py)\w+\.py|gateway/neurons/fleet\.py|gateway/requests/failover\.py"
     r"|gateway/report\.py|neuron/memory/ledger\.py|operator/(rows|figures)\.py|top/(model|rows|view)\.py"
 )
-IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "aiohttp", "selectors", "multiprocessing"}
+IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "selectors", "multiprocessing"}
 
 
 def source_files() -> list[Path]:
@@ -176,7 +176,7 @@ def _walk_all(graph: dict[Path, set[Path]], starts: list[Path], order: list[Path
 
 _IMPORT_EACH_ALONE = """
 import importlib, os, sys, traceback
-for library in ("aiohttp", "litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
+for library in ("litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
     importlib.import_module(library)  # once for all children; cortex itself is never imported here
 for name in sys.argv[1:]:
     if (pid := os.fork()) == 0:

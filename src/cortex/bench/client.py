@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
-import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
 from cortex.bench.figures import Outcome
+from cortex.bench.streaming_post import BrokenAnswer, streaming_post
 from cortex.bench.workload import (
     Ask,
     Workload,
@@ -62,33 +61,28 @@ _decoder = msgspec.json.Decoder(_Chunk)
 
 async def run_workload(url: str, load: Workload, *, key: str | None = None) -> list[Outcome]:
     """Every request's Outcome, in the order in which they ended; a failed one carries its error."""
-    async with _client(url, key) as client:
-        match load.kind:
-            case "decode":
-                return await _closed_loop(client, load, decode_asks(load), load.concurrency)
-            case "shared-prefix":
-                return await _closed_loop(client, load, shared_prefix_asks(load), load.requests)
-            case "multi-turn":
-                talks = [_conversation(client, load, number) for number in range(load.concurrency)]
-                return [outcome for talk in await asyncio.gather(*talks) for outcome in talk]
-            case "arrivals":
-                return await _arrivals(client, load)
+    client = _Client(url, {"authorization": f"Bearer {key}"} if key else {})
+    match load.kind:
+        case "decode":
+            return await _closed_loop(client, load, decode_asks(load), load.concurrency)
+        case "shared-prefix":
+            return await _closed_loop(client, load, shared_prefix_asks(load), load.requests)
+        case "multi-turn":
+            talks = [_conversation(client, load, number) for number in range(load.concurrency)]
+            return [outcome for talk in await asyncio.gather(*talks) for outcome in talk]
+        case "arrivals":
+            return await _arrivals(client, load)
 
 
-@asynccontextmanager
-async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
-    # A connection per request: llama-server closes them after a stream without a word, and the next request would fail.
-    headers = {"connection": "close"} | ({"authorization": f"Bearer {key}"} if key else {})
-    async with httpx.AsyncClient(
-        transport=AiohttpTransport(limits=httpx.Limits(max_connections=None)),
-        base_url=url,
-        headers=headers,
-        timeout=_TIMEOUT_S,
-    ) as client:
-        yield client
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """The server to ask, and the headers to ask it with."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-async def _closed_loop(client: httpx.AsyncClient, load: Workload, asks: Sequence[Ask], clients: int) -> list[Outcome]:
+async def _closed_loop(client: _Client, load: Workload, asks: Sequence[Ask], clients: int) -> list[Outcome]:
     """`clients` clients, each asking the next thing as soon as it has its answer."""
     left = iter(asks)
     outcomes: list[Outcome] = []
@@ -101,7 +95,7 @@ async def _closed_loop(client: httpx.AsyncClient, load: Workload, asks: Sequence
     return outcomes
 
 
-async def _conversation(client: httpx.AsyncClient, load: Workload, number: int) -> list[Outcome]:
+async def _conversation(client: _Client, load: Workload, number: int) -> list[Outcome]:
     history: list[dict[str, str]] = []
     outcomes: list[Outcome] = []
     for turn in range(load.turns):
@@ -112,7 +106,7 @@ async def _conversation(client: httpx.AsyncClient, load: Workload, number: int) 
     return outcomes
 
 
-async def _arrivals(client: httpx.AsyncClient, load: Workload) -> list[Outcome]:
+async def _arrivals(client: _Client, load: Workload) -> list[Outcome]:
     """Streams run while prompts come in, the next when the last was answered; then the streams are left to end."""
     streams = [asyncio.create_task(_ask(client, load, ask)) for ask in background_asks(load)]
     await asyncio.sleep(1.0)
@@ -126,7 +120,7 @@ def _during(stream: Outcome, arrived: Sequence[Outcome]) -> Outcome:
     return msgspec.structs.replace(stream, arrivals=[at for at in stream.arrivals if begin <= at <= end])
 
 
-async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
+async def _ask(client: _Client, load: Workload, ask: Ask) -> Outcome:
     sent = time.perf_counter()
     arrivals: list[float] = []
     pieces: list[str] = []
@@ -141,7 +135,7 @@ async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
                     arrivals.append(time.perf_counter())
                     pieces.append(text)
             usage = chunk.usage or usage
-    except (httpx.HTTPError, msgspec.DecodeError) as failure:
+    except (OSError, TimeoutError, BrokenAnswer, msgspec.DecodeError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     details = usage.prompt_tokens_details
     return Outcome(
@@ -157,7 +151,7 @@ async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
     )
 
 
-async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncIterator[_Chunk]:
+async def _chunks(client: _Client, load: Workload, ask: Ask) -> AsyncIterator[_Chunk]:
     body = {
         "model": load.model,
         "messages": ask.messages,
@@ -168,20 +162,21 @@ async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncI
     }
     if load.ignore_eos:
         body["ignore_eos"] = True
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        if response.is_error:
-            await response.aread()
-            yield _Chunk(error=_Error(f"HTTP {response.status_code}: {_reason(response)}"))
+    async with streaming_post(
+        client.url, "/v1/chat/completions", msgspec.json.encode(body), client.headers, _TIMEOUT_S
+    ) as answer:
+        if answer.status >= 400:
+            yield _Chunk(error=_Error(f"HTTP {answer.status}: {_reason(await answer.read())}"))
             return
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
+        async for line in answer.lines():
+            if line.startswith(b"data: {"):
                 yield _decoder.decode(line[6:])
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(body: bytes) -> str:
     """The envelope's message; what isn't one is shown as it came."""
     try:
-        error = _decoder.decode(response.content).error
+        error = _decoder.decode(body).error
     except msgspec.DecodeError:
         error = None
-    return error.message if error and error.message else response.text[:300]
+    return error.message if error and error.message else body.decode(errors="replace")[:300]
