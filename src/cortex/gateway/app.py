@@ -177,7 +177,7 @@ class Gateway:
             try:
                 self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
                 self.mailboxes.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
-            except Exception:  # a bug; without ticks no wait would ever end, and nobody would see why
+            except Exception:  # a bug; without ticks no wait would ever end, and the log would not say why
                 logger.exception("tick failed")
 
     def exposition(self) -> bytes:

@@ -23,11 +23,11 @@ from cortex.wire.worker import Cancel, Emission, RelayedEmission, Submit
 __all__ = ["LocalBackend"]
 
 _MAX_REQUESTS = 512
-"""Of one model, running and waiting: beyond it nobody would get an answer in time anyway."""
+"""Requests of one model, running and waiting; more could not be answered in time anyway."""
 _TRIES = 3
-"""Workers that may die under a request that has emitted nothing: three deaths are no coincidence."""
+"""How many workers may die while they run a request that has emitted nothing, before it fails."""
 _DEATH_S = 10.0
-"""For the system to report the end of a process that was killed."""
+"""How long the system may take to report the end of a killed process, seconds."""
 
 
 class LocalBackend:

@@ -164,7 +164,8 @@ class Scored(Struct, frozen=True, tag="scored", gc=False):
 
 
 class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
-    """The request's one good end, after every ChoiceFinished. `resumed` counts the neurons it was moved from."""
+    """The request's end when it succeeded, after every ChoiceFinished. `resumed` counts the neurons it was moved
+    from."""
 
     usage: Usage = Usage()
     timings: Timings = Timings()
@@ -172,7 +173,7 @@ class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
 
 
 class Failed(Struct, frozen=True, tag="failed", omit_defaults=True):
-    """The request's one bad end; `code` is a word of `cortex.errors`."""
+    """The request's end when it failed; `code` is one of `cortex.errors`."""
 
     code: str
     message: str

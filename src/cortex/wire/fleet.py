@@ -1,4 +1,4 @@
-"""What the gateway tells operators: the fleet as it sees it, and why it would place a model where.
+"""The gateway's documents for operators: the fleet as it knows it, and where it would place a model and why.
 
 `FleetStatus` is the body of `GET /fleet` and of each `snapshot` on `GET /fleet/events`; `cortex status`, `cortex top`
 and `cortex plan` are made from these structs alone.
@@ -95,7 +95,7 @@ class DevicePlan(Struct, frozen=True, omit_defaults=True):
 
 
 class NeuronPlan(Struct, frozen=True, omit_defaults=True):
-    """Why this neuron was chosen or refused, and what would have to leave it first."""
+    """Why this neuron was chosen or refused, and which models would have to be unloaded first."""
 
     neuron: str
     verdict: Literal["loaded", "loading", "fits", "fits_by_evicting", "busy", "refused"]

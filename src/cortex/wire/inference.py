@@ -1,4 +1,4 @@
-"""What a client asked for, after its dialect is gone: requests for text, vectors and ranks.
+"""What a client asked for, independent of its dialect: requests for text, vectors and ranks.
 
 Requests cross from gateway to neuron (`POST /connection`) and from neuron to worker. `None` always means "the caller
 didn't say"; defaults are resolved in the worker (request, then profile, then the GGUF's own, then llama.cpp's).
@@ -161,7 +161,7 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
 
 
 class Reasoning(Struct, frozen=True, omit_defaults=True):
-    """`budget` in tokens; `effort` is the client's word (none … max), mapped to what the template accepts."""
+    """`budget` in tokens; `effort` as the client named it (none … max), mapped to what the template accepts."""
 
     mode: Literal["auto", "on", "off"] = "auto"
     effort: str | None = None
@@ -175,7 +175,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
     `logprobs` is the number of alternatives to report per token (0 = the chosen one only; None = off).
     `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous), `dialect` the API it came by.
     `deadline_s` bounds the whole request, from its arrival at the process that reads it.
-    `streamed` False: the client sees no sign of life while it waits, so a long load sends it away to come back.
+    `streamed` False: the client sees nothing while it waits, so a long load sends it away to come back.
     `replay` are token ids already sent to the client: they are evaluated after the prompt and never emitted again
     (a stream moved from a neuron that died).
     """

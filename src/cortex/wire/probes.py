@@ -1,4 +1,4 @@
-"""What short-lived probe processes tell the neuron's parent, each as one JSON document on standard output.
+"""The reports of short-lived processes to the neuron's parent, each as one JSON document on standard output.
 
 A probe loads llama.cpp, opens the devices' drivers, answers and ends: neither a crash in a driver nor the memory that
 its context holds is then the daemon's.

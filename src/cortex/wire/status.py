@@ -1,7 +1,7 @@
-"""What a neuron says of itself, and the orders the gateway (or an operator) gives it.
+"""A neuron's status, and the orders the gateway (or an operator) gives it.
 
-`NeuronStatus` is one cheap document: reading it never loads, wakes or keeps anything. The gateway builds its
-fleet snapshot and its `/v1/models` from these alone, so a restarted gateway knows the truth after one poll.
+`NeuronStatus` is one cheap document: reading it never loads a model or keeps one loaded. The gateway builds its
+fleet snapshot and its `/v1/models` from these alone, so a restarted gateway knows the truth as soon as it is connected.
 Sizes are bytes, times seconds, unless the name says otherwise.
 """
 
@@ -51,8 +51,8 @@ class DeviceProcess(Struct, frozen=True, omit_defaults=True):
 class DeviceStatus(Struct, frozen=True, omit_defaults=True):
     """One place where a model can live. `id` is this neuron's name for it (`cuda0`, `cpu1`), `budget_bytes` what cortex
     may use of it, `used_bytes` what is in use by anyone, `reserved_bytes` what the ledger promised to models.
-    `backend` is ggml's word for its kind. `ecc_errors` counts uncorrected ones since boot, `xids` are the driver's
-    latest error reports. `processes` is told in `Discovery` only."""
+    `backend` is ggml's name for its kind. `ecc_errors` counts uncorrected ones since boot, `xids` are the driver's
+    latest error reports. `processes` is filled in `Discovery` only."""
 
     id: str
     kind: DeviceKind
@@ -186,7 +186,7 @@ class ModelStatus(Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerStatus(Struct, frozen=True, omit_defaults=True):
-    """One worker process and the devices it owns; `log_tail` its last words when it died or failed."""
+    """One worker process and the devices it owns; `log_tail` the last lines of its log when it died or failed."""
 
     id: str
     state: WorkerState
@@ -238,7 +238,7 @@ class ProfilesOrder(Struct, frozen=True, omit_defaults=True):
 
 class NeuronStatus(Struct, frozen=True, omit_defaults=True):
     """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one they were
-    decided on. `boot` is unique per start of the daemon, so a restart is told from a quiet minute."""
+    decided on. `boot` is unique per start of the daemon, so a restart is noticed."""
 
     neuron: str
     version: str

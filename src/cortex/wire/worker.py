@@ -115,7 +115,7 @@ class Submit(Struct, frozen=True, tag="submit"):
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
-    """Ends a request within a step. Its end is not emitted: the canceller isn't listening any more."""
+    """Ends a request within a step. Its end is not emitted: whoever cancels doesn't listen any more."""
 
     request_id: str
 
@@ -155,7 +155,7 @@ Command = Load | Unload | Submit | Cancel | Canary | Probe | SaveState | Restore
 
 
 class Ready(Struct, frozen=True, tag="ready", omit_defaults=True):
-    """The worker's first word. `devices` are ggml's names for what it sees."""
+    """The worker's first notice. `devices` are ggml's names for what it sees."""
 
     pid: int
     devices: list[str]
@@ -186,7 +186,6 @@ class Loaded(Struct, frozen=True, tag="loaded", omit_defaults=True):
     embedding: bool = False
     rerank: bool = False
     infill: bool = False
-    restored_prefixes: int = 0
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):

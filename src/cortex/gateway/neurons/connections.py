@@ -173,7 +173,11 @@ class _Link:
         failures = 0
         while True:
             self._promising = False
-            await self._live()
+            try:
+                await self._live()
+            except Exception:  # a bug; without this task the neuron would stay down for ever
+                logger.exception("a connection's task failed", extra={"neuron": self._neuron.name})
+                self._report_loss("the gateway's log has the details")
             failures = 0 if self._promising else failures + 1
             self._wake.clear()
             with suppress(TimeoutError):

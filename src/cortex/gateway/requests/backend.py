@@ -52,7 +52,7 @@ class FleetBackend:
         return self._catalogue.resolve(name)
 
     def ready(self) -> bool:
-        """A gateway without a neuron that answers is alive, but of no use to a load balancer in front of it."""
+        """False while no neuron takes orders: a load balancer in front should choose another gateway."""
         return any(neuron.takes_orders() for neuron in self._loop.scheduler.state.fleet)
 
     async def serve(self, request: Request, emit: Emit) -> None:
@@ -71,7 +71,7 @@ class FleetBackend:
                     emit([failure])
 
     async def _run(self, attempt: FailoverState, job: Job, neuron: str, emit: Emit) -> Failed | None:
-        """The request's time on one neuron. The failure its client is to be told, if it is over with one."""
+        """The request's time on one neuron. The failure to send to its client, if that is its end."""
         if not attempt.begin(self._loop.scheduler.state.file(neuron, job.model)):
             self._ended(job, Outcome(OutcomeKind.CANCELLED))
             attempt.end = failed(Unavailable("the answer broke off, and no neuron left has the same file"))
@@ -101,7 +101,7 @@ class FleetBackend:
 
     @contextmanager
     def _queued(self, request: Request) -> Iterator[tuple[Job, Mailbox]]:
-        """The request's stay with the loop: announced at the beginning, gone at the end whatever happens."""
+        """Registers the request with the scheduler, and removes it at the end whatever happens."""
         patient = isinstance(request, InferenceRequest) and request.streamed
         job = Job(request.id, request.model, self._loop.clock(), request, request.principal, patient)
         with self._mailboxes.mailbox(job.id) as mailbox:
@@ -112,8 +112,8 @@ class FleetBackend:
                 self._loop.post(lambda scheduler, now: scheduler.on_cancel(job.id, now))
 
     def _after(self, attempt: FailoverState, job: Job, neuron: str, why: str) -> Failed | None:
-        """A neuron has nothing more to say: report it, and put the request back into the queue if it can go on
-        elsewhere. Otherwise the failure its client is to be told."""
+        """After the request's time on a neuron: report the outcome, and requeue the request if it can go on elsewhere.
+        Otherwise the failure to send to its client."""
         end = attempt.end
         if isinstance(end, Finished):
             return None

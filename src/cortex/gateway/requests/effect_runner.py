@@ -1,4 +1,4 @@
-"""Carries out what the scheduler decided: words to waiting requests, orders to neurons. Decisions are logged here.
+"""Carries out what the scheduler decided: messages to waiting requests, orders to neurons. Decisions are logged here.
 
 An order is a task of its own and outlives whoever asked for it. Before its reply the neuron sends the status that
 shows the outcome, so the scheduler sees it before it is told that the order was answered.
@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 
 
 class EffectRunner:
-    """`observe` hears of every effect, `ordered` of every order's end, `keep` of standing orders."""
+    """`observe` is called with every effect, `ordered` at every order's end, `keep` with the operators' state to
+    save."""
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class EffectRunner:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        """An order whose task met a bug is given up by the scheduler when it stalls."""
+        """The scheduler gives up an order whose task failed (a bug) when it stalls."""
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             logger.error("an order's task failed", exc_info=error, extra={"task": task.get_name()})

@@ -1,4 +1,4 @@
-"""Where the loop's words for each waiting request are delivered, and where its running streams can be broken off."""
+"""The scheduler's messages to each waiting request, and the requests that run, which can be broken off."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from cortex.gateway.neurons.request_stream import RequestStream
 from cortex.gateway.scheduling.effects import Grant, ModelReady, Reject, SendProgress
 from cortex.wire.events import failed
 
-__all__ = ["Mailbox", "Mailboxes", "Running", "Word"]
+__all__ = ["Mailbox", "Mailboxes", "Message", "Running"]
 
-Word = Grant | Reject | SendProgress | ModelReady
+Message = Grant | Reject | SendProgress | ModelReady
 
 
 class Mailbox:
-    """One job's letters. A word about progress replaces an unread one: only the latest matters."""
+    """One job's messages. A progress message replaces an unread one: only the latest matters."""
 
     def __init__(self) -> None:
-        self._words: asyncio.Queue[Word] = asyncio.Queue()
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._progress: SendProgress | None = None
 
-    def put(self, message: Word) -> None:
+    def put(self, message: Message) -> None:
         if isinstance(message, SendProgress):
             unread, self._progress = self._progress, message
             if unread is not None:
                 return
-        self._words.put_nowait(message)
+        self._messages.put_nowait(message)
 
-    def get_nowait(self) -> Word | None:
-        return None if self._words.empty() else self._words.get_nowait()
+    def get_nowait(self) -> Message | None:
+        return None if self._messages.empty() else self._messages.get_nowait()
 
-    async def get(self) -> Word:
-        message = await self._words.get()
+    async def get(self) -> Message:
+        message = await self._messages.get()
         if isinstance(message, SendProgress):
             message, self._progress = self._progress or message, None
         return message
@@ -74,8 +74,8 @@ class Mailboxes:
         finally:
             del self._mailboxes[job_id]
 
-    def deliver(self, message: Word) -> None:
-        """A word for a job that has just left is dropped: its leaving is already on its way to the scheduler."""
+    def deliver(self, message: Message) -> None:
+        """A message for a job that has just left is dropped: the scheduler is being told that it left."""
         if box := self._mailboxes.get(message.job_id):
             box.put(message)
 
@@ -104,7 +104,7 @@ class Mailboxes:
             entry.break_off(Lost(f"it sent nothing for {limit_s:.0f} s"))
 
     def cancel(self, job_id: str) -> bool:
-        """End a request at an operator's word; its client is told. Whether there was one."""
+        """End a request for an operator; its client gets an error. Returns whether there was one."""
         box = self._mailboxes.get(job_id)
         if box is None:
             return False

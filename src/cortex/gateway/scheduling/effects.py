@@ -132,7 +132,7 @@ class AbortNeuron(Struct, frozen=True):
 
 
 class SaveOperatorState(Struct, frozen=True):
-    """The operators' standing orders changed: remember them over a restart."""
+    """The operators' pins and drains changed: save them for the next start."""
 
     operator_state: OperatorState
 

@@ -1,7 +1,7 @@
 """When each loaded copy appeared and was last used, as far as this gateway can know. Pure.
 
-Neurons tell how long a model has been idle, so a restarted gateway has the right clock after one poll. Only requests
-move it: polling, listing and scraping don't.
+Neurons tell how long a model has been idle, so a restarted gateway has the right clock after one status. Only requests
+move it: status, listing and scraping don't.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Stay(Struct):
 
 
 class ModelUsage:
-    """Kept by the scheduler: `observe` after every poll, `touch` with every grant."""
+    """Kept by the scheduler: `observe` after every status, `touch` with every grant."""
 
     def __init__(self) -> None:
         self._stays: dict[tuple[str, str], _Stay] = {}

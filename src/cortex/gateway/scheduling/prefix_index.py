@@ -16,7 +16,7 @@ from cortex.wire.status import ModelStatus
 __all__ = ["CopyKey", "PrefixIndex"]
 
 _BELIEVED_S = 5.0
-"""Longer than a busy neuron's poll interval and a usual prefill; then only what the neuron itself says counts."""
+"""Longer than a busy neuron's status interval and a usual prefill; then only what the neuron itself says counts."""
 
 
 class CopyKey(Struct, frozen=True):

@@ -1,4 +1,5 @@
-"""The neuron's own routes: what it is, what it holds, and the orders it takes. Reading never loads or wakes."""
+"""The neuron's own routes: what it is, what it holds, and the orders it takes. Reading never loads a model or keeps one
+loaded."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ __all__ = ["Admin", "admin_routes"]
 
 _PROBE_S = 10.0
 _EVENT_S = 15.0
-"""A quiet feed says something this often, so that proxies keep it open."""
+"""A load's event stream sends a comment at least this often, so that proxies keep it open."""
 
 _load_orders = msgspec.json.Decoder(LoadOrder)
 _unload_orders = msgspec.json.Decoder(UnloadOrder)
@@ -121,7 +122,7 @@ class Admin:
         return self.job(order.model)
 
     def job(self, model: str) -> LoadJob:
-        """The load under way, or how things stand without one."""
+        """The load under way, or the present state without one."""
         managed = self.manager.registry.get(model)
         status = model_status(managed, self.manager.registry)
         if managed.loading is not None:
@@ -207,7 +208,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
 
     @get("/models/{path:path}")
     async def one_model(path: FromPath[str]) -> Response[bytes] | Stream:
-        """`/models/{id}`, `…/probe` and `…/events`; ids may hold slashes, so the last word decides."""
+        """`/models/{id}`, `…/probe` and `…/events`; ids may hold slashes, so the last segment decides."""
         name, _, word = path.strip("/").rpartition("/")
         if word == "probe":
             return _json(await admin.probe(name))
