@@ -157,7 +157,7 @@ class EmbeddingEngine:
 
     def _take_spoken(self) -> list[Emission]:
         spoken, self._spoken = self._spoken, {}
-        return [Emission(request_id, events) for request_id, events in spoken.items()]
+        return [Emission.of(request_id, events) for request_id, events in spoken.items()]
 
     def _compute(self, items: list[_Item]) -> None:
         """A batch that llama.cpp refuses fails its requests; a fatal error leaves this as DecodeFailed."""

@@ -27,4 +27,4 @@ class EventOutbox:
 
     def take(self) -> list[Emission]:
         events, self._events = self._events, {}
-        return [Emission(request_id, said) for request_id, said in events.items()]
+        return [Emission.of(request_id, said) for request_id, said in events.items()]
