@@ -58,7 +58,7 @@ ONLY_IN: dict[str, re.Pattern[str]] = {
 PURE = re.compile(
     r"errors\.py|config/(hints|profiles|settings)\.py|wire/\w+\.py|placement/\w+\.py|dialects/.*\.py"
     r"|engine/chat/(?!templates/template\.py).*\.py|engine/scheduling/\w+\.py|engine/kv/(pool|host_store|slot|tokens)\.py"
-    r"|engine/sampling/(params|row_price)\.py|engine/request/text\.py"
+    r"|engine/sampling/(params|prompt_lookup)\.py|engine/request/text\.py"
     r"|gateway/scheduling/(?!loop\.py)\w+\.py|gateway/neurons/fleet\.py|gateway/requests/failover\.py"
     r"|gateway/report\.py|neuron/memory/ledger\.py|operator/(rows|figures)\.py|top/(model|rows|view)\.py"
 )

@@ -15,13 +15,14 @@ from llama_cpp import llama_cpp as c
 from llama_cpp import mtmd_cpp as m
 from numpy.typing import NDArray
 
-from cortex.engine.kv.pool import CopyPrefix, Slot, Truncate
-from cortex.engine.llama.context import Context, ContextShape
+from cortex.engine.kv.slot import CopyPrefix, Slot, Truncate
+from cortex.engine.kv.tokens import TokenBuffer
+from cortex.engine.llama.context import Context
+from cortex.engine.llama.context_shape import ContextShape
 from cortex.engine.llama.library import LogTap
 from cortex.engine.llama.model import Model
 from cortex.engine.llama.mtmd import MAX_IMAGES, Projector
-from cortex.engine.scheduling.scheduler import Entry
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.engine.vision.spans import PreparedPrompt
 from cortex.errors import BadRequest, ModelLoadFailed, UnsupportedValue
 from cortex.wire.worker import LoadSpec

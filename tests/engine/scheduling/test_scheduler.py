@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cortex.engine.kv.pool import Reuse
+from cortex.engine.kv.slot import Reuse
 from tests.engine.simulation import Simulation
 
 
@@ -130,10 +130,10 @@ def test_idle_prefixes_leave_the_pool_for_host_ram_while_others_run_and_come_bac
     sim.run()
     sim.submit(tokens(100, 2), 5)
     sim.step(64)
-    sim.scheduler.move_out(504)
+    sim.scheduler.offload_idle(504)
     assert sim.kv.cached == 504
     sim.step(64)
-    sim.scheduler.move_out(100)
+    sim.scheduler.offload_idle(100)
     sim.run()
     assert [stored.length for stored in sim.host] == [504]
     back = sim.submit([*turn.tokens.view().tolist(), *tokens(10, 3)], 1)
@@ -149,7 +149,7 @@ def test_an_idle_prefix_that_host_ram_has_no_room_for_stays_in_the_pool() -> Non
     sim.submit(tokens(100, 3), 5)
     for _ in range(4):
         sim.step(64)
-        sim.scheduler.move_out(0)
+        sim.scheduler.offload_idle(0)
     assert len(list(sim.host)) == 1
     assert sim.kv.cached == 504
 
@@ -201,9 +201,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         prompt = tokens(shared[1], shared[0]) + tokens(own[1], own[0])
         self.sim.submit(prompt, output, priority=priority)
 
-    @rule(budget=st.integers(1, 40), guesses=st.integers(0, 3))
-    def step(self, budget: int, guesses: int) -> None:
-        entries = self.sim.step(budget, guesses if self.reuse is Reuse.PARTIAL else 0)
+    @rule(budget=st.integers(1, 40), guesses=st.integers(0, 3), right=st.integers(0, 3))
+    def step(self, budget: int, guesses: int, right: int) -> None:
+        entries = self.sim.step(budget, guesses if self.reuse is Reuse.PARTIAL else 0, right)
         assert entries or self.sim.scheduler.idle
 
     @precondition(lambda self: not self.sim.scheduler.idle)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortex.engine.kv.pool import Reuse
+from cortex.engine.kv.slot import Reuse
+from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.sampling.prompt_lookup import find_continuation
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.scheduling.sequence import Sequence
 from cortex.engine.vision.spans import ImageSpan, Picture, image_key, placeholders
 from tests.engine.simulation import Simulation
 

@@ -9,7 +9,7 @@ import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 
 __all__ = ["Batch", "EmbeddingBatch"]
 
@@ -38,7 +38,7 @@ class Batch:
         kind = type(getattr(self.struct, name))
         setattr(self.struct, name, ctypes.cast(array.ctypes.data, kind))
 
-    def fill(self, entries: Seq[Entry]) -> list[int]:
+    def fill(self, entries: Seq[Entry[Sequence]]) -> list[int]:
         """Take a step's entries; for each the index of its first wanted row (-1 without)."""
         rows: list[int] = []
         at = 0
@@ -54,7 +54,10 @@ class Batch:
                 self._slot_at[at] = sequence.slot.id
                 self._wanted_at[at] = wanted
             else:
-                self._token[at:end] = sequence.tokens.view(start, start + count)
+                known = count - len(entry.drafts)
+                self._token[at : at + known] = sequence.tokens.view(start, start + known)
+                if entry.drafts:
+                    self._token[at + known : end] = entry.drafts
                 self._position[at:end] = self._positions[first : first + count]
                 self._slot[at:end] = sequence.slot.id
                 self._wanted[at:end] = 0

@@ -6,24 +6,24 @@ import ctypes
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.kv.pool import CopyPrefix, Discard, Reuse, Truncate
+from cortex.engine.kv.slot import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama.batch import Batch, EmbeddingBatch
+from cortex.engine.llama.context_shape import ContextShape
 from cortex.engine.llama.library import LogTap, load_error
 from cortex.engine.llama.model import Model
 from cortex.engine.llama.sampler import Sampler
 from cortex.engine.llama.threads import ThreadPool
 from cortex.engine.sampling.params import DEFAULTS
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.wire.inference import Sampling
 from cortex.wire.worker import LoadSpec
 
-__all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
+__all__ = ["Aborted", "Context", "DecodeFailed", "NoCells"]
 
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
@@ -47,18 +47,6 @@ class NoCells(Exception):
 
 class Aborted(Exception):
     """The decode was cut short on request; what of it was computed is unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContextShape:
-    """Sizes in tokens, but `slots`: sequence ids."""
-
-    cells: int
-    slots: int
-    batch: int
-    ubatch: int
-    threads: int
-    threads_batch: int
 
 
 class Context:
@@ -128,7 +116,7 @@ class Context:
         stay allocated until it is replaced or taken away (None). False when llama.cpp leaves it to the CPU."""
         return bool(c.llama_set_sampler(self.handle, slot, chain))
 
-    def decode(self, entries: Seq[Entry]) -> list[int]:
+    def decode(self, entries: Seq[Entry[Sequence]]) -> list[int]:
         """Compute the batch; for each entry the index of its first wanted logits row (-1 without).
 
         Raises NoCells, Aborted or DecodeFailed.
@@ -212,10 +200,6 @@ class Context:
                     raise DecodeFailed(-3)
             case Discard(slot):
                 c.llama_memory_seq_rm(self.memory, slot, -1, -1)
-
-    def forget_beyond(self, slot: int, length: int) -> None:
-        """Drop whatever an aborted decode left of `slot` behind `length` tokens."""
-        self.apply(Truncate(slot, length))
 
     def decode_canary(self, token: int) -> None:
         """Compute one token on the sequence id set aside for it. Raises as `decode` does."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from cortex.engine.llama.context import Context
 from cortex.engine.llama.library import LogTap, device_list, device_names, is_accelerator, load_error
 from cortex.engine.llama.model import Model
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.engine.vision.image_file import image_size
 from cortex.engine.vision.spans import ImageSpan, Picture, PreparedPrompt, image_key, placeholders
 from cortex.errors import BadRequest, InternalError, ModelLoadFailed, UnsupportedValue
@@ -45,9 +46,11 @@ _SAMPLE = (512, 512)
 class Projector:
     """`layout` may be called from one thread, `encode` from another, `decode` from the engine's loop."""
 
-    def __init__(self, handle: int, model: Model, key: bytes, ubatch: int, pieces: _Pieces | None) -> None:
+    def __init__(
+        self, handle: int, model: Model, key: bytes, ubatch: int, interruptible: InterruptibleEncoding | None
+    ) -> None:
         self.handle = handle
-        self.pieces = pieces
+        self.interruptible = interruptible
         self._model = model
         self._key = key
         self._ubatch = ubatch
@@ -67,13 +70,13 @@ class Projector:
         m.mtmd_helper_log_set(tap.callback, None)
         device = _device(spec)
         params = _params(spec, device, threads)
-        pieces = None if device else _Pieces(params)
+        interruptible = None if device else InterruptibleEncoding(params)
         with tap.errors() as errors:
             handle = m.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not handle:
             raise load_error(f"llama.cpp can't use mmproj {path} with {spec.model}", errors)
         tap.count(device or "CPU", path.stat().st_size)
-        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch, pieces)
+        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch, interruptible)
         try:
             projector.check(path)
         except BaseException:
@@ -108,7 +111,7 @@ class Projector:
 
     # ---- a prompt's layout
 
-    def layout(self, parts: Sequence[str | bytes]) -> PreparedPrompt:
+    def layout(self, parts: Seq[str | bytes]) -> PreparedPrompt:
         """Texts and images as tokens and spans. Raises BadRequest for an image that can't be read, UnsupportedValue
         for one that doesn't fit this model or a prompt that ends with one."""
         images = list(dict.fromkeys(part for part in parts if isinstance(part, bytes)))
@@ -136,7 +139,7 @@ class Projector:
             self._decodable.popitem(last=False)
 
     def _laid_out(self, parts: list[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> PreparedPrompt:
-        prompt = _Layout(parts, self._key, self._model.vocab.size)
+        prompt = _PromptLayout(parts, self._key, self._model.vocab.size)
         with _pieces(parts, sizes) as pieces, self._chunks(pieces) as chunks:
             prompt.add_text(self._missing_bos(chunks))
             for chunk in chunks:
@@ -151,7 +154,7 @@ class Projector:
         first = _text_tokens(chunks[0])[:1] if chunks else []
         return [vocab.bos] if vocab.add_bos and vocab.bos is not None and first != [vocab.bos] else []
 
-    def _add_span(self, prompt: _Layout, chunk: int) -> None:
+    def _add_span(self, prompt: _PromptLayout, chunk: int) -> None:
         count = int(m.mtmd_input_chunk_get_n_tokens(chunk))
         causal = not m.mtmd_decode_use_non_causal(self.handle, chunk)
         if not causal and count > self._ubatch:
@@ -178,7 +181,7 @@ class Projector:
         return np.ascontiguousarray(np.stack([t, y, x, z]))  # the order in which llama.cpp reads them
 
     @contextmanager
-    def _chunks(self, pieces: Sequence[str | int]) -> Iterator[list[int]]:
+    def _chunks(self, pieces: Seq[str | int]) -> Iterator[list[int]]:
         """The chunks that libmtmd makes of texts and bitmaps, valid inside."""
         chunks = m.mtmd_input_chunks_init()
         keep = [_part(piece) for piece in pieces]
@@ -210,8 +213,8 @@ class Projector:
 
     def encode(self, picture: Picture) -> list[NDArray[np.float32]]:
         """The embeddings of each of the picture's spans, a row per token. Takes long; from one thread at a time."""
-        if self.pieces:
-            self.pieces.picture = picture
+        if self.interruptible:
+            self.interruptible.picture = picture
         place, image = _images_in(picture.parts)[picture.number]
         sizes = {image: image_size(image) for _, image in _images_in(picture.parts)}
         with _pieces(picture.parts, sizes) as pieces, self._decoded(image) as pixels:
@@ -226,7 +229,7 @@ class Projector:
         shape = (int(m.mtmd_input_chunk_get_n_tokens(chunk)), self._width)
         return np.ctypeslib.as_array(m.mtmd_get_output_embd(self.handle), shape=shape).copy()
 
-    def decode(self, context: Context, entry: Entry) -> None:
+    def decode(self, context: Context, entry: Entry[Sequence]) -> None:
         """Compute an image's cells. Raises as `Context.decode` does, and what its encoding raised."""
         image, slot = entry.image, entry.sequence.slot
         assert image is not None
@@ -239,7 +242,7 @@ class Projector:
         context.decode_embeddings(slot.id, embeddings, image.positions[:, rows], causal=image.causal)
 
 
-class _Pieces:
+class InterruptibleEncoding:
     """An encoding on the CPU in pieces: between them others may have its cores, and it ends if nobody waits for it.
 
     ggml's scheduler asks for every node of the graph whether somebody wants to look at it, computes up to the first one
@@ -262,7 +265,7 @@ class _Pieces:
         return self.picture is None or not self.picture.dropped
 
 
-class _Layout:
+class _PromptLayout:
     """A prompt with images being put together."""
 
     def __init__(self, parts: list[str | bytes], key: bytes, vocabulary: int) -> None:
@@ -292,13 +295,13 @@ class _Layout:
         return PreparedPrompt(self._tokens, tuple(self._spans), self._pictures)
 
 
-def _images_in(parts: Sequence[str | bytes]) -> list[tuple[int, bytes]]:
+def _images_in(parts: Seq[str | bytes]) -> list[tuple[int, bytes]]:
     """The images and their places among `parts`."""
     return [(place, part) for place, part in enumerate(parts) if isinstance(part, bytes)]
 
 
 @contextmanager
-def _pieces(parts: Sequence[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Iterator[list[str | int]]:
+def _pieces(parts: Seq[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Iterator[list[str | int]]:
     """`parts` with bitmaps that have no pixels for images, valid inside. A bitmap's id is its image's number."""
     pieces: list[str | int] = [part if isinstance(part, str) else 0 for part in parts]
     blank: list[int] = []

@@ -7,8 +7,8 @@ import ctypes
 import numpy as np
 from llama_cpp import llama_cpp as c
 
+from cortex.engine.kv.tokens import Int32Array
 from cortex.engine.llama.model import Vocab
-from cortex.engine.scheduling.sequence import Int32Array
 from cortex.wire.inference import Sampling
 
 __all__ = ["Sampler"]

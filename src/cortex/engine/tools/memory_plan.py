@@ -17,9 +17,9 @@ from collections.abc import Iterable
 import msgspec
 
 from cortex.engine.llama.context import Context
+from cortex.engine.llama.context_shape import context_shape
 from cortex.engine.llama.library import LogTap, start_backend
 from cortex.engine.llama.model import Model
-from cortex.engine.loading import context_shape
 from cortex.engine.tools.device_report import print_report
 from cortex.errors import CortexError
 from cortex.wire.probes import SizeReport

@@ -6,7 +6,7 @@ import pytest
 
 from cortex.engine.chat.formats import by_name
 from cortex.engine.chat.splitting.splitter import MessageSplitter
-from cortex.engine.request.output import Choice, Job
+from cortex.engine.request.output import OutputProcessor, PreparedRequest
 from cortex.wire.events import ChoiceFinished, ReasoningDelta, TextDelta
 from cortex.wire.inference import InferenceRequest, Sampling
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
@@ -27,11 +27,11 @@ def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> 
     """The markers are taken out before stop strings are looked for: `</t…` may begin `</end>`, and must not leak."""
     plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m", stop=[stop])
-    job = Job(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan))
-    choice = Choice(job, 0, CharacterVocab())  # type: ignore[arg-type]
-    events = [event for char in f"hmm</think>Hi {stop} more" for event in choice.feed(ord(char)) if not choice.finished]
-    assert choice.finished is not None
-    assert choice.finished.stop_sequence == stop
+    prepared = PreparedRequest(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan))
+    output = OutputProcessor(prepared, 0, CharacterVocab())  # type: ignore[arg-type]
+    events = [event for char in f"hmm</think>Hi {stop} more" for event in output.feed(ord(char)) if not output.finished]
+    assert output.finished is not None
+    assert output.finished.stop_sequence == stop
     deltas = [event for event in events if isinstance(event, TextDelta | ReasoningDelta)]
     assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi ")]
 
@@ -40,20 +40,21 @@ def test_a_spent_budget_closes_reasoning_once_and_the_answer_follows() -> None:
     """The closing marker is forced, counts as reasoning, and shows nowhere."""
     plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m")
-    job = Job(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan), reasoning_budget=3)
-    choice = Choice(job, 0, CharacterVocab())  # type: ignore[arg-type]
-    events = [event for char in "hmm" for event in choice.feed(ord(char))]
-    assert choice.overspent
-    forced = choice.forced()
-    events += [event for token in forced for event in choice.force(token)]
-    assert choice.forced() == []
-    events += [event for char in "Hi" for event in choice.feed(ord(char))]
+    prepared = PreparedRequest(request, [], 1000, Sampling(), lambda _: MessageSplitter(plan), reasoning_budget=3)
+    output = OutputProcessor(prepared, 0, CharacterVocab())  # type: ignore[arg-type]
+    events = [event for char in "hmm" for event in output.feed(ord(char))]
+    assert output.overspent
+    forced = output.forced()
+    events += [event for token in forced for event in output.force(token)]
+    assert output.forced() == []
+    events += [event for char in "Hi" for event in output.feed(ord(char))]
     deltas = [event for event in events if isinstance(event, TextDelta | ReasoningDelta)]
     assert merged(deltas).segments == [("reasoning", "hmm"), ("text", "Hi")]
-    assert (choice.reasoning_tokens, choice.completion_tokens) == (3 + len(forced), 5 + len(forced))
+    assert (output.reasoning_tokens, output.completion_tokens) == (3 + len(forced), 5 + len(forced))
 
 
 def test_with_room_for_nothing_the_prompt_is_evaluated_and_nothing_is_said() -> None:
-    choice = Choice(Job(InferenceRequest(id="r", model="m", max_output=0), [], 0, Sampling()), 0, CharacterVocab())  # type: ignore[arg-type]
-    assert choice.feed(ord("x")) == [ChoiceFinished("length")]
-    assert choice.completion_tokens == 0
+    prepared = PreparedRequest(InferenceRequest(id="r", model="m", max_output=0), [], 0, Sampling())
+    output = OutputProcessor(prepared, 0, CharacterVocab())  # type: ignore[arg-type]
+    assert output.feed(ord("x")) == [ChoiceFinished("length")]
+    assert output.completion_tokens == 0
