@@ -72,6 +72,20 @@ class Simulation:
         self._check_batch(entries, budget)
         return entries
 
+    def fail(self, budget: int, how: str, guesses: int = 0) -> list[Entry[Sequence]]:
+        """Schedule a batch that isn't computed: "refused", "no cells", or "aborted" when half of it was."""
+        entries = self.schedule(budget, guesses)
+        if how == "aborted":
+            for entry in entries[: (len(entries) + 1) // 2]:
+                self._compute(entry)
+            self.scheduler.on_aborted(entries)
+        elif how == "refused":
+            self.scheduler.on_refused(entries)
+        elif entries:
+            self.scheduler.on_no_cells(entries)
+        self._settle()
+        return entries
+
     def run(self, budget: int = 64, most: int = 2000) -> None:
         for _ in range(most):
             if self.scheduler.idle:
@@ -120,8 +134,8 @@ class Simulation:
                         assert length == len(self.memory[source]), "a recurrent state was cut"
                     self.memory[target] = self.memory[source][:length]
                 case Truncate(slot, length):
-                    assert self.kv.reuse is Reuse.PARTIAL
-                    del self.memory[slot][length:]
+                    assert self.kv.reuse is not Reuse.EXACT, "a recurrent state was cut"
+                    del self.memory.get(slot, [])[length:]
                 case Discard(slot):
                     self.memory.pop(slot, None)
                 case Save(slot, tokens):

@@ -182,7 +182,6 @@ class Loaded(Struct, frozen=True, tag="loaded", omit_defaults=True):
     embedding: bool = False
     rerank: bool = False
     infill: bool = False
-    restored_prefixes: int = 0
 
 
 class LoadFailed(Struct, frozen=True, tag="load_failed"):

@@ -123,7 +123,6 @@ class Model:
         self.recurrent = bool(c.llama_model_is_recurrent(handle))
         self.hybrid = bool(c.llama_model_is_hybrid(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))
-        self.size_bytes = int(c.llama_model_size(handle))
 
     @classmethod
     def load(cls, spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None]) -> Model:
