@@ -198,7 +198,7 @@ class EmbeddingEngine:
             self._add_result(one, number)
 
     def _add_result(self, one: _Input, number: int) -> None:
-        """Send the result of `one`, which was input `number` of the batch: a score, or a float32 vector of length 1."""
+        """Send the result of `one`, which was input `number` of the batch: a score, or a float32 vector of norm 1."""
         pooled = self._context.pooled(number, self._width)
         if self.ranks:
             self._outbox.add(one.request.id, Scored(one.index, float(pooled[0])))

@@ -31,7 +31,7 @@ _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _NEAR_TIE = 0.05
 """In logits. Rows of batches of different lengths differed by 1e-3 at most, where they differed at all (llama.cpp's CPU
-backend, SmolLM2 Q4_1 and Gemma 3 270M Q4_K_M)."""
+backend, Q4_1 and Q4_K weights)."""
 
 
 class DecodeFailed(Exception):

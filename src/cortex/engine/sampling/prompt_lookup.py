@@ -76,8 +76,11 @@ class RowPrice:
 
 
 class PromptLookup:
-    """Guesses for the sequences of one model. Not for those under a grammar, with log-probabilities or sampled on the
-    device: they are limited to one row a step anyway."""
+    """Guesses for the sequences of one model, in the loop's thread.
+
+    The engine asks for none under a grammar or with log-probabilities, where every row of logits must be read, nor for
+    a sequence that the device samples, which may have one row per batch.
+    """
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled

@@ -16,10 +16,10 @@ from cortex.engine.scheduling.sequence import Sequence
 __all__ = ["Admission", "Restore", "WorthRestoring"]
 
 _WORTH_WAITING = 64
-"""Tokens that a running prefill, or host RAM, must add to what the pool has before anyone waits for them. Chosen, not
-measured: about the prefill of one step."""
+"""Tokens that a running prefill, or host RAM, must add to what the pool has before a sequence waits for them or they are
+restored. Chosen, not measured."""
 _HEADROOM = 16
-"""Cells left free per running sequence when another is admitted, so that it isn't preempted at once. Chosen."""
+"""Cells left free per running sequence when another is admitted, so that none is preempted at once. Chosen."""
 
 Restore = Callable[[Slot, StoredPrefix], bool]
 """Fills the slot's sequence id in llama.cpp's memory, at once; False if llama.cpp refuses the state."""
@@ -28,7 +28,7 @@ WorthRestoring = Callable[[int, int], bool]
 
 
 class Admission:
-    """Checks and first slots for one scheduler."""
+    """Decides on the admission of one scheduler's sequences, and opens their slots."""
 
     def __init__(self, kv: KvPool, host: HostStore, worth_restoring: WorthRestoring, restore: Restore) -> None:
         self._kv = kv

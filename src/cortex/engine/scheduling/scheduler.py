@@ -28,7 +28,7 @@ __all__ = ["Scheduler"]
 _CHECKPOINT_FROM = 128
 _CHECKPOINT_BEFORE_END = 8
 """Prompts from 128 tokens on are kept without their last 8, which may be markers that the next turn's rendering of
-the conversation doesn't have there (an opened reasoning block). Chosen by looking at chat templates."""
+the conversation doesn't have there (an opened reasoning block). Both chosen, not measured."""
 _SCORED_CHUNK = 64
 """Positions per step whose logits are all read: with a vocabulary of 150k they fill 38 MB, while other streams wait."""
 
@@ -118,8 +118,8 @@ class Scheduler(Generic[AnySequence]):
     ) -> None:
         """Append the `tokens` sampled from a computed entry to its sequence and remove the cells of wrong guesses.
 
-        `accepted` of the entry's guesses were right and are among `tokens`. `recompute`: the row behind them must be
-        computed again without guesses, so its cell is removed as well.
+        `accepted` of the entry's guesses were right and are among `tokens`. `recompute`: the last row that counts must
+        be computed again, in a batch without guesses, so its cell is removed as well.
         """
         sequence = entry.sequence
         assert sequence.slot is not None

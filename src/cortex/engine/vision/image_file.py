@@ -21,7 +21,7 @@ MAX_RATIO = 100
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""JPEG's start-of-frame markers; the three left out are tables."""
+"""JPEG's start-of-frame markers (ITU-T T.81, table B.1); the three left out are tables or reserved."""
 
 
 def image_size(data: bytes) -> tuple[int, int]:
