@@ -273,6 +273,7 @@ class Engine:
         self._remove(request)
         self._outbox.add(request.id, request.end(self._clock()))
         self._stats.finished(request)
+        request.choices.clear()  # no reference cycle is left to the garbage collector
 
     def _fail(self, request: RequestState, error: CortexError) -> None:
         self._release(request)
@@ -286,6 +287,7 @@ class Engine:
         for choice in request.choices:
             if choice.output.finished is None:
                 self._end_choice(choice)
+        request.choices.clear()
 
     def _remove(self, request: RequestState) -> None:
         del self._requests[request.id]

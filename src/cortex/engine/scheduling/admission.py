@@ -16,8 +16,8 @@ from cortex.engine.scheduling.sequence import Sequence
 __all__ = ["Admission", "Restore", "WorthRestoring"]
 
 _WORTH_WAITING = 64
-"""Tokens that a running prefill, or host RAM, must add to what the pool has before a sequence waits for them or they are
-restored. Chosen, not measured."""
+"""Tokens that a running prefill, or host RAM, must add to what the pool has before a sequence waits for them or they
+are restored. Chosen, not measured."""
 _HEADROOM = 16
 """Cells left free per running sequence when another is admitted, so that none is preempted at once. Chosen."""
 
