@@ -17,7 +17,7 @@ __all__ = ["Simulation"]
 
 
 class Simulation:
-    """`step()` schedules, checks and appends one made-up token to every sequence whose last token was computed."""
+    """`step()` schedules, checks and appends an invented token to every sequence whose last token was computed."""
 
     def __init__(
         self, *, cells: int, slots: int, parallel: int, reuse: Reuse, isolate: bool = False, host: int = 0
@@ -93,7 +93,7 @@ class Simulation:
             assert self.step(budget), "nothing scheduled while sequences wait or run"
         raise AssertionError("the simulation doesn't end")
 
-    # ---- the stand-ins
+    # ---- what llama.cpp and the sampler would do
 
     def _compute(self, entry: Entry[Sequence]) -> None:
         assert entry.sequence.slot is not None

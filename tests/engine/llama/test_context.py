@@ -24,7 +24,7 @@ from tests.models import smollm2
 pytestmark = pytest.mark.model
 
 SAME = 0.5
-"""Logits behind one text differ by less, whatever the batch's shape and the CPU; behind another text, by several."""
+"""Logits after one text differ by less, whatever the batch's shape and the CPU; after another text, by several."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_running_decode_can_be_stopped_from_another_thread(context: Context) -
     long = sequence(0, list(range(100, 612)))
     enough = threading.Event()
 
-    def stop() -> None:  # again and again: what comes between two decodes is no abort
+    def stop() -> None:  # again and again: an abort between two decodes has no effect
         while not enough.wait(0.01):
             context.abort.set()
 

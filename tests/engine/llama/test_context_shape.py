@@ -1,4 +1,4 @@
-"""The sizes of contexts, also those that llama.cpp ends the process for."""
+"""The sizes of contexts, also the ones for which llama.cpp would end the process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_threads_of_the_profile_come_before_the_neurons() -> None:
 
 @pytest.mark.parametrize("size", [1, 63])
 def test_a_small_batch_has_room_for_every_sequence_id(scripted_path: Path, size: int) -> None:
-    """llama.cpp ended the worker: it reserves an output for each id."""
+    """llama.cpp reserves an output for each id, and ended the process where a batch had less room."""
     tap = LogTap()
     tap.install()
     start_backend()

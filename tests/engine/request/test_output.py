@@ -14,7 +14,7 @@ from tests.engine.chat.splitting.harness import THINK, make_plan, merged
 
 
 class CharacterVocab(FakeVocabulary):
-    """What the engine asks of a vocabulary besides."""
+    """What the engine needs of a vocabulary besides."""
 
     ends: frozenset[int] = frozenset()
 
@@ -24,7 +24,7 @@ class CharacterVocab(FakeVocabulary):
 
 @pytest.mark.parametrize("stop", ["</end>", "END"])
 def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> None:
-    """The markers are taken out before stop strings are looked for: `</t…` may begin `</end>`, and must not leak."""
+    """Markers are removed before stop strings are looked for: `</t…` may begin `</end>`, and must not be sent."""
     plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m", stop=[stop])
     prepared = PreparedRequest(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan))
@@ -37,7 +37,7 @@ def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> 
 
 
 def test_a_spent_budget_closes_reasoning_once_and_the_answer_follows() -> None:
-    """The closing marker is forced, counts as reasoning, and shows nowhere."""
+    """The closing marker is forced, counts as reasoning, and is in no event."""
     plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m")
     prepared = PreparedRequest(request, [], 1000, Sampling(), lambda _: MessageSplitter(plan), reasoning_budget=3)

@@ -1,4 +1,4 @@
-"""What of a raw prompt is echoed, and from which token on its log-probabilities are told."""
+"""What of a raw prompt is echoed, and from which token on it has log-probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cortex.wire.inference import InferenceRequest, Sampling
 
 
 class _Vocab:
-    """A byte a token; 1 is BOS, spelled `<s>`, which every prompt gets that hasn't it."""
+    """One token per byte; 1 is BOS, spelled `<s>`, which is put before prompts without it."""
 
     size = 256
     bos = 1

@@ -1,4 +1,4 @@
-"""Samplers on the device: who may use them, what llama.cpp's table holds, and that the text is what the CPU would draw.
+"""Samplers on the device: which requests use them, what llama.cpp's table holds, and that the text is the CPU's.
 
 llama.cpp's CPU backend runs them, too, so no GPU is needed.
 """
@@ -92,7 +92,7 @@ def smol_model() -> Iterator[Stepped]:
     model.close()
 
 
-# ---- who may
+# ---- which requests may
 
 
 def prepared_request(sampling: Sampling = DEFAULTS, **fields: Any) -> PreparedRequest:
@@ -116,11 +116,11 @@ def test_only_requests_that_need_no_logits_are_sampled_on_the_device(prepared: P
     assert may_sample_on_device(prepared, 1000) is may
 
 
-# ---- llama.cpp's table, played by a stand-in that knows its rules
+# ---- llama.cpp's table, by a fake with its rules
 
 
 class Table:
-    """A context as far as samplers go. `refuses`: takes no chain at all."""
+    """The part of a context that concerns samplers. `refuses`: takes no chain at all."""
 
     def __init__(self, *, backend_sampling: bool = True, refuses: bool = False) -> None:
         self.backend_sampling = backend_sampling
@@ -145,7 +145,7 @@ class Chain:
 
 
 class FakeSampler:
-    """`Sampler` with its lending, without llama.cpp. `offloaded`: whether the device does all of it."""
+    """A `Sampler` that can be lent, without llama.cpp. `offloaded`: whether the device computes all of it."""
 
     def __init__(self, *, offloaded: bool = True) -> None:
         self.chain = Chain()

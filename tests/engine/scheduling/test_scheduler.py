@@ -1,4 +1,4 @@
-"""The scheduler's promises, on simulated memory."""
+"""What the scheduler guarantees, on a simulated memory."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_a_checkpoint_is_never_in_an_image() -> None:
 @settings(max_examples=150)
 @given(data=st.data())
 def test_everything_ends_and_no_cell_is_lost_whatever_is_ready_when(data: st.DataObject) -> None:
-    """Few cells, shared prefixes, preemption, cancels, images that are encoded late: memory is what the books say."""
+    """Few cells, shared prefixes, preemption, cancels, late images: memory always is what the bookkeeping says."""
     reuse = data.draw(st.sampled_from(list(Reuse)))
     sim = simulation(cells=128, slots=6, parallel=3, reuse=reuse, host=data.draw(st.sampled_from([0, 500])))
     part = st.one_of(st.sampled_from([1, 2, 3]), st.just(TEXT), st.just([1, 2, 3]))
