@@ -67,6 +67,7 @@ class Engine:
         self._context = context
         self._budget = budget
         self._lookup = lookup
+        self._draft = self._guess if lookup.enabled else None
         self._vision = vision
         self._cpu_slice = vision.loop_slice if vision else nullcontext
         self._clock = clock
@@ -126,7 +127,7 @@ class Engine:
         """Compute one batch; the events of all requests since the last step. Raises DecodeFailed if it is fatal."""
         self._fail_expired()
         self._encode_images()
-        entries = self.scheduler.schedule(self._budget.budget(self.scheduler.decoding), self._guess)
+        entries = self.scheduler.schedule(self._budget.budget(self.scheduler.decoding), self._draft)
         self.scheduler.offload_idle(self._budget.idle_cells(len(self.scheduler.running)))
         self._apply_effects()
         if entries:
@@ -212,7 +213,7 @@ class Engine:
         self.scheduler.commit(entry, sampled.tokens, accepted=sampled.accepted, recompute=sampled.unsure)
         self._stats.completion_tokens += sampled.completion_tokens
         if sampled.events:
-            self._outbox.add(request.id, *sampled.events)
+            self._outbox.extend(request.id, sampled.events)
         if entry.drafts:
             self._lookup.learn(choice.guesses, len(entry.drafts), sampled.accepted, unsure=sampled.unsure)
             request.draft_tokens += len(entry.drafts)
@@ -240,8 +241,8 @@ class Engine:
         """Guesses for the step's batch. None on the device, where llama.cpp takes one row of a sequence per batch."""
         if choice.on_device or choice.output.governed:
             return []
-        tokens, running = choice.tokens.view(), len(self.scheduler.running)
-        return self._lookup.guess(tokens, choice.guesses, room=choice.output.room_left, running=running)
+        room, running = choice.output.room_left, len(self.scheduler.running)
+        return self._lookup.guess(choice.tokens, choice.guesses, room=room, running=running)
 
     # ---- the start of requests
 

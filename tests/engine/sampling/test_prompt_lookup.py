@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.sampling.prompt_lookup import GuessHistory, PromptLookup, RowPrice, find_continuation
 
 REPEATING = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3]
@@ -15,7 +16,7 @@ def _array(*tokens: int) -> np.ndarray:
 
 
 def _guesses(lookup: PromptLookup, acceptance: float | None = None, running: int = 1) -> list[int]:
-    return lookup.guess(_array(*REPEATING), GuessHistory(acceptance), room=100, running=running)
+    return lookup.guess(TokenBuffer(REPEATING), GuessHistory(acceptance), room=100, running=running)
 
 
 def _measured(*steps: tuple[int, int, float]) -> PromptLookup:
@@ -80,8 +81,8 @@ def test_a_new_text_is_judged_by_what_texts_showed_before() -> None:
 def test_after_an_uncertain_word_the_next_one_is_computed_alone() -> None:
     lookup, history = _measured((1, 0, 0.01), (9, 8, 0.01)), GuessHistory()
     lookup.learn(history, 8, 3, unsure=True)
-    assert lookup.guess(_array(*REPEATING), history, room=100, running=1) == []
-    assert lookup.guess(_array(*REPEATING), history, room=100, running=1)
+    assert lookup.guess(TokenBuffer(REPEATING), history, room=100, running=1) == []
+    assert lookup.guess(TokenBuffer(REPEATING), history, room=100, running=1)
 
 
 # ---- the price of a row

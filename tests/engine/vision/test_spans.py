@@ -14,6 +14,7 @@ from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.sampling.prompt_lookup import find_continuation
 from cortex.engine.scheduling.sequence import Sequence
 from cortex.engine.vision.spans import ImageSpan, Picture, image_key, placeholders
+from cortex.errors import BadRequest
 from tests.engine.simulation import Simulation
 
 READY: Future[list[np.ndarray]] = Future()
@@ -121,6 +122,17 @@ def test_with_nothing_else_to_do_an_image_is_waited_for() -> None:
     looking.tokens.images[0].picture.encoding = READY
     sim.run()
     assert sim.finished == [looking]
+
+
+def test_an_image_that_could_not_be_encoded_is_not_scheduled() -> None:
+    """Its encoding may fail between the step's look at failures and its batch."""
+    sim = simulation()
+    looking = submit(sim, prompt(1, TEXT), ready=False)
+    failed: Future[list[np.ndarray]] = Future()
+    failed.set_exception(BadRequest("damaged"))
+    looking.tokens.images[0].picture.encoding = failed
+    assert sim.step(64) == []
+    assert sim.scheduler.running == [looking]
 
 
 def test_an_image_that_may_be_split_keeps_to_the_budget() -> None:

@@ -26,7 +26,7 @@ from cortex.engine.llama.library import LogTap, device_list, device_names, is_ac
 from cortex.engine.llama.model import Model
 from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.engine.vision.image_file import image_size
-from cortex.engine.vision.spans import ImageSpan, Picture, PreparedPrompt, image_key, placeholders
+from cortex.engine.vision.spans import Picture, PreparedPrompt, PromptLayout, image_key, images_in
 from cortex.errors import BadRequest, InternalError, ModelLoadFailed, UnsupportedValue
 from cortex.wire.worker import LoadSpec
 
@@ -147,7 +147,7 @@ class Projector:
             self._decodable.popitem(last=False)
 
     def _laid_out(self, parts: list[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> PreparedPrompt:
-        prompt = _PromptLayout(parts, self._key, self._model.vocab.size)
+        prompt = PromptLayout(parts, self._key, self._model.vocab.size)
         with _pieces(parts, sizes) as pieces, self._chunks(pieces) as chunks:
             prompt.add_text(self._missing_bos(chunks))
             for chunk in chunks:
@@ -162,7 +162,7 @@ class Projector:
         first = _text_tokens(chunks[0])[:1] if chunks else []
         return [vocab.bos] if vocab.add_bos and vocab.bos is not None and first != [vocab.bos] else []
 
-    def _add_span(self, prompt: _PromptLayout, chunk: int) -> None:
+    def _add_span(self, prompt: PromptLayout, chunk: int) -> None:
         count = int(m.mtmd_input_chunk_get_n_tokens(chunk))
         causal = not m.mtmd_decode_use_non_causal(self.handle, chunk)
         if not causal and count > self._ubatch:
@@ -226,8 +226,8 @@ class Projector:
         """
         if self.interruptible:
             self.interruptible.picture = picture
-        place, image = _images_in(picture.parts)[picture.number]
-        sizes = {image: image_size(image) for _, image in _images_in(picture.parts)}
+        place, image = images_in(picture.parts)[picture.number]
+        sizes = {image: image_size(image) for _, image in images_in(picture.parts)}
         with _pieces(picture.parts, sizes) as pieces, self._decoded(image) as pixels:
             pieces[place] = pixels
             m.mtmd_bitmap_set_id(pixels, b"%d" % picture.number)
@@ -241,7 +241,7 @@ class Projector:
         return np.ctypeslib.as_array(m.mtmd_get_output_embd(self.handle), shape=shape).copy()
 
     def decode(self, context: Context, entry: Entry[Sequence]) -> None:
-        """Compute an image's cells from its embeddings. Raises as `Context.decode` does, or as `encode` did."""
+        """Compute an image's cells from its embeddings, which are ready. Raises as `Context.decode` does."""
         image, slot = entry.image, entry.sequence.slot
         assert image is not None
         assert slot is not None
@@ -276,41 +276,6 @@ class InterruptibleEncoding:
         return self.picture is None or not self.picture.dropped
 
 
-class _PromptLayout:
-    """The tokens and spans of a prompt with images, added in order."""
-
-    def __init__(self, parts: list[str | bytes], key: bytes, vocabulary: int) -> None:
-        self.position = 0
-        self._keys = [image_key(image, key) for _, image in _images_in(parts)]
-        self._pictures = [Picture(parts, number) for number in range(len(self._keys))]
-        self._tokens: list[int] = []
-        self._spans: list[ImageSpan] = []
-        self._vocabulary = vocabulary
-
-    def add_text(self, tokens: list[int]) -> None:
-        if any(not 0 <= token < self._vocabulary for token in tokens):
-            raise InternalError("the vocabulary lacks a marker token that goes around images")
-        self._tokens += tokens
-        self.position += len(tokens)
-
-    def add_span(self, number: int, positions: NDArray[np.int32], advance: int, *, whole: bool, causal: bool) -> None:
-        picture = self._pictures[number]
-        index = len(picture.spans)
-        span = ImageSpan(picture, index, len(self._tokens), positions, advance, whole, causal)
-        picture.spans.append(span)
-        self._spans.append(span)
-        self._tokens += placeholders(self._keys[number], index, span.count)
-        self.position += advance
-
-    def finished(self) -> PreparedPrompt:
-        return PreparedPrompt(self._tokens, tuple(self._spans), self._pictures)
-
-
-def _images_in(parts: Seq[str | bytes]) -> list[tuple[int, bytes]]:
-    """The images and their indices in `parts`."""
-    return [(place, part) for place, part in enumerate(parts) if isinstance(part, bytes)]
-
-
 @contextmanager
 def _pieces(parts: Seq[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Iterator[list[str | int]]:
     """`parts` with the images replaced by handles of bitmaps without pixels, valid inside the block. A bitmap's id is
@@ -318,7 +283,7 @@ def _pieces(parts: Seq[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Ite
     pieces: list[str | int] = [part if isinstance(part, str) else 0 for part in parts]
     blank: list[int] = []
     try:
-        for number, (place, image) in enumerate(_images_in(parts)):
+        for number, (place, image) in enumerate(images_in(parts)):
             pieces[place] = handle = cast("int", m.mtmd_bitmap_init(*sizes[image], None))
             blank.append(handle)
             m.mtmd_bitmap_set_id(handle, b"%d" % number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cortex.wire.events import Event
 from cortex.wire.worker import Emission
 
@@ -18,6 +20,9 @@ class EventOutbox:
         return bool(self._events)
 
     def add(self, request_id: str, *events: Event) -> None:
+        self.extend(request_id, events)
+
+    def extend(self, request_id: str, events: Iterable[Event]) -> None:
         self._events.setdefault(request_id, []).extend(events)
 
     def drop(self, request_id: str) -> None:

@@ -14,7 +14,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from cortex.engine.kv.tokens import Int32Array
+from cortex.engine.kv.tokens import Int32Array, TokenBuffer
 
 __all__ = ["GuessHistory", "PromptLookup", "RowPrice", "find_continuation"]
 
@@ -83,20 +83,20 @@ class PromptLookup:
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._price = RowPrice()
         self._withheld = 0
         self._typical = 0.5
 
-    def guess(self, tokens: Int32Array, history: GuessHistory, *, room: int, running: int) -> list[int]:
+    def guess(self, tokens: TokenBuffer, history: GuessHistory, *, room: int, running: int) -> list[int]:
         """What may follow `tokens`, at most `room` - 1; [] when nothing is known or it wouldn't pay beside `running`
         sequences."""
-        if not self._enabled or running > _MOST:
+        if not self.enabled or running > _MOST:
             return []
         if history.plain_next:
             history.plain_next = False
             return []
-        guesses = find_continuation(tokens, _MOST)[: room - 1]
+        guesses = find_continuation(tokens.view(), _MOST)[: room - 1]
         if not guesses or self._pays(history, len(guesses), running):
             return guesses
         self._withheld = (self._withheld + 1) % _RETRY_EVERY

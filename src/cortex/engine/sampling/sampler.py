@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,8 +25,8 @@ class Sampled:
     """What one entry gave. `tokens` belong to its sequence (the one that ends an answer doesn't), `completion_tokens`
     counts all. `accepted` of the entry's guesses were right; `unsure`: the next token must be computed again."""
 
-    tokens: list[int] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    tokens: list[int]
+    events: list[Event]
     completion_tokens: int = 0
     accepted: int = 0
     unsure: bool = False
@@ -47,7 +47,7 @@ class RowSampler:
         A row near a tie isn't sampled in a batch with guesses: a longer batch rounds differently, and the text must be
         what it would be without guesses.
         """
-        choice, drafts, sampled = entry.sequence, entry.drafts, Sampled()
+        choice, drafts, sampled = entry.sequence, entry.drafts, Sampled([], [])
         while True:
             at = row + sampled.accepted
             if drafts and choice.sampler.greedy and self._context.nearly_tied(at):

@@ -206,7 +206,8 @@ class Scheduler(Generic[AnySequence]):
             if sequence.slot is None or sequence.pending != 1 or not self._make_room(1, sequence):
                 continue
             drafts = tuple(draft(sequence)[: self.kv.free - 1]) if draft else ()
-            entries.append(self._take(sequence, 1 + len(drafts), outputs=1 + len(drafts), drafts=drafts))
+            rows = 1 + len(drafts)
+            entries.append(self._take(sequence, rows, outputs=rows, drafts=drafts))
         return entries
 
     def _make_room(self, count: int, sequence: AnySequence) -> bool:

@@ -7,6 +7,7 @@ matches, another one can't. No vocabulary has negative ids and no client may sen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from hashlib import blake2b, shake_128
@@ -14,7 +15,9 @@ from hashlib import blake2b, shake_128
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageSpan", "Picture", "PreparedPrompt", "image_key", "placeholders"]
+from cortex.errors import InternalError
+
+__all__ = ["ImageSpan", "Picture", "PreparedPrompt", "PromptLayout", "image_key", "images_in", "placeholders"]
 
 _SIGN = 0x80000000
 
@@ -36,7 +39,8 @@ class Picture:
 
     @property
     def ready(self) -> bool:
-        return self.encoding is not None and self.encoding.done()
+        """Whether the embeddings are there. A failed encoding never is: `Vision.encode_next` reports it."""
+        return self.encoding is not None and self.encoding.done() and self.encoding.exception() is None
 
     def drop(self) -> None:
         """The embeddings are no longer wanted. An encoding that runs ends at its next pause."""
@@ -80,6 +84,47 @@ class PreparedPrompt:
     tokens: list[int]
     spans: tuple[ImageSpan, ...] = ()
     pictures: list[Picture] = field(default_factory=list)
+
+
+class PromptLayout:
+    """Builds the tokens and spans of a prompt with images, added in order.
+
+    `parts`: texts and images' bytes. `key` names the projector. `vocabulary`: number of token ids. `position`: where
+    the model counts the next token.
+    """
+
+    def __init__(self, parts: list[str | bytes], key: bytes, vocabulary: int) -> None:
+        self.position = 0
+        self._keys = [image_key(image, key) for _, image in images_in(parts)]
+        self._pictures = [Picture(parts, number) for number in range(len(self._keys))]
+        self._tokens: list[int] = []
+        self._spans: list[ImageSpan] = []
+        self._vocabulary = vocabulary
+
+    def add_text(self, tokens: list[int]) -> None:
+        """Raises InternalError for a token that the vocabulary doesn't have."""
+        if any(not 0 <= token < self._vocabulary for token in tokens):
+            raise InternalError("the vocabulary lacks a marker token that goes around images")
+        self._tokens += tokens
+        self.position += len(tokens)
+
+    def add_span(self, number: int, positions: NDArray[np.int32], advance: int, *, whole: bool, causal: bool) -> None:
+        """The next span of image `number`; the other parameters are those of ImageSpan."""
+        picture = self._pictures[number]
+        index = len(picture.spans)
+        span = ImageSpan(picture, index, len(self._tokens), positions, advance, whole, causal)
+        picture.spans.append(span)
+        self._spans.append(span)
+        self._tokens += placeholders(self._keys[number], index, span.count)
+        self.position += advance
+
+    def finished(self) -> PreparedPrompt:
+        return PreparedPrompt(self._tokens, tuple(self._spans), self._pictures)
+
+
+def images_in(parts: Sequence[str | bytes]) -> list[tuple[int, bytes]]:
+    """The images and their indices in `parts`."""
+    return [(place, part) for place, part in enumerate(parts) if isinstance(part, bytes)]
 
 
 def image_key(image: bytes, projector: bytes) -> bytes:
