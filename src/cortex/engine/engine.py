@@ -61,7 +61,7 @@ class Engine:
         self.scheduler: Scheduler[ChoiceState] = Scheduler(
             kv, parallel, host, worth_restoring=budget.worth_restoring, restore=self._restore
         )
-        self.offload = KvOffload(host, context, budget)
+        self._offload = KvOffload(host, context, budget)
         self.backend_sampling = BackendSampling(model, context)
         self._vocab = vocab
         self._context = context
@@ -312,20 +312,20 @@ class Engine:
     # ---- llama.cpp's memory
 
     def _apply_effects(self) -> None:
-        self.offload.apply(self.scheduler.take_effects())
+        self._offload.apply(self.scheduler.take_effects())
 
     def _restore(self, slot: Slot, stored: StoredPrefix) -> bool:
         """Called while the scheduler admits a sequence: what it has freed for the prefix must be free."""
         self._apply_effects()
-        return self.offload.restore(slot, stored)
+        return self._offload.restore(slot, stored)
 
     def save_state(self, directory: Path) -> tuple[int, int]:
         """Write the cached prefixes below `directory`; how many, and bytes."""
-        return self.offload.write(self.scheduler.kv.cached_slots(), directory)
+        return self._offload.write(self.scheduler.kv.cached_slots(), directory)
 
     def restore_state(self, directory: Path) -> tuple[int, int]:
         """Read what `save_state` wrote into host RAM, as far as `host_cache` allows; how many prefixes, and bytes."""
-        return self.offload.read(directory)
+        return self._offload.read(directory)
 
     def canary(self) -> None:
         """Prove that the model can decode: one token, unless a step for a client has just done so."""

@@ -82,7 +82,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Command | Task | None] = queue.SimpleQueue()
         self._models: dict[str, LoadedModel] = {}
         self._loading: set[str] = set()
-        self._preparing: dict[str, str] = {}
+        self._preparing: set[str] = set()
         self._preparer = ThreadPoolExecutor(1, "prepare")
         self._faults = Faults()
         self._process = psutil.Process()
@@ -96,7 +96,7 @@ class Worker:
         while self._running:
             self._take_commands()
             self._step_models()
-            self._beat()
+            self._send_heartbeat()
         self._preparer.shutdown(cancel_futures=True)
         for loaded in self._models.values():
             loaded.engine.close()
@@ -125,7 +125,8 @@ class Worker:
         if items:
             self._send(Emissions(items))
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
+        """If one is due."""
         now = time.monotonic()
         if now - self._last_heartbeat < _HEARTBEAT_S:
             return
@@ -220,7 +221,7 @@ class Worker:
         if loaded is None:
             self._reject(request.id, ModelNotFound(f"{request.model} is not loaded in this worker"))
             return
-        self._preparing[request.id] = request.model
+        self._preparing.add(request.id)
         self._preparer.submit(self._prepare, loaded, request, arrival_s)
 
     def _prepare(self, loaded: LoadedModel, request: Request, arrival_s: float) -> None:
@@ -238,15 +239,17 @@ class Worker:
     def _on_prepared(
         self, loaded: LoadedModel, request_id: str, submit: Callable[[float], None], arrival_s: float
     ) -> None:
-        if self._preparing.pop(request_id, None) is None:
+        if request_id not in self._preparing:
             return  # cancelled meanwhile
+        self._preparing.discard(request_id)
         if self._models.get(loaded.spec.model) is not loaded:
             self._reject(request_id, Draining(f"{loaded.spec.model} was unloaded", retry_after=1))
             return
         submit(arrival_s)
 
     def _on_rejected(self, request_id: str, error: CortexError) -> None:
-        if self._preparing.pop(request_id, None) is not None:
+        if request_id in self._preparing:
+            self._preparing.discard(request_id)
             self._reject(request_id, error)
 
     def _reject(self, request_id: str, error: CortexError) -> None:
@@ -254,7 +257,7 @@ class Worker:
         self._send(Emissions([Emission(request_id, events)]))
 
     def _cancel(self, request_id: str) -> None:
-        self._preparing.pop(request_id, None)
+        self._preparing.discard(request_id)
         for loaded in self._models.values():
             loaded.engine.cancel(request_id)
 
@@ -288,9 +291,11 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cortex.engine.worker")
     parser.add_argument("--fd", type=int, required=True, help="inherited end of the socketpair to the parent")
-    parser.add_argument("--name", default="worker", help="shown in the process list")
+    parser.add_argument("--name", default="worker", help="not used; shown in the process list")
     parser.add_argument("--cpu-threads", type=int, help="threads for models whose profile names none")
-    parser.add_argument("--verbose", action="store_true", help="all of llama.cpp's log")
+    parser.add_argument(
+        "--verbose", action="store_true", help="write all of llama.cpp's log, not only warnings and errors"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)

@@ -21,9 +21,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until killed; exit code 1 if the address can't be bound."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--listen", required=True)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = argparse.ArgumentParser(prog="python -m cortex.engine.tools.rpc_server")
+    parser.add_argument("--listen", required=True, help="HOST:PORT")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the CPU device (default 1)")
     options = parser.parse_args()
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     start_backend()
