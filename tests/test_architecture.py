@@ -235,6 +235,24 @@ def test_only_public_names_are_imported_from_other_modules(path: Path) -> None:
             assert not hidden, f"{relative(path)} imports {sorted(hidden)}, not in __all__ of {node.module}"
 
 
+_CHANGES_A_POOL = re.compile(
+    r"\b_?kv\.(open|extend|truncate|rewind|close|checkpoint|drop|drop_oldest|clear|take_effects)\("
+)
+_CHANGES_A_SEQUENCE = re.compile(
+    r"\b(sequence|choice|slot)\.tokens\.(append|extend|truncate)\("
+    r"|\b(sequence|choice)\.(slot|cached|stop_at|checkpoint_at|scoring|started|preemptions) ="
+)
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "engine").rglob("*.py")), ids=relative)
+def test_only_the_scheduler_changes_sequences_and_the_kv_pool(path: Path) -> None:
+    """The others ask it, and tell it what became of a batch; a replayed choice is prepared before it is submitted."""
+    if path.parent.name != "scheduling":
+        assert not _CHANGES_A_POOL.search(path.read_text())
+        if relative(path) != "engine/request/state.py":
+            assert not _CHANGES_A_SEQUENCE.search(path.read_text())
+
+
 @cache
 def public(path: Path) -> frozenset[str]:
     assigned = (node for node in parsed(path).body if isinstance(node, ast.Assign))

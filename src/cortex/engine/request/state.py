@@ -145,19 +145,20 @@ class ChoiceState(Sequence):
         choice._replay(asked.replay)
         return choice
 
-    def _replay(self, tokens: list[int]) -> None:
-        """Bring text, grammar, penalties and random numbers to where they were after `tokens`.
 
-        The tokens that close reasoning with a spent budget were forced, not drawn, here as there.
-        """
-        forced: list[int] = []
-        for token in tokens:
-            if forced and token == forced[0]:
-                forced.pop(0)
-                self.sampler.accept(token)
-                self.output.force(token)
-            else:
-                self.sampler.replay(token)
-                self.output.replay(token)
-                forced = self.output.forced()
-            self.tokens.append(token)
+def _replay(choice: ChoiceState, tokens: list[int]) -> None:
+    """Bring text, grammar, penalties and random numbers to where they were after `tokens`; before it is scheduled.
+
+    The tokens that close reasoning with a spent budget were forced, not drawn, here as there.
+    """
+    forced: list[int] = []
+    for token in tokens:
+        if forced and token == forced[0]:
+            forced.pop(0)
+            choice.sampler.accept(token)
+            choice.output.force(token)
+        else:
+            choice.sampler.replay(token)
+            choice.output.replay(token)
+            forced = choice.output.forced()
+        choice.tokens.append(token)
