@@ -142,7 +142,7 @@ class ChoiceState(Sequence):
         choice.sampler.accept_prompt(prompt[prompt >= 0] if prepared.images else prompt)
         if prepared.scored_from is not None:
             choice.scores = PromptScores(prepared.tokens, prepared.scored_from, asked.logprobs or 0, vocab)
-        choice._replay(asked.replay)
+        _replay(choice, asked.replay)
         return choice
 
 
