@@ -12,10 +12,10 @@ PARALLEL := --numprocesses 2 --dist worksteal
 NONE_CHOSEN := { code=$$?; [ $$code = 5 ] && [ -n "$(findstring tests,$(PYTEST_ARGS))" ] || exit $$code; }
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo up test test-fast lint types format docs bench clean
+.PHONY: help venv demo up test test-fast lint types format docs docs-check docs-serve bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make .venv with llama.cpp built for this machine, the demo model and the test tools
 
@@ -48,11 +48,17 @@ format: venv ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: venv ## Write docs/metrics.md from the code
-	$(BIN)/python contrib/docs/metrics.py > docs/metrics.md
+docs: venv ## Write the generated pages of docs/reference from the code
+	$(BIN)/python contrib/docs/write.py
 
-bench: venv ## Compare with llama-server on this machine (takes long; see docs/performance.md)
+docs-check: venv ## Build the documentation's site; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+docs-serve: venv ## Show the documentation at http://127.0.0.1:8000 and follow changes
+	$(BIN)/mkdocs serve
+
+bench: venv ## Compare with llama-server on this machine (takes long; see docs/explanation/performance.md)
 	$(BIN)/python contrib/bench/vs_llama_server.py
 
 clean: ## Remove .venv and build output; the cache stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -28,7 +28,7 @@ def main() -> None:
 
 @contextmanager
 def cortex_up() -> Iterator[str]:
-    """A running `cortex up` on a free port; yields its URL. Exits with its code if it doesn't come up or end well."""
+    """A running `cortex up` on a free port; yields its URL. Exits if it doesn't start or ends with an error."""
     environment = {
         **os.environ,
         "CORTEX_LOG__LEVEL": "warning",
@@ -39,7 +39,7 @@ def cortex_up() -> Iterator[str]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        # readline ends at the latest when `cortex up` gives up on a role that doesn't start
+        # readline returns at the latest when `cortex up` ends because a role didn't start
         line = process.stdout.readline()
         if line.startswith(STARTED):
             yield line.removeprefix(STARTED).strip()
@@ -51,7 +51,7 @@ def cortex_up() -> Iterator[str]:
 
 
 def ask(url: str) -> None:
-    """Stream the answer to stdout, then a line with the time to the first token and the speed after it."""
+    """Print the answer as it is streamed, then the time to the first token and the speed after it."""
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": QUESTION}],
@@ -73,7 +73,7 @@ def ask(url: str) -> None:
         sys.exit("the model gave no answer")
     tokens = usage["completion_tokens"]
     speed = (tokens - 1) / (time.monotonic() - first)
-    print(f"\n\nTTFT {first - started:.2f} s (with loading the model) · {tokens} tokens · {speed:.1f} tok/s")
+    print(f"\n\nTTFT {first - started:.2f} s (including the load) · {tokens} tokens · {speed:.1f} tok/s")
 
 
 def stream(url: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -86,7 +86,7 @@ def stream(url: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 continue
             chunk = json.loads(line.removeprefix("data: "))
             if error := chunk.get("error"):
-                sys.exit(f"the answer broke off: {error['message']}")
+                sys.exit(f"the answer ended with an error: {error['message']}")
             yield chunk
 
 

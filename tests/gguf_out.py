@@ -1,4 +1,4 @@
-"""The end of every GGUF builder of the tests."""
+"""Writing a GGUF file: the last step of the tests' model builders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["write_out"]
 
 
 def write_out(writer: GGUFWriter, path: Path) -> Path:
-    """Write all that `writer`, which was made for `path`, has been given; returns `path`."""
+    """Write everything added to `writer`, which was made for `path`, and return `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

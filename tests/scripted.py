@@ -1,16 +1,17 @@
-"""A real GGUF, about a megabyte, that makes llama.cpp itself decode a script, token for token.
+"""GGUF models of about a megabyte with which llama.cpp decodes a given script, token by token.
 
     build_scripted(path, {"<|go|>": ["Hello", ", ", b"\\xf0\\x9f", b"\\x98\\x80"]}, template="…<|go|>")
 
-Whatever ends in `<|go|>` is continued with exactly these tokens, then the end token. How it works, in one llama-arch
-block whose feed-forward part is zero:
+A prompt that ends in `<|go|>` is continued with exactly these tokens, then the end token. It is one block of the llama
+architecture with a zero feed-forward part:
 
 - **Transitions.** A token's embedding carries the code (a random ±1 vector) of its successor, and the output matrix
   holds every token's code, so the successor's logit is far above all others.
-- **Marks.** A script that uses a token twice (a marker before each of two calls, a repeated byte) needs a second
-  successor. For each place where the transition would be wrong there is an attention head that looks exactly as
-  many tokens back as the script's mark is, sees which mark is there, if any, and votes louder than the transition.
-  "Exactly" comes from rotary frequencies: the score peaks at one distance and is negative at all others.
+- **Marks.** A token that a script uses twice (a marker before each of two calls, a repeated byte) needs a second
+  successor. For each place where the transition would be wrong there is an attention head that attends to the token
+  at exactly the distance of the script's mark; if a mark is there, the head adds the code of the right successor with
+  a larger weight than the transition has. Rotary frequencies make the distance exact: the score is positive at one
+  distance and negative at all others.
 
 The logits are so far apart that sampling at any usual temperature follows the script too.
 """
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from tests.gguf_out import write_out
 
-__all__ = ["LOOP", "Script", "build_scripted"]
+__all__ = ["LOOP", "Script", "Vocabulary", "add_tokenizer", "build_scripted", "make_vocabulary"]
 
 Matrix = NDArray[np.float32]
 
@@ -37,7 +38,7 @@ HEAD = 64  # width of keys and values; also the most marks one model can have
 CODE = 112  # width of a token's code: at 600 tokens the best two codes still agree in less than half of it
 FREQ_BASE = 1e8
 FREQUENCIES = 12  # pairs 0..11 tell distances apart: at no distance below 16384 does their sum come closer than 0.68
-STILL = slice(26, 32)  # these pairs hardly turn within 16384 positions: they carry the constant part of a score
+STILL = slice(26, 32)  # these pairs hardly rotate within 16384 positions: they hold the constant part of a score
 GAP = 0.68
 SHARPNESS = 640.0  # score of a mark at the right distance: SHARPNESS · GAP / 2 / sqrt(HEAD) ≈ 27, elsewhere ≤ -27
 VOTE = 4.0  # a head's vote against the transition's 1
@@ -45,7 +46,7 @@ MAX_HEADS = 256
 
 
 class Loop(Enum):
-    """`LOOP` as a script's last item: start again at its first token, for ever."""
+    """`LOOP`, the last item of a script: repeat it from its first token without end."""
 
     LOOP = "loop"
 
@@ -55,7 +56,9 @@ Script = Sequence[str | bytes | Loop]
 
 
 @dataclass
-class _Vocabulary:
+class Vocabulary:
+    """Tokens in the order of their ids."""
+
     texts: list[str] = field(default_factory=list)
     types: list[TokenType] = field(default_factory=list)
     ids: dict[str, int] = field(default_factory=dict)
@@ -98,32 +101,33 @@ def build_scripted(
     `scripts` maps a mark (a control token that a prompt ends with) to what follows it. Script items: a string is one
     token, CONTROL if it is a mark or listed in `control`, else USER_DEFINED; bytes are byte tokens; `LOOP` may be the
     last. `user_defined` adds tokens that no script emits. An item equal to `eos` or `eot` ends generation early.
-    Without a script's mark, a prompt is continued by whatever last followed its last token, else it ends at once.
+    A prompt without a mark is continued with the successor of its last token, if it has one, else with the end token.
 
-    `blocks` and `feed_forward` only make the model bigger: 768 bytes per block and unit of `feed_forward`.
+    `blocks` and `feed_forward` only make the file larger: 768 bytes per block and unit of `feed_forward`.
 
     Raises ValueError for an impossible script: more than 256 places where a token is used with another successor.
     """
-    vocab = _vocabulary(bos, eos, [*scripts, *control, *([eot] if eot else [])], user_defined)
+    vocab = make_vocabulary(bos, eos, [*scripts, *control, *([eot] if eot else [])], user_defined)
     marks = [vocab.ids[mark] for mark in scripts]
     encoded = [_encode(vocab, mark, script, vocab.ids[eot or eos]) for mark, script in scripts.items()]
     successor, votes = _plan(encoded, len(vocab.texts), vocab.ids[eos])
     writer = GGUFWriter(path, "llama")
     writer.add_name(name)
-    _add_tokenizer(writer, vocab, bos=bos, eos=eos, eot=eot, add_bos=add_bos)
+    add_tokenizer(writer, vocab, bos=bos, eos=eos, eot=eot, add_bos=add_bos)
     _add_templates(writer, template, named_templates)
     _add_weights(writer, marks, successor, votes, context=context, blocks=blocks, feed_forward=feed_forward)
     return write_out(writer, path)
 
 
-def _vocabulary(bos: str, eos: str, control: Sequence[str], user_defined: Sequence[str]) -> _Vocabulary:
-    vocab = _Vocabulary()
+def make_vocabulary(bos: str, eos: str, control: Sequence[str], user_defined: Sequence[str]) -> Vocabulary:
+    """Special tokens, the 256 bytes, a space, then `control` and `user_defined`."""
+    vocab = Vocabulary()
     vocab.add("<unk>", TokenType.UNKNOWN)
     for text in (bos, eos):
         vocab.add(text, TokenType.CONTROL)
     for byte in range(256):
         vocab.add(f"<0x{byte:02X}>", TokenType.BYTE)
-    # Every SPM vocabulary has it. Without, a space that a grammar forces is tokenised into bytes that spell no space.
+    # Every SPM vocabulary has it. Without it a space that a grammar forces is tokenised into bytes that are no space.
     vocab.add("\u2581", TokenType.NORMAL)
     for text in control:
         vocab.add(text, TokenType.CONTROL)
@@ -132,7 +136,7 @@ def _vocabulary(bos: str, eos: str, control: Sequence[str], user_defined: Sequen
     return vocab
 
 
-def _encode(vocab: _Vocabulary, mark: str, script: Script, end: int) -> list[int]:
+def _encode(vocab: Vocabulary, mark: str, script: Script, end: int) -> list[int]:
     """The mark, the script's tokens, and what comes after the last: the end token, or the first again."""
     tokens = [vocab.ids[mark]]
     for place, item in enumerate(script):
@@ -160,9 +164,8 @@ def _plan(encoded: list[list[int]], size: int, eos: int) -> tuple[list[int], dic
     return [successor.get(token, eos) for token in range(size)], votes
 
 
-def _add_tokenizer(
-    writer: GGUFWriter, vocab: _Vocabulary, *, bos: str, eos: str, eot: str | None, add_bos: bool
-) -> None:
+def add_tokenizer(writer: GGUFWriter, vocab: Vocabulary, *, bos: str, eos: str, eot: str | None, add_bos: bool) -> None:
+    """Write `vocab` as a SentencePiece tokenizer."""
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(vocab.texts)
@@ -257,7 +260,7 @@ def _no_attention(heads: int, width: int) -> dict[str, Matrix]:
 
 
 def _attention(votes: dict[int, dict[int, int]], codes: Matrix, marks: int, width: int) -> dict[str, Matrix]:
-    """One head per distance. Only marks have keys and values, so every other token scores 0 and says nothing."""
+    """One head per distance. Only marks have keys and values, so every other token scores 0 and adds nothing."""
     matrices = _no_attention(max(len(votes), 1), width)
     matrices["attn_k"][0 : 2 * FREQUENCIES : 2, 2 : 2 + marks] = 1
     matrices["attn_k"][2 * STILL.start : 2 * STILL.stop : 2, 2 : 2 + marks] = 1

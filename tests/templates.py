@@ -1,7 +1,7 @@
 """Chat templates and bare vocabularies of real models, read from llama-cpp-python's source distribution.
 
-`make venv` keeps that distribution in the cache; none of it is in this repository. What the tests read is unpacked
-beside it once.
+`make venv` keeps that distribution in the cache; nothing of it is in this repository. The files that tests read are
+unpacked beside it once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def template(name: str) -> str:
 
 
 def template_names() -> list[str]:
+    """The file names that `template` accepts."""
     return sorted(path.name for path in (_unpacked() / "templates").glob("*.jinja"))
 
 
@@ -42,7 +43,7 @@ def _unpacked() -> Path:
         _unpack(archive, unpacking)
         try:
             unpacking.rename(target)
-        except OSError:  # another test process was faster
+        except OSError:  # another test process has unpacked it meanwhile
             shutil.rmtree(unpacking)
     return target
 

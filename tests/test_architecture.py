@@ -60,7 +60,8 @@ PURE = re.compile(
     r"|engine/chat/(?!templates/template\.py).*\.py|engine/scheduling/\w+\.py|engine/kv/(pool|host_store|slot|tokens)\.py"
     r"|engine/sampling/(params|prompt_lookup)\.py|engine/request/text\.py"
     r"|gateway/scheduling/(?!loop\.py)\w+\.py|gateway/neurons/fleet\.py|gateway/requests/failover\.py"
-    r"|gateway/report\.py|neuron/memory/ledger\.py|operator/(rows|figures)\.py|top/(model|rows|view)\.py"
+    r"|gateway/report\.py|neuron/memory/(ledger|estimate)\.py|neuron/models/load_plan\.py"
+    r"|operator/(model_rows|load_job|formatting)\.py|top/(commands|rows|state|view)\.py|bench/(statistics|workload)\.py"
 )
 IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "aiohttp", "selectors", "multiprocessing"}
 

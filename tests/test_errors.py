@@ -1,4 +1,4 @@
-"""The error tree: what crosses a process comes back as the same error."""
+"""Errors keep their class between processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_code_of_a_newer_peer_is_an_internal_error() -> None:
 
 
 @pytest.mark.parametrize("cls", tree(), ids=lambda cls: cls.__name__)
-def test_what_is_worth_another_try_is_not_the_callers_fault(cls: type[errors.CortexError]) -> None:
+def test_an_invalid_request_is_not_retryable(cls: type[errors.CortexError]) -> None:
     assert not (cls.retryable and 400 <= cls.status < 429)
 
 

@@ -1,4 +1,4 @@
-"""Every logger ends on stderr, in one form."""
+"""All loggers write to stderr, in one form."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_console_form_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert not line.startswith("{")
 
 
-def test_no_color_is_heard_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_applies_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     logs.configure(LogConfig())
     logging.getLogger("x").info("in colour")

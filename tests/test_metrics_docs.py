@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.docs.blocks import ROOT
+from tests.docs.generators import generator
+
 GRAFANA = ROOT / "contrib" / "grafana"
 _SUFFIX = re.compile(r"_(bucket|count|sum)$")
 
 
-@cache
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("metrics_document", ROOT / "contrib" / "docs" / "metrics.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def families() -> dict[str, set[str]]:
     labels: dict[str, set[str]] = {}
-    for name, _, names, _ in [*generator().gateway_families(), *generator().neuron_families()]:
+    for name, _, names, _ in [
+        *generator("metrics_page").gateway_families(),
+        *generator("metrics_page").neuron_families(),
+    ]:
         labels.setdefault(name, set()).update(names)
     return labels
-
-
-def test_the_document_is_what_the_code_says() -> None:
-    assert (ROOT / "docs" / "metrics.md").read_text() == generator().document(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", ["cortex.json", "cortex.rules.yml"])
@@ -78,4 +63,4 @@ def test_the_dashboard_groups_by_existing_labels() -> None:
     ],
 )
 def test_the_gateway_has_the_names_that_dashboards_of_peers_use(name: str) -> None:
-    assert name in {family[0] for family in generator().gateway_families()}
+    assert name in {family[0] for family in generator("metrics_page").gateway_families()}

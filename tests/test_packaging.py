@@ -1,4 +1,4 @@
-"""What is shipped beside the code: units, spec files, wheel and source distribution."""
+"""Systemd units, RPM spec files, wheel and source distribution."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def needs(program: str, package: str) -> pytest.MarkDecorator:
 @needs("systemd-analyze", "systemd")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
-    """With a program that exists, since an uninstalled ExecStart would be the only complaint."""
+    """ExecStart is replaced by a program that exists, since systemd-analyze reports a missing one."""
     copy = tmp_path / unit.name
     copy.write_text(re.sub(r"/usr/bin/cortex\S*", "/bin/true", unit.read_text()))
     command = ["systemd-analyze", "verify", "--man=no", copy]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    # the units that ours wants are looked at, too, and a host's own may have their faults
+    # units that ours depends on are verified too; faults of the host's own don't count
     assert not [line for line in done.stderr.splitlines() if unit.name in line], done.stderr
 
 
@@ -75,8 +75,10 @@ def test_rpmlint_finds_no_error() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the source distribution and the wheel that was built from it, by the tools that are here: those
-    of an isolated build would come from the net."""
+    """A directory with the source distribution and the wheel built from it.
+
+    Not isolated: an isolated build would download its tools.
+    """
     directory = tmp_path_factory.mktemp("built")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
     return directory
@@ -96,7 +98,7 @@ def test_the_source_distribution_holds_what_the_wheel_is_made_of(built: Path) ->
 
 @pytest.mark.e2e
 def test_the_wheel_runs_with_nothing_but_what_it_declares(built: Path, tmp_path: Path) -> None:
-    """The environment has the wheel and links to exactly the packages that its metadata asks for, directly or not."""
+    """The environment has the wheel and links to exactly the packages that its metadata requires, directly or not."""
     venv.create(tmp_path)
     python = tmp_path / "bin" / "python"
     (wheel,) = built.glob("cortex-*.whl")
@@ -111,7 +113,7 @@ def test_the_wheel_runs_with_nothing_but_what_it_declares(built: Path, tmp_path:
 
 
 def declared(root: str) -> set[str]:
-    """The packages that `root` needs here, and those they need in turn."""
+    """The packages that `root` requires on this platform, directly or not."""
     found: set[str] = set()
     wanted = [(root, "")]
     while wanted:
@@ -126,7 +128,7 @@ def declared(root: str) -> set[str]:
 
 
 def link(package: Distribution, packages: Path) -> None:
-    """Puts what the package installed into another environment's directory as well."""
+    """Make the package importable in another environment, by links to its files."""
     for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
         if not (packages / top).exists():
             (packages / top).symlink_to(package.locate_file(top))

@@ -1,4 +1,4 @@
-"""The scripted models decode, in llama.cpp itself, to exactly their scripts."""
+"""llama.cpp decodes the scripted models to exactly their scripts."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def test_too_many_repetitions_are_refused_with_advice(tmp_path: Path) -> None:
 
 
 def test_a_model_takes_less_than_two_megabytes(tmp_path: Path) -> None:
-    """Which is also why it is built in no time."""
+    """It is small enough to be built for each test."""
     path = build_scripted(tmp_path / "x.gguf", {"<|go|>": ["Hello", " ", "world"]}, template="{{ messages }}<|go|>")
     assert path.stat().st_size < 2_000_000
 
 
-def test_real_models_and_templates_are_at_hand() -> None:
+def test_real_models_and_templates_are_found() -> None:
     assert smollm2().read_bytes()[:4] == b"GGUF"
     assert gemma().stat().st_size > 200_000_000
     assert len(template_names()) >= 20

@@ -1,4 +1,4 @@
-"""Greedy answers of cortex and llama-server, token for token: the same model, one prompt at a time.
+"""Compare greedy answers of cortex and llama-server: the same model, one prompt at a time.
 
 python contrib/bench/greedy.py MODEL.gguf [--threads 1] [--tokens 32]
 """
@@ -32,9 +32,9 @@ def answers(url: str, tokens: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("model", type=Path, help="a GGUF file")
+    parser.add_argument("--threads", type=int, default=1, help="of each server")
+    parser.add_argument("--tokens", type=int, default=32, help="per answer")
     options = parser.parse_args()
     with cortex(options.model.resolve(), options.threads) as server:
         ours = answers(server.url, options.tokens)

@@ -1,9 +1,9 @@
-"""What a grammar costs per token: computing a mask, laying it over the logits, and taking the token.
+"""Measure what a grammar costs per token: computing the mask, applying it to the logits, accepting the token.
 
     python contrib/bench/masks.py MODEL.gguf
 
-A vocabulary without weights is enough (llama.cpp's `ggml-vocab-qwen2.gguf` has 151,936 tokens). Each grammar is
-walked along a text it accepts, 20 times; microseconds of CPU time per token, which other processes don't lengthen.
+A vocabulary without weights is enough (llama.cpp's `ggml-vocab-qwen2.gguf` has 151,936 tokens). Each grammar
+processes a text that it accepts 20 times. Times are CPU time in microseconds per token, unaffected by other processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import llama_cpp as c
 
-from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.formats.families import family_by_name
 from cortex.engine.chat.splitting.markers import MarkerTable
 from cortex.engine.chat.tool_grammar import tool_constraint
 from cortex.engine.chat.types import ConstraintSpec
@@ -56,7 +56,7 @@ def cases(vocab: Vocab) -> dict[str, tuple[ConstraintSpec, str]]:
     found = {"json_object": (JsonObjectFormat(), written), "json_schema": (JsonSchemaFormat(SCHEMA), written)}
     result = {name: (spec, text) for name, (form, text) in found.items() if (spec := spec_for_format(form))}
     for name, text in calls.items():
-        form = by_name(name)
+        form = family_by_name(name)
         assert form is not None
         markers = MarkerTable(vocab, None, form)
         spec = tool_constraint(
@@ -67,8 +67,8 @@ def cases(vocab: Vocab) -> dict[str, tuple[ConstraintSpec, str]]:
     return result
 
 
-def walk(compiler: ConstraintCompiler, vocab: Vocab, spec: ConstraintSpec, text: str) -> np.ndarray:
-    """Seconds per token along `text`, which the grammar must accept."""
+def measure(compiler: ConstraintCompiler, vocab: Vocab, spec: ConstraintSpec, text: str) -> np.ndarray:
+    """CPU seconds for each token of `text`, which the grammar must accept."""
     constraint = compiler.compile(spec)
     logits = np.zeros(vocab.size, dtype=np.float32)
     seconds = []
@@ -86,7 +86,7 @@ def walk(compiler: ConstraintCompiler, vocab: Vocab, spec: ConstraintSpec, text:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help="a GGUF file; the vocabulary is enough")
     arguments = parser.parse_args()
     c.llama_backend_init()
     params = c.llama_model_default_params()
@@ -100,7 +100,7 @@ def main() -> None:
         began = time.perf_counter()
         compiler.compile(spec)
         compiled = (time.perf_counter() - began) * 1e3
-        p50, p99 = np.percentile(walk(compiler, vocab, spec, text) * 1e6, [50, 99])
+        p50, p99 = np.percentile(measure(compiler, vocab, spec, text) * 1e6, [50, 99])
         print(f"{name:24} compiled in {compiled:6.1f} ms   per token p50 {p50:6.0f}  p99 {p99:6.0f} µs")
 
 

@@ -1,4 +1,7 @@
-"""CPU time of one scrape of a gateway over 5 neurons with 20 models each: `python contrib/bench/scrape.py`."""
+"""Measure the CPU time of a scrape of a gateway with 5 neurons of 20 models each.
+
+python contrib/bench/scrape.py
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ def main() -> None:
         spent_ms.append((time.process_time() - began) * 1000)
     print(
         f"{NEURONS} neurons x {MODELS} models, {BUSY} of them used since the last scrape: "
-        f"{sorted(spent_ms)[SCRAPES // 2]:.1f} ms of CPU a scrape (median), {len(body) / 1024:.0f} KiB"
+        f"{sorted(spent_ms)[SCRAPES // 2]:.1f} ms of CPU time per scrape (median), {len(body) / 1024:.0f} KiB"
     )
 
 

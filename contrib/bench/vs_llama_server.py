@@ -1,10 +1,10 @@
-"""cortex (gateway + neuron) against llama.cpp's own llama-server: the same commit, model, threads and load.
+"""Compare cortex (gateway and neuron) with llama.cpp's llama-server: same commit, model, threads and workloads.
 
-    python contrib/bench/vs_llama_server.py MODEL.gguf [--pairs 5] [--threads 2] [--only decode-8] [--write FILE]
+    python contrib/bench/vs_llama_server.py [MODEL.gguf] [--pairs 5] [--threads 2] [--only decode-8] [--write FILE]
 
-llama-server is built once, from the source distribution of the installed llama-cpp-python, into the cache. Each pair
-starts one server, loads it with one scenario, stops it, and does the same with the other, in turn first and second.
-Printed are the medians over the pairs of cortex ÷ llama-server. Nothing else should use the CPU meanwhile.
+Without MODEL the demo model is used. llama-server is built once, from the source distribution of the installed
+llama-cpp-python, into the cache. Each pair runs one scenario on one server and then on the other; which one is first
+alternates. The ratio is the median over the pairs of cortex ÷ llama-server. Nothing else should use the CPU meanwhile.
 """
 
 from __future__ import annotations
@@ -31,34 +31,35 @@ import httpx
 import psutil
 
 from cortex.bench.client import run_workload
-from cortex.bench.figures import Summary, summarise
+from cortex.bench.statistics import Summary, summarise
 from cortex.bench.workload import Workload
+from cortex.cli.up_config import demo_profile
 
 SLOTS = 16
 CONTEXT = 4096
 MODEL = "bench"
 WORDS_2K = 1400
-"""Words of the generator that make about 2,000 tokens in SmolLM2's vocabulary."""
+"""So many words of the generator are about 2,000 tokens of SmolLM2."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`figure` picks the number that is compared, of the group `group`; `bar` is what the ratio is held against."""
+    """A workload and the rows of the table that it gives; `bar` is the ratio to reach."""
 
     name: str
-    load: Workload
+    workload: Workload
     rows: list[tuple[str, str, str, str]]  # label, group, field of Summary, bar
 
 
 def decode(streams: int, bar: str, rounds: int = 2) -> Scenario:
-    load = Workload(kind="decode", model=MODEL, concurrency=streams, requests=streams * rounds)
+    workload = Workload(kind="decode", model=MODEL, concurrency=streams, requests=streams * rounds)
     rows = [(f"decode tok/s, {streams} streams", "all", "tokens_per_second", f"≥ {bar}")]
     if streams == 8:
         rows += [
             ("TTFT p50, 8 streams", "all", "ttft_p50_ms", "≤ 1.0"),
             ("TTFT p99, 8 streams", "all", "ttft_p99_ms", "≤ 1.0"),
         ]
-    return Scenario(f"decode-{streams}", load, rows)
+    return Scenario(f"decode-{streams}", workload, rows)
 
 
 SCENARIOS = [
@@ -92,25 +93,34 @@ SCENARIOS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=[scenario.name for scenario in SCENARIOS])
-    parser.add_argument("--write", type=Path, help="put the table between the markers of this file")
+    parser.add_argument("model", type=Path, nargs="?", help="a GGUF file; default: the demo model")
+    parser.add_argument("--pairs", type=int, default=5, help="measurements of each server per scenario")
+    parser.add_argument("--threads", type=int, default=2, help="of each server")
+    parser.add_argument("--only", nargs="+", choices=[scenario.name for scenario in SCENARIOS], help="scenarios to run")
+    parser.add_argument("--write", type=Path, help="put the table between the markers in this file")
     options = parser.parse_args()
+    model = (options.model or demo_model()).resolve()
     binary = ensure_llama_server()
     chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
     lines = ["| workload | bar | cortex | llama-server | ratio (median of pairs) |", "|---|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     for scenario in chosen:
-        for line in compare(scenario, binary, options.model.resolve(), options.threads, options.pairs):
+        for line in compare(scenario, binary, model, options.threads, options.pairs):
             lines.append(line)
             print(line, flush=True)
     if options.write:
         write_table(options.write, lines)
 
 
+def demo_model() -> Path:
+    profile = demo_profile()
+    if profile is None or profile.file is None:
+        raise SystemExit("the demo model is not installed (make venv); name a GGUF file")
+    return Path(profile.file)
+
+
 def compare(scenario: Scenario, binary: Path, model: Path, threads: int, pairs: int) -> list[str]:
+    """Run `scenario` on both servers, `pairs` times each, and return its rows of the table."""
     ours: list[list[Summary]] = []
     theirs: list[list[Summary]] = []
     parents_us: list[float] = []
@@ -127,7 +137,7 @@ def compare(scenario: Scenario, binary: Path, model: Path, threads: int, pairs: 
                 with llama_server(binary, model, threads) as server:
                     theirs.append(measure(server.url, scenario))
     rows = [
-        row_of(label, bar, figures(ours, group, field), figures(theirs, group, field))
+        row_of(label, bar, values_of(ours, group, field), values_of(theirs, group, field))
         for label, group, field, bar in scenario.rows
     ]
     if scenario.name == "decode-8":
@@ -138,16 +148,16 @@ def compare(scenario: Scenario, binary: Path, model: Path, threads: int, pairs: 
 
 
 def measure(url: str, scenario: Scenario) -> list[Summary]:
-    """One warm-up request, then the load. A failed request spoils the run."""
+    """Send one request to warm up, then run the workload. Exits if a request failed."""
     asyncio.run(run_workload(url, Workload(model=MODEL, concurrency=1, requests=1, output_tokens=8, seed=99)))
-    outcomes = asyncio.run(run_workload(url, scenario.load))
+    outcomes = asyncio.run(run_workload(url, scenario.workload))
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
         raise SystemExit(f"{scenario.name}: {len(failed)} requests failed, the first with: {failed[0]}")
     return summarise(outcomes)
 
 
-def figures(runs: list[list[Summary]], group: str, field: str) -> list[float]:
+def values_of(runs: list[list[Summary]], group: str, field: str) -> list[float]:
     return [float(getattr(summary, field)) for run in runs for summary in run if summary.group == group]
 
 
@@ -166,7 +176,7 @@ class Server:
     process: psutil.Process
 
     def parents_cpu_s(self) -> float:
-        """CPU seconds of every process of the server but the workers that decode."""
+        """CPU seconds of the server's processes without cortex's workers."""
         family = [self.process, *self.process.children(recursive=True)]
         return sum(sum(one.cpu_times()[:2]) for one in family if "cortex.engine.worker" not in one.cmdline())
 
@@ -218,7 +228,7 @@ def running(command: list[str], url: str, log: Path) -> Iterator[Server]:
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, deadline_s: float = 120.0) -> None:
-    """Until a chat is answered: a listening socket says nothing about the model."""
+    """Until a chat request is answered: a server may listen long before its model is loaded."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
     end = time.monotonic() + deadline_s
     while time.monotonic() < end and process.poll() is None:
@@ -228,7 +238,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, dead
         except httpx.HTTPError:
             pass
         time.sleep(0.3)
-    raise SystemExit(f"{command_of(process)} doesn't answer:\n{log.read_text(errors='replace')[-3000:]}")
+    raise SystemExit(f"{command_of(process)} does not answer:\n{log.read_text(errors='replace')[-3000:]}")
 
 
 def command_of(process: subprocess.Popen[bytes]) -> str:
@@ -262,7 +272,7 @@ def ensure_llama_server() -> Path:
 
 
 def source_distribution(cache: Path, version: str) -> Path:
-    """The cached one, or pip's: the commit then is that of the installed library."""
+    """The cached one, or from PyPI: its llama.cpp is the commit of the installed library."""
     place = cache / "sdist"
     path = place / f"llama_cpp_python-{version}.tar.gz"
     if not path.exists():
@@ -275,7 +285,7 @@ def source_distribution(cache: Path, version: str) -> Path:
 
 
 def write_table(path: Path, lines: list[str]) -> None:
-    """Replace what stands between the markers of `path`."""
+    """Replace the text between the markers in `path`."""
     begin, end = "<!-- vs-llama-server -->", "<!-- end -->"
     text = path.read_text()
     if begin not in text or end not in text:

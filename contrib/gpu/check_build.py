@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--configure-only", action="store_true", help="check the configuration, compile nothing")
     arguments = parser.parse_args()
     if shutil.which("nvcc") is None:
-        sys.exit("check_build: nvcc isn't here; install the CUDA toolkit (no GPU is needed)")
+        sys.exit("check_build: nvcc was not found; install the CUDA toolkit (no GPU is needed)")
     with tempfile.TemporaryDirectory(prefix="cortex-cuda-") as directory:
         build = configure(Path(directory), arguments.cuda_arch)
         if not arguments.configure_only:
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def configure(directory: Path, architecture: str) -> Path:
-    """Unpack the cached source distribution and run CMake; the build directory."""
+    """Unpack the cached source distribution, run CMake and return the build directory."""
     version = build_wheel.pinned_version()
     with tarfile.open(build_wheel.ensure_sdist(version)) as archive:
         archive.extractall(directory, filter="data")
@@ -56,7 +56,7 @@ def compile_objects(build: Path) -> None:
     names = [line.split(":", 1)[0] for line in targets]
     objects = [name for name in names if name.endswith(tuple(f"/{each}.o" for each in OBJECTS))]
     if len(objects) != len(OBJECTS):
-        sys.exit(f"check_build: expected the objects {OBJECTS}, CMake knows {objects}; are the kernels still named so?")
+        sys.exit(f"check_build: expected the objects {OBJECTS}, CMake knows {objects}; were the kernels renamed?")
     run("ninja", "-C", build, *objects)
 
 

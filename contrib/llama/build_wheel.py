@@ -2,13 +2,13 @@
 """Build the llama-cpp-python wheel that cortex runs on, once per machine, and print its path.
 
 The wheel is kept outside the checkout, in `$CORTEX_CACHE` or `${XDG_CACHE_HOME:-~/.cache}/cortex`, under a key made of
-the version (pyproject.toml pins it), the CMake flags and this CPU: GGML_NATIVE compiles for exactly the instructions
-at hand, and such a wheel dies with SIGILL elsewhere. It holds no Python-version-specific code. The source
-distribution stays beside it, since its chat templates serve the tests.
+the version (pyproject.toml pins it), the CMake flags and this CPU: GGML_NATIVE compiles for this CPU's instructions,
+and on a CPU without them such a wheel dies with SIGILL. It holds no Python-version-specific code. The source
+distribution is kept too, since tests use its chat templates.
 
-CUDA is compiled in when both nvcc and a working NVIDIA driver are there, or when --cuda-arch asks for it. The RPC
-backend always is (tensor parallelism across processes and hosts); OpenMP never is: its threads spin, and beside another
-busy process that costs most of the decoding speed.
+CUDA is compiled in if nvcc and a working NVIDIA driver are found, or with --cuda-arch. The RPC backend always is
+(tensor parallelism across processes and hosts). OpenMP never is: its threads busy-wait, which costs most of the
+decoding speed beside another busy process.
 
 Standard library only: this runs before anything is installed.
 """
@@ -38,7 +38,9 @@ FLAGS = ("-DGGML_RPC=ON", "-DGGML_OPENMP=OFF", "-DGGML_NATIVE=ON")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build llama-cpp-python for this machine; prints the wheel's path.")
-    parser.add_argument("--cuda-arch", help="comma-separated CUDA architectures, e.g. 86,89; default: what is here")
+    parser.add_argument(
+        "--cuda-arch", help="comma-separated CUDA architectures, e.g. 86,89; default: those of this machine"
+    )
     parser.add_argument(
         "--portable", action="store_true", help="for any x86-64 with AVX2, not just this CPU (packages)"
     )
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 def ensure_wheel(version: str, flags: Sequence[str], key: str) -> Path:
-    """The cached wheel of `key`, built now if it isn't there. One build at a time."""
+    """The cached wheel of `key`, built first if it is missing. Only one process builds at a time."""
     with _locked(cache_dir() / "build.lock"):
         sdist = ensure_sdist(version)
         target = cache_dir() / "wheels" / key
@@ -77,7 +79,7 @@ def pinned_version(pyproject: Path = PROJECT / "pyproject.toml") -> str:
 
 
 def cmake_flags(cuda: Sequence[str] | None, *, portable: bool = False) -> list[str]:
-    """The flags for this machine; `cuda` names architectures to compile for, None = those that are here, if any."""
+    """CMake flags. `cuda` lists the architectures to compile for; None = this machine's, if it has any."""
     flags = list(FLAGS)
     if portable:
         flags[-1] = "-DGGML_NATIVE=OFF"
@@ -91,7 +93,7 @@ def cmake_flags(cuda: Sequence[str] | None, *, portable: bool = False) -> list[s
 
 
 def cache_key(version: str, flags: Sequence[str]) -> str:
-    """E.g. `0.3.36-cuda-1f0c…`. Same key, same machine code."""
+    """E.g. `0.3.36-cuda-1f0c…`; wheels with the same key have the same machine code."""
     portable = "-DGGML_NATIVE=OFF" in flags
     facts = [version, *flags, platform.machine(), "" if portable else _cpu()]
     kind = "cuda" if "-DGGML_CUDA=ON" in flags else "cpu"
@@ -112,7 +114,7 @@ def _cpu() -> str:
 
 
 def _has_cuda() -> bool:
-    """nvcc alone (a container, a build host) or a driver alone (no toolkit) isn't enough to build and run."""
+    """Whether there are both nvcc, to build, and a driver, to run."""
     if shutil.which("nvcc") is None:
         return False
     if Path("/proc/driver/nvidia/version").exists():
@@ -122,7 +124,7 @@ def _has_cuda() -> bool:
 
 
 def ensure_sdist(version: str) -> Path:
-    """The source distribution, fetched by pip (which checks its hash) once."""
+    """The source distribution, downloaded once by pip, which checks its hash."""
     target = cache_dir() / "sdist" / f"llama_cpp_python-{version}.tar.gz"
     if not target.exists():
         _say(f"fetching {PACKAGE} {version}")
@@ -133,19 +135,19 @@ def ensure_sdist(version: str) -> Path:
 
 
 def _build(sdist: Path, flags: Sequence[str], target: Path) -> None:
-    _say(f"building {sdist.name} with {' '.join(flags)}: some minutes, once")
+    _say(f"building {sdist.name} with {' '.join(flags)}; this takes some minutes, once")
     with _staging() as staging:
         wheels = staging / "wheels"
-        # pip's own wheel cache knows nothing of CMake flags and would hand out a wheel built with others
+        # pip's own wheel cache ignores CMake flags and may return a wheel that was built with others
         _pip("wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", str(wheels), str(sdist), CMAKE_ARGS=" ".join(flags))
         _move(wheels, target)
     _say(f"built {target}")
 
 
 def _pip(*arguments: str, **environment: str) -> None:
-    """Run pip with its output on stderr, where it doesn't mix with the path that we print.
+    """Run pip with its output on stderr, since stdout is for the wheel's path.
 
-    Where cmake or ninja is missing, the package's build system asks pip for the one from PyPI.
+    Where cmake or ninja is missing, the package's build system has pip install it.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, env={**os.environ, **environment}, stdout=sys.stderr, check=False).returncode:
@@ -167,7 +169,7 @@ def _move(source: Path, target: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Two builds at once would take twice the memory for one result; the second waits and finds the first's wheel."""
+    """Hold a lock file: a second build would take the same memory again, so it waits and uses the first one's wheel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

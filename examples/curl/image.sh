@@ -1,5 +1,5 @@
 #!/bin/sh
-# What is in the picture? The file given (PNG, JPEG, GIF or BMP), or a red square. The model must be one that sees.
+# Ask what is in an image: the file given as argument (PNG, JPEG, GIF or BMP), or a red square. The model must take images.
 picture=$(if [ -n "$1" ]; then base64 <"$1" | tr -d '\n'; else echo iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKElEQVR4nO3NsQ0AAAzCMP5/un0CNkuZ41wybXsHAAAAAAAAAAAAxR4yw/wuPL6QkAAAAABJRU5ErkJggg==; fi)
 curl -sS --fail-with-body "${CORTEX_URL:-http://127.0.0.1:31313}/v1/chat/completions" \
   -H "Authorization: Bearer ${CORTEX_API_KEY:-none}" \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Anthropic's messages, and how many tokens the same request has.
+# Anthropic's messages: count the tokens of a request, then send it.
 ask() {
   curl -sS --fail-with-body "${CORTEX_URL:-http://127.0.0.1:31313}$1" \
     -H "x-api-key: ${CORTEX_API_KEY:-none}" \

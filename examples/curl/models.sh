@@ -1,4 +1,4 @@
 #!/bin/sh
-# What is served, with its limits, its state, and where it runs.
+# The models that are served, with limits, state and neuron.
 curl -sS --fail-with-body "${CORTEX_URL:-http://127.0.0.1:31313}/v1/models" \
   -H "Authorization: Bearer ${CORTEX_API_KEY:-none}"

@@ -1,4 +1,4 @@
-"""The anthropic SDK: the tokens of a request, then its answer as it comes."""
+"""The anthropic SDK: count the tokens of a request, then stream its answer."""
 
 import os
 

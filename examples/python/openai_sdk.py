@@ -1,4 +1,4 @@
-"""The openai SDK: a streamed chat, a tool call, and a response that goes on from the one before."""
+"""The openai SDK: a streamed chat, tool calls, and a response that continues an earlier one."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def weather(city: str) -> str:
 
 
 def chat() -> None:
-    """Text as it comes; `reasoning_content` is what the model thought before."""
+    """Print the text as it is streamed."""
     question = [{"role": "user", "content": "Name three rivers."}]
     with client.chat.completions.stream(model=model, messages=question) as stream:
         for event in stream:
@@ -27,7 +27,7 @@ def chat() -> None:
 
 
 def tool_loop() -> None:
-    """Calls the tool for as long as the model asks for it."""
+    """Call the tool as often as the model asks for it, at most five times."""
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
     messages = [{"role": "user", "content": "How is the weather in Oslo?"}]
@@ -43,7 +43,7 @@ def tool_loop() -> None:
 
 
 def conversation() -> None:
-    """The server keeps the first response, so the second needs only its id."""
+    """The server stores the first response, so the second request only needs its id."""
     first = client.responses.create(model=model, input="My name is Ada.")
     second = client.responses.create(model=model, input="What is my name?", previous_response_id=first.id)
     print(second.output_text)

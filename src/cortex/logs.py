@@ -1,7 +1,7 @@
-"""Log set-up: readable lines on a terminal, one JSON object a line otherwise; always on stderr.
+"""Log configuration: readable lines on a terminal, one JSON object per line otherwise; always on stderr.
 
-Both `logging.getLogger(__name__)` and `structlog.get_logger()` end here, so that uvicorn's, httpx's and our own lines
-look alike.
+It covers `logging.getLogger(__name__)` and `structlog.get_logger()` alike, so that the lines of libraries (uvicorn,
+httpx) have the same form as ours.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _NOISY = (
     "huggingface_hub",
     "filelock",
 )
-"""Libraries that log per request or per start: their INFO lines cost CPU on the relay path and repeat ours."""
+"""Libraries whose INFO lines, per request or per start, repeat ours and cost CPU time per request."""
 
 
 def configure(config: LogConfig) -> None:
-    """Send every log line of this process to stderr in the configured form. Call once, before anything logs."""
+    """Send every log line of this process to stderr in the configured form. Call it once, before anything logs."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -66,7 +66,7 @@ def configure(config: LogConfig) -> None:
 def _renderers(config: LogConfig) -> list[structlog.types.Processor]:
     console = config.format == "console" or (config.format == "auto" and sys.stderr.isatty())
     if console:
-        # rich tracebacks would print local variables: prompts and keys among them
+        # plain tracebacks: rich ones print local variables, which hold prompts and keys
         plain = structlog.dev.plain_traceback
         colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]

@@ -1,25 +1,15 @@
-"""The program's shell: quick, and its options mean what they say."""
+"""The program as a whole: its version, and what it imports when."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-import pytest
-
-from cortex.cli.options import parse_gpus
-
-
-@pytest.mark.parametrize(
-    ("text", "gpus"),
-    [(None, None), ("all", "all"), ("none", "none"), ("0,1", [0, 1]), ("GPU-6d5c, 2", ["GPU-6d5c", 2]), ("", [])],
-)
-def test_gpus(text: str | None, gpus: object) -> None:
-    assert parse_gpus(text) == gpus
+from tests.cli.program import run
 
 
 def test_help_imports_no_role() -> None:
-    """A role's libraries take a second to import; completion and --help must not wait for them."""
+    """A role's libraries take a second to import, which --help and shell completion must not wait for."""
     code = (
         "import sys, cortex.cli.app\n"
         "heavy = ('cortex.gateway', 'cortex.neuron', 'cortex.engine', 'litestar', 'llama_cpp')\n"
@@ -31,7 +21,7 @@ def test_help_imports_no_role() -> None:
 
 
 def test_roles_start_without_an_http_client_or_the_hub() -> None:
-    """Together they were a third of what a neuron imports at its start, and few ever use them."""
+    """Together they were a third of a neuron's import time at start, and are rarely used."""
     code = (
         "import sys, cortex.gateway.app, cortex.neuron.app\n"
         "print([name for name in ('httpx', 'huggingface_hub.hf_api') if name in sys.modules])"
@@ -45,3 +35,7 @@ def test_version_names_cortex_and_llama_cpp() -> None:
     first, second = done.stdout.splitlines()
     assert first.startswith("cortex ")
     assert second.startswith("llama-cpp-python 0.")
+
+
+def test_version_is_an_option_too() -> None:
+    assert run("--version").stdout.startswith("cortex ")

@@ -1,3 +1,5 @@
+"""The operator's commands against a fake gateway."""
+
 from __future__ import annotations
 
 import msgspec
@@ -49,7 +51,7 @@ def test_load_waits_until_the_model_is_ready() -> None:
 
 
 @pytest.mark.parametrize("command", ["unload", "pin", "unpin"])
-def test_an_unknown_model_exits_4_with_the_servers_words(command: str) -> None:
+def test_an_unknown_model_exits_4_with_the_servers_message(command: str) -> None:
     with fake_gateway() as gateway:
         result = run(gateway, command, "nowhere")
     assert result.exit_code == 4
@@ -57,7 +59,7 @@ def test_an_unknown_model_exits_4_with_the_servers_words(command: str) -> None:
 
 
 @pytest.mark.parametrize("order", [["unload", "m"], ["pin", "m"], ["unpin", "m"], ["drain", "m"], ["resume", "m"]])
-def test_an_order_says_what_it_did_or_prints_the_answer_as_json(order: list[str]) -> None:
+def test_an_order_prints_what_it_did_or_the_answer_as_json(order: list[str]) -> None:
     with fake_gateway() as gateway:
         said = run(gateway, *order).stdout
         assert said.startswith("m ")

@@ -1,14 +1,16 @@
+"""Lines, tables, JSON and errors on stdout and stderr."""
+
 from __future__ import annotations
 
 import pytest
 import typer
 
-from cortex.cli.output import complain, exits, print_json, print_table, say
+from cortex.cli.output import print_error, print_json, print_line, print_table, reports_errors
 from cortex.cli.tables import table_of
 from cortex.errors import CortexError, ModelLoadFailed, NotFound
 
 BRACKETS = "[/x] [red]model[/]"
-"""What rich would take for markup: the first half used to end in a traceback."""
+"""What rich would take for markup: the first half once ended in a traceback."""
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +19,8 @@ def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_in_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(BRACKETS)
-    say(BRACKETS)
+    print_error(BRACKETS)
+    print_line(BRACKETS)
     print_table(table_of(("model",), [(BRACKETS,)]))
     out, err = capsys.readouterr()
     assert err == f"cortex: {BRACKETS}\n"
@@ -26,9 +28,9 @@ def test_names_in_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture
 
 
 def test_into_a_pipe_nothing_is_cut_or_folded(capsys: pytest.CaptureFixture[str]) -> None:
-    """Names cut to the width of a terminal that isn't there can't be found by grep."""
+    """grep can't find a name that was cut to the width of a terminal."""
     name = "org/" + "a-long-name-" * 12 + "GGUF"
-    complain(f"{name} failed")
+    print_error(f"{name} failed")
     print_table(table_of(("model", "state"), [(name, "ready")]))
     out, err = capsys.readouterr()
     assert f"{name} failed" in err
@@ -44,7 +46,7 @@ def test_documents_and_answers_look_alike(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(("error", "code"), [(NotFound("x"), 4), (ModelLoadFailed("x"), 6), (CortexError("x"), 1)])
 def test_an_error_is_its_exit_code(error: CortexError, code: int) -> None:
-    @exits
+    @reports_errors
     def command() -> None:
         raise error
 

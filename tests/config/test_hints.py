@@ -1,4 +1,4 @@
-"""The nearest valid key is offered when one is near."""
+"""The nearest valid key is suggested if one is similar enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""models.toml: names belong to one model each."""
+"""models.toml: nested tables, strictness, and names that belong to one model each."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(load) -> None:
         ("replicas = { max = 0 }", r"models\[0\]\.replicas\.max: Expected `int` >= 1"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_refused(load, line: str, message: str) -> None:
+def test_an_invalid_value_is_refused(load, line: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(f'[[models]]\nid = "a"\n{line}')
 

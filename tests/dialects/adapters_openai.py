@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects.openai.chat import request as chat_request
-from cortex.dialects.openai.completions import request as completions_request
-from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.chat.request import parse_chat
+from cortex.dialects.openai.completions.request import parse_completions
+from cortex.dialects.openai.objects import openai_error
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script
 
@@ -42,11 +42,11 @@ def _completion_body(script: Script, stream: bool) -> bytes:
     return msgspec.json.encode(body)
 
 
-OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=chat_request.parse, encode_error=openai_error)
+OPENAI_CHAT = Dialect(name="openai_chat", body=_chat_body, parse=parse_chat, encode_error=openai_error)
 OPENAI_COMPLETIONS = Dialect(
     name="openai_completions",
     body=_completion_body,
-    parse=completions_request.parse,
+    parse=parse_completions,
     encode_error=openai_error,
     tells=lambda script: not script.calls and not script.reasoning,
 )

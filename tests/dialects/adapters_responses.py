@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.objects import openai_error
 from cortex.dialects.openai.responses.request import parse_responses
 from tests.dialects.harness import Dialect
 from tests.dialects.scripts import Script

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cortex.dialects.custom_tools import unwrap
+from cortex.dialects.custom_tools import unwrap_input
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
 from tests.dialects.adapters_openai import OPENAI_CHAT
 from tests.dialects.adapters_responses import OPENAI_RESPONSES
@@ -56,7 +56,7 @@ def client_calls(reader: str, script: Script) -> list[tuple[str, str]]:
     if dialect is not OPENAI_RESPONSES:
         return script.calls
     if script.tool_kind == "custom":
-        return [(name, unwrap(arguments)) for name, arguments in script.calls]
+        return [(name, unwrap_input(arguments)) for name, arguments in script.calls]
     if script.tool_kind == "namespaced" and reader != "codex":
         return [(name.partition("__")[2], arguments) for name, arguments in script.calls]
     return script.calls

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import httpx2
 
-from cortex.dialects.anthropic import messages
+from cortex.dialects.anthropic.messages import parse_messages
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.openai.chat import request as chat_request
-from cortex.dialects.openai.responses import request as responses_request
+from cortex.dialects.openai.chat.request import parse_chat
+from cortex.dialects.openai.responses.request import parse_responses
 from cortex.wire.inference import InferenceRequest
 from tests.dialects.harness import CONTEXT, stream_pieces
 from tests.dialects.scripts import SILENCE, Script
@@ -17,9 +17,9 @@ from tests.dialects.scripts import SILENCE, Script
 __all__ = ["ScriptedServer"]
 
 ROUTES: dict[str, Callable[[bytes, CallContext], Call]] = {
-    "/v1/chat/completions": chat_request.parse,
-    "/v1/responses": responses_request.parse_responses,
-    "/v1/messages": messages.parse_messages,
+    "/v1/chat/completions": parse_chat,
+    "/v1/responses": parse_responses,
+    "/v1/messages": parse_messages,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.dialects.custom_tools import CustomInput, unwrap, wrap
+from cortex.dialects.custom_tools import CustomInput, unwrap_input, wrap_input
 
 RAW = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -23,7 +23,7 @@ def pieces(arguments: str, cuts: list[int]) -> list[str]:
 
 @given(RAW)
 def test_wrapping_is_undone_by_unwrapping(raw: str) -> None:
-    assert unwrap(wrap(raw)) == raw
+    assert unwrap_input(wrap_input(raw)) == raw
 
 
 @given(RAW, st.lists(st.integers(0, 500), max_size=8), st.booleans(), st.sampled_from(["", " ", "\n  "]))
@@ -36,7 +36,7 @@ def test_pieces_concatenate_to_the_raw_input(raw: str, cuts: list[int], ascii_on
 def test_the_input_streams_before_its_end(raw: str) -> None:
     """Everything but the closing of the JSON has been told when the last character is in."""
     fed = CustomInput()
-    arguments = wrap(raw)
+    arguments = wrap_input(raw)
     assert "".join(fed.feed(character) for character in arguments[:-2]) == raw
 
 

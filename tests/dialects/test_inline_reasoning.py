@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from cortex.dialects.base import CallContext
-from cortex.dialects.openai.chat import request as chat_request
+from cortex.dialects.openai.chat.request import parse_chat
 from cortex.wire.events import ChoiceFinished, Event, Finished, ReasoningDelta, Started, TextDelta
 
 EVENTS: list[Event] = [
@@ -24,7 +24,7 @@ WHOLE = "<think>\nHmm.\n</think>\n\nYes."
 
 def call(**fields: Any) -> Any:
     body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], **fields}
-    return chat_request.parse(msgspec.json.encode(body), CallContext("req_1", 0, lambda name: name))
+    return parse_chat(msgspec.json.encode(body), CallContext("req_1", 0, lambda name: name))
 
 
 def answered(events: list[Event], **fields: Any) -> dict[str, Any]:

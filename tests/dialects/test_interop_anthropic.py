@@ -10,7 +10,7 @@ import pytest
 
 from cortex.dialects.anthropic.messages import parse_messages
 from cortex.dialects.anthropic.reply import anthropic_error
-from cortex.dialects.opaque_reasoning import unseal
+from cortex.dialects.opaque_reasoning import decode_opaque
 from cortex.errors import ContextLengthExceeded
 from cortex.wire.events import ChoiceFinished, Event, Finished, ReasoningDelta, Started, TextDelta, Usage
 from tests.dialects.adapters_anthropic import ANTHROPIC_MESSAGES
@@ -149,9 +149,9 @@ def test_hidden_thinking_keeps_its_block_and_travels_in_the_signature() -> None:
     streamed = frames(renderer.feed(0, by_name("reasoning_text").events))
     deltas = [json.loads(frame.data)["delta"] for frame in streamed if frame.event == "content_block_delta"]
     assert "thinking_delta" not in [delta["type"] for delta in deltas]
-    assert unseal(deltas[0]["signature"]) == "Let me think."
+    assert decode_opaque(deltas[0]["signature"]) == "Let me think."
     collector = parse_messages(body, CONTEXT).collector()
     collector.feed(0, by_name("reasoning_text").events)
     [thinking, _] = json.loads(collector.finish())["content"]
     assert thinking["thinking"] == ""
-    assert unseal(thinking["signature"]) == "Let me think."
+    assert decode_opaque(thinking["signature"]) == "Let me think."

@@ -16,6 +16,8 @@ ANTHROPIC = "dialects/test_interop_anthropic.py"
 ANTHROPIC_PARSE = "dialects/anthropic/test_messages.py"
 RESPONSES = "dialects/test_interop_responses.py"
 RESPONSES_PARSE = "dialects/openai/responses/test_request.py"
+RESPONSES_ITEMS = "dialects/openai/responses/test_conversation.py"
+RESPONSES_TOOLS = "dialects/openai/responses/test_tools.py"
 CHAT = "dialects/test_interop_chat.py"
 SPLITTER = "engine/chat/splitting/test_splitter.py"
 NORMALISE = "engine/chat/templates/test_history.py"
@@ -68,18 +70,18 @@ PROMISES: list[tuple[str, str]] = [
     ("zed#54804", f"{CHAT}::test_a_completion_has_an_id_streamed_and_not"),
     ("rig#1656", f"{CHAT}::test_an_answer_of_thought_alone_still_has_a_message"),
     # Responses
-    ("llama.cpp#24115 llama.cpp#27751", f"{RESPONSES_PARSE}::test_reasoning_comes_back_by_what_is_left_of_it"),
-    ("llama.cpp#24115", f"{RESPONSES_PARSE}::test_reasoning_with_nothing_left_is_no_thought"),
+    ("llama.cpp#24115 llama.cpp#27751", f"{RESPONSES_ITEMS}::test_reasoning_comes_back_by_what_is_left_of_it"),
+    ("llama.cpp#24115", f"{RESPONSES_ITEMS}::test_reasoning_with_nothing_left_is_no_thought"),
     ("claude-code-router#1783", f"{RESPONSES}::test_reasoning_is_told_as_a_summary_and_never_as_content"),
-    ("llama.cpp#20156 llama.cpp#22389", f"{RESPONSES_PARSE}::test_hosted_tools_are_skipped"),
-    ("codex#36942 omlx#3371 ollama#17618", f"{RESPONSES_PARSE}::test_namespaces_are_flattened"),
+    ("llama.cpp#20156 llama.cpp#22389", f"{RESPONSES_TOOLS}::test_hosted_tools_are_skipped"),
+    ("codex#36942 omlx#3371 ollama#17618", f"{RESPONSES_TOOLS}::test_namespaces_are_flattened"),
     ("codex#36942", f"{RESPONSES}::test_a_namespaced_call_leaves_split_in_two_again"),
     ("opencodex#3204", f"{RESPONSES_PARSE}::test_fields_we_do_not_know_are_ignored"),
     (
         "ds4#745 copilot-api#242 9router#1371",
         f"{RESPONSES}::test_a_free_form_call_is_a_custom_tool_call_with_its_raw_text",
     ),
-    ("llama.cpp#23465", f"{RESPONSES_PARSE}::test_an_output_may_be_a_list_with_images"),
+    ("llama.cpp#23465", f"{RESPONSES_ITEMS}::test_an_output_may_be_a_list_with_images"),
     ("codex#41340 CLIProxyAPI#1407", f"{RESPONSES}::test_a_stream_ends_in_one_final_response"),
     ("codex#38831", f"{RESPONSES}::test_a_cut_answer_is_incomplete_and_says_why"),
     ("codex#36180", f"{RESPONSES_PARSE}::test_nothing_said_of_the_length_means_the_rest_of_the_context"),

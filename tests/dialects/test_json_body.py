@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.dialects.json_body import decode_body, portable
+from cortex.dialects.json_body import decode_body, wire_safe
 from cortex.errors import BadRequest
 
 
@@ -71,6 +71,6 @@ def test_whatever_javascript_can_stringify_can_be_read(text: str) -> None:
 
 
 def test_integers_that_cannot_cross_the_wire_are_refused() -> None:
-    assert portable({"a": 2**64 - 1}, "schema") == {"a": 2**64 - 1}
+    assert wire_safe({"a": 2**64 - 1}, "schema") == {"a": 2**64 - 1}
     with pytest.raises(BadRequest, match="64 bits"):
-        portable({"a": [2**64]}, "schema")
+        wire_safe({"a": [2**64]}, "schema")

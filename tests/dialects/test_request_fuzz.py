@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.dialects.anthropic import body as messages_body
+from cortex.dialects.anthropic.body import MessagesBody
 from cortex.dialects.anthropic.messages import parse_count_tokens, parse_messages
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.openai.responses import body as responses_body
+from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.request import parse_responses
 from cortex.errors import BadRequest
 from cortex.wire.inference import Request
@@ -64,7 +64,7 @@ def check(parse: Callable[[bytes, CallContext], Call], body: object) -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_messages, parse_count_tokens])
-@given(fields=st.dictionaries(st.sampled_from(messages_body.Body.__struct_fields__), JSON, max_size=6))
+@given(fields=st.dictionaries(st.sampled_from(MessagesBody.__struct_fields__), JSON, max_size=6))
 def test_any_messages_body_is_a_request_or_a_bad_one(parse: Any, fields: dict[str, Any]) -> None:
     check(parse, {"model": "demo", "messages": [HI], **fields})
 
@@ -78,7 +78,7 @@ def test_any_content_blocks_are_a_request_or_a_bad_one(blocks: list[Any]) -> Non
     check(parse_messages, {"model": "demo", "messages": [HI, {"role": "assistant", "content": blocks}, HI]})
 
 
-@given(fields=st.dictionaries(st.sampled_from(responses_body.Body.__struct_fields__), JSON, max_size=6))
+@given(fields=st.dictionaries(st.sampled_from(ResponsesBody.__struct_fields__), JSON, max_size=6))
 def test_any_responses_body_is_a_request_or_a_bad_one(fields: dict[str, Any]) -> None:
     check(parse_responses, {"model": "demo", "input": "Hi", **fields})
 

@@ -1,4 +1,4 @@
-"""A scripted model with tools and thought, in the markup that Qwen and Hermes models use."""
+"""A scripted model with tools and reasoning, in the markup of Qwen and Hermes models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Answer with <tool_call></tool_call> around {"name": ..., "arguments": ...}.<|im_
 
 
 def build_agent(path: Path) -> Path:
-    """Given tools it thinks and calls `get_weather` for Łódź; given the result it answers; else it greets."""
+    """With tools it reasons and calls `get_weather` for Łódź; with the result it answers; else it greets."""
     call = ["\n", '{"name": "get_weather", ', '"arguments": ', '{"city": "', "Łó", 'dź"', "}}", "\n"]
     return build_scripted(
         path,

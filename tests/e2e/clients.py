@@ -1,4 +1,4 @@
-"""What the end-to-end tests say to a server: the official SDK, and plain HTTP where the bytes matter."""
+"""Clients of the end-to-end tests: the official SDK, and plain HTTP where the bytes matter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def chat_body(content: str, model: str = "talker", **options: Any) -> dict[str, 
 
 @contextmanager
 def sdk(daemon: Daemon, key: str = "none") -> Iterator[OpenAI]:
-    """The official client, without retries: every error is seen."""
+    """The official client, without retries, so that every error shows."""
     with OpenAI(base_url=f"{daemon.url}/v1", api_key=key, max_retries=0, timeout=120) as client:
         yield client
 
@@ -36,7 +36,7 @@ class TextStream:
         self.finish_reason: str | None = None
 
     def pieces(self) -> Iterator[str]:
-        """Text deltas until the stream's end, whichever it is."""
+        """Text deltas until the stream ends, in whatever way."""
         for line in self._lines:
             if line == "data: [DONE]":
                 self.done = True
@@ -59,7 +59,7 @@ class TextStream:
 
 @contextmanager
 def open_stream(daemon: Daemon, content: str, **options: Any) -> Iterator[TextStream]:
-    """A streamed chat that was accepted. Leaving the context early is what a client does that goes away."""
+    """A streamed chat that was accepted. Leaving the context early disconnects the client."""
     body = chat_body(content, stream=True, **options)
     timeout = httpx.Timeout(60)
     with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=body, timeout=timeout, **PLAIN) as response:

@@ -1,4 +1,4 @@
-"""Fleets of real processes on loopback. What is shared by a session is only read and asked, never broken."""
+"""Fleets of real processes on loopback. Tests may send requests to those of a session, but not break or change them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Launcher:
-    """Starts roles whose files lie in `directory`; sections given replace or extend the defaults key by key."""
+    """Starts roles with their files in `directory`; given sections are merged into the defaults key by key."""
 
     directory: Path
     started: list[Daemon]
@@ -72,7 +72,7 @@ class Launcher:
         return self.role("gateway", **{"gateway": gateway, "neurons": entries, **sections})
 
     def stop(self) -> None:
-        """Gateways first, as they were started last; every one must end well."""
+        """Stop all roles, the last one started first; each must end without an error."""
         problems = []
         for daemon in reversed(self.started):
             try:
@@ -101,7 +101,7 @@ def _launcher(directory: Path, model_dir: Path) -> Iterator[Launcher]:
 
 @pytest.fixture
 def launcher(tmp_path: Path, model_dir: Path) -> Iterator[Launcher]:
-    """For a test that breaks things."""
+    """For tests that stop or break processes."""
     yield from _launcher(tmp_path, model_dir)
 
 
@@ -116,7 +116,7 @@ class Fleet:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Fleet]:
-    """One gateway over one neuron for all tests that only ask."""
+    """One gateway with one neuron for all tests that only send requests."""
     for launcher in _launcher(tmp_path_factory.mktemp("fleet"), model_dir):
         neuron = launcher.neuron()
         yield Fleet(launcher.gateway(neuron), neuron)
@@ -124,5 +124,5 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator
 
 @pytest.fixture(params=["gateway", "neuron"])
 def server(request: pytest.FixtureRequest, fleet: Fleet) -> Daemon:
-    """Either role: what clients see must not differ."""
+    """Both roles in turn: clients must not see a difference."""
     return fleet.at(request.param)

@@ -1,4 +1,4 @@
-"""Fleets of several models that differ in name only: scripted talkers that take about 45 MiB each."""
+"""Fleets of models that differ in their names only: scripted talkers of about 45 MiB each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.e2e.processes import Daemon
 __all__ = ["ONE", "Answer", "ask", "ask_all", "loads", "profiles", "resident", "said_hello", "talkers"]
 
 ONE = "80MiB"
-"""Room for one talker."""
+"""Memory for one talker."""
 
 Answer = httpx.Response
 
 
 def talkers(launcher: Launcher, *names: str) -> Path:
-    """A model directory in which every name is a talker."""
+    """A model directory with a talker under each name."""
     directory = launcher.directory / f"talkers-{'-'.join(names)}"
     directory.mkdir(exist_ok=True)
     for name in names:
@@ -32,8 +32,10 @@ def talkers(launcher: Launcher, *names: str) -> Path:
 
 
 def profiles(*names: str, **extra: str) -> str:
-    """models.toml for talkers: the context is fixed, so that none is made smaller to fit in beside another. `extra` are
-    further lines by model."""
+    """models.toml for talkers, with a fixed context, so that none is made smaller to fit beside another one.
+
+    `extra` are further lines by model.
+    """
     return "\n".join(
         f'[[models]]\nid = "{name}"\nfile = "{name}.gguf"\ncontext = 8192\nparallel = 4\n{extra.get(name, "")}'
         for name in names
@@ -51,7 +53,7 @@ def ask_all(server: Daemon, models: list[str], content: str = "hello", workers: 
 
 
 def loads(neuron: Daemon, model: str | None = None) -> int:
-    """How often the neuron has loaded `model` (or anything)."""
+    """How often the neuron has loaded `model`; None = any model."""
     return sum(model in (None, line["model"]) for line in neuron.events("model loaded"))
 
 

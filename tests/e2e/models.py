@@ -1,4 +1,4 @@
-"""The scripted models of the end-to-end tests: what the user's last words contain decides what they say."""
+"""The scripted models of the end-to-end tests: their answer depends on the user's last message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEMPLATE = (
 
 
 def build_talker(path: Path) -> Path:
-    """Says HELLO; asked for an "emoji", EMOJI, partly in byte tokens; "forever" makes it tick."""
+    """Answers HELLO; to "emoji" EMOJI, partly in byte tokens; to "forever" without end."""
     emoji = [bytes([byte]) if byte > 127 else chr(byte) for byte in EMOJI.encode()]
     return build_scripted(
         path,

@@ -1,4 +1,4 @@
-"""Real `cortex` processes for tests: free ports, captured logs, signals by pid, and an end that is checked."""
+"""Real `cortex` processes for tests, with free ports, captured logs, signals by pid and a checked exit."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 CORTEX = Path(sys.executable).with_name("cortex")
 PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
-"""For httpx on loopback: no proxy, and no certificates, whose reading takes longer than the request."""
+"""For httpx on loopback: no proxy, and no certificates, since reading them takes longer than the request."""
 START_S = 120.0
 STOP_S = 90.0
 EVENTUALLY_S = 60.0
-"""Deadlines are for what hangs: on a busy machine a start takes ten times as long, and nothing is wrong."""
+"""Deadlines only end what hangs: on a busy machine a start may take ten times as long."""
 
 
 def eventually(fact: Callable[[], T], within_s: float = EVENTUALLY_S, what: str = "") -> T:
-    """The first true value of `fact`, asked often; fails the test when none came in time. For facts, not for time."""
+    """Call `fact` every 10 ms and return its first true value; fail the test if there is none in time."""
     deadline = time.monotonic() + within_s
     while not (value := fact()):
         assert time.monotonic() < deadline, f"not within {within_s} s: {what or fact}"
@@ -39,7 +39,7 @@ def eventually(fact: Callable[[], T], within_s: float = EVENTUALLY_S, what: str 
 
 
 def toml(sections: dict[str, Any]) -> str:
-    """`sections` as TOML, every value inline; JSON's strings, numbers and lists are TOML's."""
+    """`sections` as TOML with inline values; strings, numbers and lists are written as in JSON."""
     return "".join(f"{name} = {_inline(value)}\n" for name, value in sections.items())
 
 
@@ -52,7 +52,7 @@ def _inline(value: Any) -> str:
 
 
 class Daemon:
-    """One `cortex …` process. Its log lines are JSON, since stderr is a pipe; other lines stay as they are."""
+    """One `cortex …` process. Its log lines are JSON, since stderr is a pipe; other lines are kept as text."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str] | None = None) -> None:
         self.lines: list[str] = []
@@ -91,7 +91,7 @@ class Daemon:
         return [line for line in decoded if name in (None, line.get("event"))]
 
     def wait_for(self, event: str, within_s: float = START_S) -> dict[str, Any]:
-        """The first log line of `event`; fails at once when the process ends instead."""
+        """Wait for the first log line of `event`; fail at once if the process ends before."""
 
         def seen() -> list[dict[str, Any]]:
             ended = self.process.poll() is not None
@@ -132,7 +132,7 @@ class Daemon:
         return code
 
     def stop(self) -> None:
-        """SIGTERM; it must end in time, with code 0, and must not have met an exception that nobody handled."""
+        """SIGTERM; the process must end in time with code 0, and must have logged no unhandled exception."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         code = self.wait()

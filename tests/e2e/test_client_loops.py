@@ -1,4 +1,4 @@
-"""Real clients with a real server and a model that calls tools: the whole loop, over HTTP, at either role."""
+"""Tool-calling loops of real client libraries over HTTP, with both roles."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_named_tool_is_called_whatever_the_model_wanted(from_anthropic: anthro
 
 
 def test_a_turn_as_codex_takes_it(agent: Daemon) -> None:
-    """Namespaced, free-form and hosted tools side by side; notes in mid-list; reasoning replayed sealed."""
+    """Namespaced, free-form and hosted tools side by side; notes within the list; reasoning sent back encrypted."""
     member = {"type": "function", "name": "get_weather", "strict": False, "parameters": SCHEMA}
     patch = {"type": "custom", "name": "apply_patch", "description": "Edits.", "format": {"type": "text"}}
     tools = [{"type": "namespace", "name": "mcp__sky", "tools": [member]}, patch, {"type": "web_search"}, member]
@@ -163,7 +163,7 @@ def test_a_turn_as_codex_takes_it(agent: Daemon) -> None:
 
 
 def done_items(agent: Daemon, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The items of a streamed answer, as Codex takes them: from `output_item.done`."""
+    """The items of a streamed answer, from `output_item.done` as in Codex."""
     answer = agent.post("/v1/responses", body)
     codex.read_responses(answer.content)
     events = [json.loads(frame.data) for frame in frames(answer.content)]

@@ -1,4 +1,4 @@
-"""Neurons that die, hang and come back under a gateway; gateways that restart, reload and share a fleet."""
+"""Neurons that die, hang and restart; gateways that restart, reload and share a neuron."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLOW = {"models": ["a"], "decode_delay_s": 0.03}
 
 
 def killed(launcher: Launcher, daemon: Daemon) -> None:
-    """SIGKILL, and no clean end is expected of it. Its workers end by themselves when their parent is gone."""
+    """SIGKILL; no clean exit is expected then. Its workers end by themselves without their parent."""
     daemon.signal(signal.SIGKILL)
     daemon.wait()
     launcher.started.remove(daemon)
@@ -31,7 +31,7 @@ def killed(launcher: Launcher, daemon: Daemon) -> None:
 
 @contextmanager
 def stopped(daemon: Daemon) -> Iterator[None]:
-    """SIGSTOP: the host is there, the daemon says nothing."""
+    """SIGSTOP: connections stay open, but the process sends nothing."""
     daemon.signal(signal.SIGSTOP)
     try:
         yield
@@ -40,7 +40,7 @@ def stopped(daemon: Daemon) -> Iterator[None]:
 
 
 def pair(launcher: Launcher, **sections: object) -> tuple[Daemon, Daemon, Daemon]:
-    """A gateway over two neurons that both have model a loaded."""
+    """A gateway with two neurons that both have model a loaded."""
     directory = talkers(launcher, "a")
     neurons = [
         launcher.neuron(directory, profiles("a"), neuron={"cpu_memory": ONE, "default_models": ["a"]}, faults=SLOW)
@@ -60,7 +60,7 @@ def serving(gateway: Daemon) -> str:
 
 @pytest.mark.parametrize("sampling", [{"temperature": 0}, {"temperature": 1.0, "seed": 7}], ids=["greedy", "seeded"])
 def test_a_repeatable_stream_outlives_the_neuron_it_began_on(launcher: Launcher, sampling: dict[str, float]) -> None:
-    """The answer goes on where it was, and the dead neuron is shown as down."""
+    """The answer is continued where it stopped, and the dead neuron is reported as down."""
     gateway, *neurons = pair(launcher)
     with open_stream(gateway, "forever", model="a", max_tokens=200, **sampling) as stream:
         first = stream.first()
@@ -86,7 +86,7 @@ def test_a_sampled_stream_whose_neuron_dies_ends_with_an_error(launcher: Launche
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_a_neuron_that_stops_sending_is_given_up_within_the_limit(launcher: Launcher, temperature: float) -> None:
-    """A stream that can be repeated goes on elsewhere, another one ends with an error."""
+    """A repeatable stream continues on another neuron, another one ends with an error."""
     gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"poll_idle_s": 600.0, "connect_s": 300.0})
     with open_stream(gateway, "forever", model="a", max_tokens=200, temperature=temperature) as stream:
         first = stream.first()
@@ -153,7 +153,7 @@ def test_a_changed_file_adds_a_neuron_and_a_broken_one_changes_nothing(launcher:
 
 
 def replaced(path: Path, text: str) -> None:
-    """In one step, as a reader half-way would find an empty file, which is a valid one."""
+    """Replace the file atomically: a reader in between would find an empty file, which is a valid one."""
     fresh = path.with_suffix(".fresh")
     fresh.write_text(text)
     fresh.replace(path)
@@ -170,7 +170,7 @@ def test_an_open_event_feed_does_not_hold_the_gateway_up(launcher: Launcher) -> 
 
 
 def test_a_neuron_tells_its_gateway_what_changes_and_takes_its_profiles(launcher: Launcher) -> None:
-    """Between polls an hour apart: a model loaded by hand, profiles pushed, the neuron's death."""
+    """Without waiting for a poll (once an hour here): a model loaded by hand, profiles pushed, the neuron's death."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     models = launcher.directory / "pushed.toml"
     models.write_text('[[models]]\nid = "a"\naliases = ["fast"]\nparallel = 3\n')

@@ -22,7 +22,7 @@ WIDE = {"queue": 200, "queue_s": 60.0}
 
 
 def one_of(launcher: Launcher, *names: str, **sections: object) -> tuple[Daemon, Daemon]:
-    """A gateway over one neuron that has room for one of the models."""
+    """A gateway with one neuron that has memory for one of the models."""
     room = {"cpu_memory": ONE}
     neuron = launcher.neuron(talkers(launcher, *names), profiles(*names), neuron=room, eviction=QUICK, **sections)
     return launcher.gateway(neuron, eviction=QUICK, admission=WIDE), neuron
@@ -139,7 +139,7 @@ def test_scraping_and_listing_keep_nothing_alive(launcher: Launcher) -> None:
 
 
 def test_requests_around_the_idle_unload_are_all_served(launcher: Launcher) -> None:
-    """Again and again at about the moment when the model's time is up (llama-swap#946)."""
+    """Requests at about the moment when the model's idle time has passed, repeatedly (llama-swap#946)."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     gateway = launcher.gateway(neuron, eviction={"idle_ttl_s": 0.5})
     for round_ in range(12):

@@ -1,6 +1,6 @@
-"""A storm: three neurons with room for one model each, five models, sixteen clients, and neurons that are killed.
+"""A stress test: three neurons with memory for one model each, five models, sixteen clients, neurons that are killed.
 
-The normal run is small; `CORTEX_STORM=2000` asks for that many requests with a kill each 20 s (the full size).
+The normal run is small; `CORTEX_STORM=2000` runs that many requests with a kill every 20 s (the full size).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Storm:
         self.neurons[index] = self.neuron(listen)
 
     def ask(self, choice: random.Random, model: str, tally: Tally) -> None:
-        """One request of one client; one in ten leaves early."""
+        """One request of a client; one in ten disconnects early."""
         body = chat_body("hello", model=model, stream=choice.random() < 0.5, temperature=0)
         patience = 0.05 + choice.random() if choice.random() < 0.1 else ANSWER_S
         url = f"{self.gateway.url}/v1/chat/completions"

@@ -1,4 +1,4 @@
-"""Pictures from every API to a model that sees: gateway, neuron, worker and llama.cpp as they are shipped."""
+"""Images by every API to a model with a vision encoder, through gateway, neuron, worker and llama.cpp."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK = {"name": "look", "description": "Looks.", "input_schema": {"type": "objec
 
 @pytest.fixture(scope="module")
 def seers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A neuron with `seeing`, whose projector lies beside it, and `blind`, the same without; a gateway before it."""
+    """A gateway and a neuron with `seeing`, whose projector is beside it, and `blind`, the same model without."""
     directory = tmp_path_factory.mktemp("seers")
     text, _ = build_seeing(directory / "models")
     shutil.copy(text, directory / "models" / "blind.gguf")

@@ -1,4 +1,4 @@
-"""Cached prefixes outlive the model that made them."""
+"""Cached prefixes are kept over an unload and a load of their model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when clients leave, workers die, and roles are told to stop."""
+"""Clients that disconnect, workers that die, roles that are stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROLES = ["gateway", "neuron"]
 
 
 def slow(launcher: Launcher, role: str, delay_s: float = 0.02, **sections: object) -> tuple[Daemon, Daemon]:
-    """(what the client talks to, the neuron behind it), with a talker that takes a real model's time per token."""
+    """(the client's server, its neuron), with a talker that takes as long per token as a real model."""
     neuron = launcher.neuron(profiles=EIGHT, faults={"models": ["talker"], "decode_delay_s": delay_s}, **sections)
     return (launcher.gateway(neuron, **sections) if role == "gateway" else neuron), neuron
 
@@ -46,7 +46,7 @@ def test_dropped_streams_free_their_sequences_and_the_others_finish(launcher: La
 
 
 def kv_used(neuron: Daemon) -> int:
-    """Cells of running sequences; what is kept for reuse isn't counted."""
+    """KV cells of running sequences, without those kept for reuse."""
     return sum(model.get("kv_used", 0) for model in neuron.status()["models"])
 
 
@@ -88,7 +88,7 @@ def test_a_killed_worker_ends_its_stream_with_an_error_and_the_next_request_is_s
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_the_first_signal_drains(launcher: Launcher, role: str, number: signal.Signals) -> None:
-    """What runs ends as if nothing had happened; what is new gets 503 and when to come back."""
+    """Running requests finish as usual; new ones get 503 with Retry-After."""
     server, _ = slow(launcher, role)
     with open_stream(server, "forever", max_tokens=100) as stream, ExitStack() as longer:
         stream.first()

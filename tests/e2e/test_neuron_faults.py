@@ -1,4 +1,4 @@
-"""What goes wrong under a shipped neuron with two devices: the other device never notices."""
+"""Faults on one of a neuron's two devices don't affect the other device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ devices = [1]
 
 @pytest.fixture
 def twins(launcher: Launcher, tmp_path: Path) -> Any:
-    """Starts a neuron with one model on each of two devices; sections as for `Launcher.neuron`."""
+    """Starts a neuron with a model on each of two devices; sections as for `Launcher.neuron`."""
     directory = tmp_path / "twins"
     directory.mkdir()
     for name in ("left", "right"):
@@ -91,7 +91,7 @@ def test_memory_that_others_hold_is_counted_and_named(twins: Any) -> None:
 
 
 def test_memory_is_back_after_an_unload(twins: Any) -> None:
-    """The process that held it is gone."""
+    """The worker that held it has ended."""
     neuron = twins(neuron={"empty_worker_s": 0.1})
     assert answer(neuron, "left") == HELLO
     pid = worker(neuron, "cpu0")["pid"]

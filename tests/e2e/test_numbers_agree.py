@@ -1,4 +1,4 @@
-"""Metrics, request log, usage in the answers and the engine's own counts tell the same story."""
+"""Metrics, request log, usage in the answers and the engine's counts agree."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.e2e.processes import PLAIN, Daemon, eventually
 
 REQUESTS = 200
 FIRST_TOKEN_S = 0.35
-"""So long that what lies between a client and its gateway is little beside it; in the midst of a histogram's bucket."""
+"""Long compared with the way between client and gateway, and in the middle of a histogram's bucket."""
 
 
 @dataclass
 class Answer:
-    """What the client was told."""
+    """Usage as the client received it."""
 
     prompt: int
     cached: int
@@ -45,7 +45,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, model_dir: object) -> Iterat
 
 
 def ask(gateway: Daemon, number: int) -> Answer:
-    """Four kinds of request by turns: chat and messages, streamed and not."""
+    """Four kinds of requests in turn: chat and messages, streamed and not."""
     kind, words = number % 4, ["hello", "emoji", "forever"][number % 3]
     if kind == 0:
         usage = gateway.post("/v1/chat/completions", chat_body(words, max_tokens=8)).raise_for_status().json()["usage"]

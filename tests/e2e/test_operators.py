@@ -1,4 +1,4 @@
-"""Keys, exposure, config errors, and the commands that an operator types."""
+"""Keys, listening beyond loopback, config errors, and the operator's commands."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_status_of_nothing_is_exit_3() -> None:
 
 @pytest.fixture
 def up(launcher: Launcher, tmp_path: Path) -> Daemon:
-    """`cortex up` over one scripted model, on free ports."""
+    """`cortex up` with one scripted model, on free ports."""
     build_talker(tmp_path / "only" / "talker.gguf")
     config = tmp_path / "up.toml"
     neuron = {"listen": "127.0.0.1:0", "gpus": "none", "cpu_devices": 1, "cpu_memory": "1GiB", "threads": 1}

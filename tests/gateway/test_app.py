@@ -58,13 +58,13 @@ async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> Async
         task = asyncio.create_task(server.serve([sock]))
         try:
             async with asyncio.timeout(60):
-                await server.up.wait()
+                await server.serving.wait()
             url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             async with httpx.AsyncClient(base_url=url, timeout=60) as http:
                 yield Running(gateway, http, endpoints)
         finally:
             gateway.lifecycle.begin_drain()
-            server.leave()
+            server.stop()
             await task
 
 

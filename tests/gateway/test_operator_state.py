@@ -1,4 +1,4 @@
-"""What operators ordered until further notice outlives the gateway; a damaged file never stops it."""
+"""Pins and drains survive a restart of the gateway; a damaged file never prevents its start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from cortex.config.profiles import Profiles
 from cortex.config.settings import Config, GatewayConfig, NeuronEntry
 from cortex.gateway.app import Gateway
-from cortex.gateway.operator_state import OperatorStateFile, file_for
+from cortex.gateway.operator_state import OperatorStateFile, operator_state_path
 from cortex.gateway.scheduling.effects import OperatorState
 
 
@@ -39,21 +39,21 @@ def test_gateways_of_one_host_keep_their_own(tmp_path: Path) -> None:
 def test_a_damaged_file_is_reported_and_replaced_by_the_next_order(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    orders = OperatorStateFile(tmp_path / "g.json")
+    file = OperatorStateFile(tmp_path / "g.json")
     (tmp_path / "g.json").write_bytes(content)
-    assert orders.load() == OperatorState()
+    assert file.load() == OperatorState()
     assert "pins and drains" in caplog.text
-    orders.keep(OperatorState({"a": True}))
-    assert orders.load() == OperatorState({"a": True})
+    file.save(OperatorState({"a": True}))
+    assert file.load() == OperatorState({"a": True})
 
 
 def test_a_directory_that_cannot_be_written_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("in the way")
-    OperatorStateFile(tmp_path / "file" / "g.json").keep(OperatorState({"a": True}))
+    (tmp_path / "file").write_text("not a directory")
+    OperatorStateFile(tmp_path / "file" / "g.json").save(OperatorState({"a": True}))
     assert "not kept" in caplog.text
 
 
-def test_without_a_port_of_its_own_nothing_is_kept() -> None:
-    assert file_for(GatewayConfig(listen="127.0.0.1:0")) is None
-    OperatorStateFile(None).keep(OperatorState({"a": True}))
+def test_with_a_port_chosen_by_the_system_nothing_is_saved() -> None:
+    assert operator_state_path(GatewayConfig(listen="127.0.0.1:0")) is None
+    OperatorStateFile(None).save(OperatorState({"a": True}))
     assert OperatorStateFile(None).load() == OperatorState()

@@ -15,8 +15,8 @@ import pytest
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
 from cortex.neuron.app import Neuron
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.catalog.gguf_header import read_header
-from cortex.neuron.catalog.scan import Entry
 from cortex.neuron.devices import nvml as nvml_module
 from cortex.neuron.memory.estimate import estimate
 from cortex.neuron.models.load_plan import shape_of

@@ -69,7 +69,7 @@ async def test_closing_the_iterator_cancels_in_the_worker(bench, tmp_path: Path)
         (worker,) = neuron.registry.pool.all()
         await until(lambda: f"cancelled {request.id}" in worker.log_tail)
         assert neuron.registry.models["m"].running == 0
-        assert len(neuron.registry.streams) == 0
+        assert len(neuron.registry.active_requests) == 0
 
 
 async def test_a_waiter_that_leaves_during_the_load_does_not_stop_it(bench) -> None:

@@ -53,12 +53,12 @@ async def _serve(backend: FakeBackend | None = None, config: Config | None = Non
     task = asyncio.create_task(server.serve([sock]))
     try:
         async with asyncio.timeout(60):
-            await server.up.wait()
+            await server.serving.wait()
         # verify: reading the system's certificates takes longer than most tests, and nothing here speaks TLS
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as http:
             yield Running(f"http://127.0.0.1:{port}", port, backend, lifecycle, records, http)
     finally:
-        server.leave()
+        server.stop()
         await task
 
 

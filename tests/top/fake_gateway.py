@@ -1,4 +1,4 @@
-"""A loopback HTTP server that answers the operators' routes from a recorded fleet and remembers what it was told."""
+"""A loopback HTTP server that answers the operators' routes from a recorded fleet and records the orders it gets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FakeGateway:
 
     def answer(self, method: str, path: str, authorization: str | None) -> tuple[int, object]:
         if self.key and authorization != f"Bearer {self.key}":
-            return 401, error("invalid_api_key", "no key, or not one of ours")
+            return 401, error("invalid_api_key", "no key, or an unknown one")
         if path == "/fleet" and self.document is not None:
             return 200, self.document
         if path == "/status" and self.document is None:
@@ -51,7 +51,7 @@ def error(code: str, message: str) -> object:
 def fake_gateway(
     document: FleetStatus | None = None, *, alone: bool = False, key: str | None = None, port: int = 0
 ) -> Iterator[FakeGateway]:
-    """Serve until the block ends; `alone` = a neuron without a gateway."""
+    """Serve until the block ends; with `alone` the server plays a neuron without a gateway."""
     gateway = FakeGateway(None if alone else document or fleet(), key)
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,15 +1,15 @@
-"""A TopState of the recorded fleet, and keys pressed on it."""
+"""Key presses on a TopState of the recorded fleet."""
 
 from __future__ import annotations
 
 from cortex.top.commands import on_key
-from cortex.top.model import TopState, on_snapshot
-from cortex.top.rows import rows_of
+from cortex.top.rows import visible_rows
+from cortex.top.state import TopState, on_snapshot
 from tests.top.fleets import fleet
 
 
 def shown(state: TopState) -> list[str]:
-    return [row.key for row in rows_of(state)]
+    return [row.key for row in visible_rows(state)]
 
 
 def press(state: TopState, *keys: str) -> TopState:

@@ -19,7 +19,7 @@ needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 
 class Terminal:
-    """One tmux session on a server of its own."""
+    """One tmux session on its own tmux server."""
 
     def __init__(self, command: str, width: int, height: int) -> None:
         self._socket = f"cortex-test-{uuid4().hex[:8]}"
@@ -27,7 +27,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str) -> str:
         command = ["tmux", "-L", self._socket, "-f", "/dev/null", *arguments]
-        # Said outright, since readline (which pytest imports) puts COLUMNS into the C environment behind Python's back.
+        # Passed explicitly: readline (which pytest imports) sets COLUMNS in the C environment, unseen by Python.
         environment = dict(os.environ)
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
         return done.stdout
@@ -50,6 +50,6 @@ class Terminal:
 
 
 def open_top(url: str, width: int, height: int) -> Terminal:
-    """`cortex top` on the server at `url`, looking five times a second."""
+    """`cortex top` on the server at `url`, polling five times a second."""
     program = Path(sys.executable).parent / "cortex"
     return Terminal(f"{program} top --url {url} --interval 0.2", width, height)

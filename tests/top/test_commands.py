@@ -1,9 +1,11 @@
+"""What each key does."""
+
 from __future__ import annotations
 
 from dataclasses import replace
 
 from cortex.top.commands import on_key
-from cortex.top.model import TopState
+from cortex.top.state import TopState
 from tests.top.presses import press, start
 
 
@@ -42,7 +44,7 @@ def test_actions_are_asked_once_and_done_on_yes_only() -> None:
     assert left.pending is None
 
 
-def test_pin_toggles_by_what_the_gateway_says() -> None:
+def test_pin_becomes_unpin_where_the_gateway_reports_a_pin() -> None:
     state = press(select(start(), "m:beast:Qwen/Qwen3.6-27B-GGUF"), "p")
     assert state.pending is not None
     assert state.pending.kind == "unpin"

@@ -1,3 +1,5 @@
+"""Bytes of a terminal as key names."""
+
 from __future__ import annotations
 
 from cortex.top.keys import parse_keys

@@ -1,17 +1,15 @@
+"""Which rows `cortex top` shows, and in which order."""
+
 from __future__ import annotations
 
-import pytest
-
-from cortex.operator.rows import ModelRow, NeuronRow, RequestRow
-from cortex.top.model import SORTS
-from cortex.top.rows import rows_of
-from cortex.wire.status import Limits, ModelCard, ModelStatus
-from tests.top.fleets import model
+from cortex.operator.model_rows import ModelRow
+from cortex.top.rows import NeuronRow, RequestRow, visible_rows
+from cortex.top.state import SORTS
 from tests.top.presses import press, shown, start
 
 
 def test_rows_list_neurons_devices_models_then_requests() -> None:
-    kinds = [row.key for row in rows_of(start())]
+    kinds = [row.key for row in visible_rows(start())]
     assert kinds == [
         "n:beast",
         "d:beast:cuda0",
@@ -45,19 +43,6 @@ def test_filter_keeps_matching_models_and_their_requests() -> None:
     assert press(state, "escape").filter == ""
 
 
-def test_row_types_cover_the_picture() -> None:
-    kinds = {type(row) for row in rows_of(start())}
+def test_every_kind_of_row_occurs() -> None:
+    kinds = {type(row) for row in visible_rows(start())}
     assert {NeuronRow, ModelRow, RequestRow} <= kinds
-
-
-@pytest.mark.parametrize(
-    ("status", "word"),
-    [
-        (model("m"), "unloaded"),
-        (ModelStatus(ModelCard("m", Limits(4096), available=False)), "unavailable"),
-        (model("m", state="ready"), "not servable"),
-        (model("m", state="ready", servable=True), "ready"),
-    ],
-)
-def test_a_models_state_is_told_as_it_matters(status: ModelStatus, word: str) -> None:
-    assert ModelRow("n", status).state == word

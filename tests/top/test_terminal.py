@@ -34,7 +34,7 @@ def open_top(gateway: FakeGateway) -> Iterator[Callable[[int, int], Terminal]]:
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 48)])
 def test_the_fleet_is_drawn_at_this_size(open_top: Callable[[int, int], Terminal], width: int, height: int) -> None:
-    """The wide one has columns that 80 characters can't hold; tmux may resize only after the first frame."""
+    """The wide one has more columns; tmux may resize only after the first frame."""
     wide = width == 160
     screen = open_top(width, height).wait_for(lambda screen: "chatcmpl-9" in screen and ("MEMORY" in screen) == wide)
     assert "beast  healthy" in screen
@@ -53,7 +53,7 @@ def test_unload_is_asked_once_and_sent_on_yes(open_top: Callable[[int, int], Ter
 
 
 def test_it_survives_a_gateway_restart(open_top: Callable[[int, int], Terminal], gateway: FakeGateway) -> None:
-    """While the gateway answers nothing the last picture stays, marked; then it goes on by itself."""
+    """While polls fail the last document stays on screen, marked as old; later polls succeed again."""
     top = open_top(80, 24)
     top.wait_for(lambda screen: "beast" in screen)
     gateway.key = "changed"

@@ -1,4 +1,4 @@
-"""Golden screens: CORTEX_GOLDEN=write records them anew; read the difference before committing it."""
+"""Screens compared with golden files: CORTEX_GOLDEN=write records them again; read the difference before a commit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.operator.figures import format_age, format_bytes, sparkline
-from cortex.top.model import Action, TopState, on_snapshot, on_unreachable
-from cortex.top.rows import rows_of
+from cortex.top.rows import visible_rows
+from cortex.top.state import Action, TopState, on_snapshot, on_unreachable
 from cortex.top.view import draw, height_of_all
 from tests.top.fleets import fleet
 
@@ -58,18 +57,18 @@ def test_a_frame_always_fits_its_terminal(width: int, height: int, name: str) ->
 
 
 def test_the_help_fits_80_characters() -> None:
-    """Its words were cut where a line was longer than the terminal is wide."""
+    """Lines longer than the terminal is wide were cut."""
     helped = text_of(SCREENS["help"], 80, 24)
     assert all(line in helped for line in text_of(SCREENS["help"], 200, 24).splitlines()[-5:-1])
 
 
 def test_at_its_full_height_a_frame_has_every_row_and_no_empty_line() -> None:
     lines = [line.plain for line in draw(state(), 80, height_of_all(state()))]
-    assert len(lines) == 3 + len(rows_of(state()))
+    assert len(lines) == 3 + len(visible_rows(state()))
     assert all(line.strip() for line in lines)
 
 
-def test_a_draining_gateway_is_told_in_the_title() -> None:
+def test_the_title_says_that_the_gateway_drains() -> None:
     fleet_now = msgspec.structs.replace(fleet(), state="draining")
     assert "draining" in draw(state(fleet=fleet_now), 80, 24)[0].plain
 
@@ -77,14 +76,3 @@ def test_a_draining_gateway_is_told_in_the_title() -> None:
 def test_the_selected_row_is_always_on_screen() -> None:
     lines = draw(state(selected="r:chatcmpl-9"), 80, 8)
     assert any("chatcmpl-9" in line.plain for line in lines)
-
-
-def test_sparkline_shows_the_newest_values_with_the_highest_full() -> None:
-    assert sparkline([1, 2, 8, 4], 3) == "▃█▅"
-    assert sparkline([0, 0], 5) == "▁▁"
-    assert sparkline([1.0], 0) == ""
-
-
-def test_sizes_and_ages_are_short() -> None:
-    assert [format_bytes(n) for n in (512, 2048, 5 * 1024**2, 18.25 * 1024**3)] == ["512B", "2K", "5.0M", "18.2G"]
-    assert [format_age(n) for n in (5, 240, 7200, 200_000)] == ["5s", "4m", "2h", "2d"]

@@ -1,4 +1,4 @@
-"""Frames come out as they went in, however the stream was cut."""
+"""Messages survive framing, however the stream is cut."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_any_cut_gives_the_same_messages(messages: list[object], data: st.DataOb
     assert frames.pending == 0
 
 
-def test_a_frame_cut_short_is_told_by_pending() -> None:
+def test_pending_counts_the_bytes_of_a_frame_cut_short() -> None:
     frames = decoder()
     assert frames.feed(encode_frame("hello")[:-1]) == []
     assert frames.pending == len(encode_frame("hello")) - 1

@@ -1,4 +1,4 @@
-"""What two requests' leading hashes say about their common beginning."""
+"""Requests with a common beginning have leading hashes in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def hashes(*messages: Message) -> list[int]:
     return prefix_hashes(InferenceRequest("r", "m", messages=list(messages)))
 
 
-def test_a_longer_conversation_begins_with_the_hashes_of_its_shorter_self() -> None:
+def test_a_conversations_hashes_begin_with_those_of_its_earlier_turns() -> None:
     first = Message("user", [Text(LONG)])
     short, long = hashes(first), hashes(first, Message("assistant", [Text(LONG)]))
     assert long[: len(short)] == short
@@ -25,7 +25,7 @@ def test_an_image_is_about_a_block_however_large_its_file() -> None:
     assert len(small) == len(large) == len(hashes(text)) + 1
 
 
-def test_behind_another_image_every_hash_is_another() -> None:
+def test_after_a_different_image_every_hash_differs() -> None:
     def asked(image: bytes) -> list[int]:
         return hashes(Message("user", [Text(LONG), Image(image)]), Message("user", [Text(LONG)]))
 

@@ -1,4 +1,4 @@
-"""Every message survives msgpack, and a peer that knows more fields is still understood."""
+"""Every message survives msgpack, and unknown fields of a newer peer are ignored."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def example_of(info: msgspec.inspect.Type) -> Any:
 
 
 @pytest.mark.parametrize(("union", "member"), MEMBERS, ids=lambda value: getattr(value, "__name__", value))
-def test_a_message_comes_back_as_itself(union: str, member: type[Struct]) -> None:
+def test_a_message_survives_msgpack(union: str, member: type[Struct]) -> None:
     message = example(member)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=UNIONS[union]) == message
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda cls: cls.__name__)
-def test_a_document_comes_back_as_itself_from_json(document: type[Struct]) -> None:
+def test_a_document_survives_json(document: type[Struct]) -> None:
     value = example(document)
     assert msgspec.json.decode(msgspec.json.encode(value), type=document) == value
 
@@ -81,6 +81,6 @@ def test_fields_of_a_newer_peer_are_ignored(union: str, member: type[Struct]) ->
     assert msgspec.msgpack.decode(newer, type=UNIONS[union]) == example(member)
 
 
-def test_sampling_layers_keep_what_was_said() -> None:
+def test_a_requests_sampling_values_take_precedence() -> None:
     request, profile = Sampling(temperature=0.0, top_k=None), Sampling(temperature=0.7, top_k=40, top_p=0.9)
     assert request.merged_over(profile) == Sampling(temperature=0.0, top_k=40, top_p=0.9)

@@ -1,1 +1,4 @@
-"""A load generator for any OpenAI-compatible URL: pure workloads and figures, one client, one table."""
+"""A load generator for OpenAI-compatible servers.
+
+workload.py (what is sent) and statistics.py (what was measured) are pure; client.py sends, report.py makes the table.
+"""

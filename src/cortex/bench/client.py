@@ -1,4 +1,4 @@
-"""Runs a workload against an OpenAI-compatible server and notes when every chunk arrived."""
+"""Runs a workload against an OpenAI-compatible server and records when each chunk arrived."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import msgspec
 from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
-from cortex.bench.figures import Outcome
+from cortex.bench.statistics import Outcome
 from cortex.bench.workload import (
-    Ask,
+    ChatRequest,
     Workload,
-    arrival_asks,
-    background_asks,
-    decode_asks,
-    shared_prefix_asks,
-    turn_ask,
+    arrival_requests,
+    background_requests,
+    decode_requests,
+    shared_prefix_requests,
+    turn_request,
 )
 
 __all__ = ["run_workload"]
 
 _TIMEOUT_S = 600.0
+"""Without a byte from the server for this time a request counts as failed."""
 
 
 class _Delta(Struct):
@@ -60,24 +61,27 @@ class _Chunk(Struct):
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-async def run_workload(url: str, load: Workload, *, key: str | None = None) -> list[Outcome]:
-    """Every request's Outcome, in the order in which they ended; a failed one carries its error."""
+async def run_workload(url: str, workload: Workload, *, key: str | None = None) -> list[Outcome]:
+    """Run `workload` and return one Outcome per request; failed requests carry their error.
+
+    They are in the order in which the requests ended, grouped by conversation for `multi-turn`.
+    """
     async with _client(url, key) as client:
-        match load.kind:
+        match workload.kind:
             case "decode":
-                return await _closed_loop(client, load, decode_asks(load), load.concurrency)
+                return await _closed_loop(client, workload, decode_requests(workload), workload.concurrency)
             case "shared-prefix":
-                return await _closed_loop(client, load, shared_prefix_asks(load), load.requests)
+                return await _closed_loop(client, workload, shared_prefix_requests(workload), workload.requests)
             case "multi-turn":
-                talks = [_conversation(client, load, number) for number in range(load.concurrency)]
-                return [outcome for talk in await asyncio.gather(*talks) for outcome in talk]
+                conversations = [_conversation(client, workload, number) for number in range(workload.concurrency)]
+                return [outcome for conversation in await asyncio.gather(*conversations) for outcome in conversation]
             case "arrivals":
-                return await _arrivals(client, load)
+                return await _arrivals(client, workload)
 
 
 @asynccontextmanager
 async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
-    # A connection per request: llama-server closes them after a stream without a word, and the next request would fail.
+    # A connection per request: llama-server closes connections after a stream unannounced, so reusing one would fail.
     headers = {"connection": "close"} | ({"authorization": f"Bearer {key}"} if key else {})
     async with httpx.AsyncClient(
         transport=AiohttpTransport(limits=httpx.Limits(max_connections=None)),
@@ -88,52 +92,54 @@ async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]
         yield client
 
 
-async def _closed_loop(client: httpx.AsyncClient, load: Workload, asks: Sequence[Ask], clients: int) -> list[Outcome]:
-    """`clients` clients, each asking the next thing as soon as it has its answer."""
-    left = iter(asks)
+async def _closed_loop(
+    client: httpx.AsyncClient, workload: Workload, requests: Sequence[ChatRequest], clients: int
+) -> list[Outcome]:
+    """`clients` clients, each sending the next request as soon as its last one was answered."""
+    left = iter(requests)
     outcomes: list[Outcome] = []
 
     async def one_client() -> None:
-        while (ask := next(left, None)) is not None:
-            outcomes.append(await _ask(client, load, ask))
+        while (request := next(left, None)) is not None:
+            outcomes.append(await _send(client, workload, request))
 
     await asyncio.gather(*(one_client() for _ in range(clients)))
     return outcomes
 
 
-async def _conversation(client: httpx.AsyncClient, load: Workload, number: int) -> list[Outcome]:
+async def _conversation(client: httpx.AsyncClient, workload: Workload, number: int) -> list[Outcome]:
     history: list[dict[str, str]] = []
     outcomes: list[Outcome] = []
-    for turn in range(load.turns):
-        ask = turn_ask(load, history, number, turn)
-        outcome = await _ask(client, load, ask)
+    for turn in range(workload.turns):
+        request = turn_request(workload, history, number, turn)
+        outcome = await _send(client, workload, request)
         outcomes.append(outcome)
-        history = [*ask.messages, {"role": "assistant", "content": outcome.text}]
+        history = [*request.messages, {"role": "assistant", "content": outcome.text}]
     return outcomes
 
 
-async def _arrivals(client: httpx.AsyncClient, load: Workload) -> list[Outcome]:
-    """Streams run while prompts come in, the next when the last was answered; then the streams are left to end."""
-    streams = [asyncio.create_task(_ask(client, load, ask)) for ask in background_asks(load)]
+async def _arrivals(client: httpx.AsyncClient, workload: Workload) -> list[Outcome]:
+    """Background streams run while prompts are sent one after another; then the streams are awaited."""
+    streams = [asyncio.create_task(_send(client, workload, request)) for request in background_requests(workload)]
     await asyncio.sleep(1.0)
-    arrived = await _closed_loop(client, load, arrival_asks(load), 1)
+    arrived = await _closed_loop(client, workload, arrival_requests(workload), 1)
     return [*arrived, *(_during(stream, arrived) for stream in await asyncio.gather(*streams))]
 
 
 def _during(stream: Outcome, arrived: Sequence[Outcome]) -> Outcome:
-    """Of a stream only what came while prompts were arriving: before and after, nothing disturbs it."""
+    """`stream` with only those chunks that came while prompts were being processed."""
     begin, end = arrived[0].sent_s, arrived[-1].ended_s
     return msgspec.structs.replace(stream, arrivals=[at for at in stream.arrivals if begin <= at <= end])
 
 
-async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
+async def _send(client: httpx.AsyncClient, workload: Workload, request: ChatRequest) -> Outcome:
     sent = time.perf_counter()
     arrivals: list[float] = []
     pieces: list[str] = []
     usage = _Usage()
     error = ""
     try:
-        async for chunk in _chunks(client, load, ask):
+        async for chunk in _chunks(client, workload, request):
             if chunk.error:
                 error = chunk.error.message or "the stream ended with an error"
             for choice in chunk.choices:
@@ -145,7 +151,7 @@ async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
         error = f"{type(failure).__name__}: {failure}"
     details = usage.prompt_tokens_details
     return Outcome(
-        group=ask.group,
+        group=request.group,
         sent_s=sent,
         arrivals=arrivals,
         ended_s=time.perf_counter(),
@@ -157,16 +163,16 @@ async def _ask(client: httpx.AsyncClient, load: Workload, ask: Ask) -> Outcome:
     )
 
 
-async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncIterator[_Chunk]:
+async def _chunks(client: httpx.AsyncClient, workload: Workload, request: ChatRequest) -> AsyncIterator[_Chunk]:
     body = {
-        "model": load.model,
-        "messages": ask.messages,
-        "max_tokens": ask.output_tokens,
-        "temperature": load.temperature,
+        "model": workload.model,
+        "messages": request.messages,
+        "max_tokens": request.output_tokens,
+        "temperature": workload.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if load.ignore_eos:
+    if workload.ignore_eos:
         body["ignore_eos"] = True
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.is_error:
@@ -179,7 +185,7 @@ async def _chunks(client: httpx.AsyncClient, load: Workload, ask: Ask) -> AsyncI
 
 
 def _reason(response: httpx.Response) -> str:
-    """The envelope's message; what isn't one is shown as it came."""
+    """The message of an OpenAI error envelope; any other body as it came, shortened."""
     try:
         error = _decoder.decode(response.content).error
     except msgspec.DecodeError:

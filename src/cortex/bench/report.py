@@ -1,4 +1,4 @@
-"""Figures as a table for people."""
+"""The table that `cortex bench` prints."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cortex.bench.figures import Summary
+from cortex.bench.statistics import Summary
 
-__all__ = ["table_of"]
+__all__ = ["summary_table"]
 
 
-def table_of(summaries: Sequence[Summary]) -> Table:
+def summary_table(summaries: Sequence[Summary]) -> Table:
     """One row per group, no wider than 80 characters; waits in milliseconds."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
-    for column in ("asked", "failed", "TTFT\np50", "\np99", "gap\np50", "\np99", "tok/s", "prompt", "cached", "output"):
+    for column in (
+        "sent",
+        "failed",
+        "TTFT\np50",
+        "\np99",
+        "gap\np50",
+        "\np99",
+        "tok/s",
+        "prompt",
+        "cached",
+        "output",
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     for s in summaries:
         table.add_row(

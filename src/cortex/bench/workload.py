@@ -1,4 +1,4 @@
-"""What is asked of a server: prompts, how many at once, in which order. Pure and the same for every run of a seed."""
+"""The requests of a workload: their prompts, how many run at once, in which order. Pure; a seed determines them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
-    "Ask",
-    "Kind",
+    "ChatRequest",
     "Workload",
-    "arrival_asks",
-    "background_asks",
-    "decode_asks",
-    "shared_prefix_asks",
-    "turn_ask",
+    "WorkloadKind",
+    "arrival_requests",
+    "background_requests",
+    "decode_requests",
+    "shared_prefix_requests",
+    "turn_request",
     "words",
 ]
 
-Kind = Literal["decode", "shared-prefix", "multi-turn", "arrivals"]
+WorkloadKind = Literal["decode", "shared-prefix", "multi-turn", "arrivals"]
 
 _WORDS = (
     "river",
@@ -57,17 +57,17 @@ _WORDS = (
 
 
 class Workload(Struct, frozen=True, kw_only=True):
-    """One scenario.
+    """What to send.
 
-    decode         `concurrency` clients ask one thing after another, `requests` in all
-    shared-prefix  `requests` prompts with `prompt_words` in common are sent together
-    multi-turn     `concurrency` conversations of `turns` turns each, interleaved
-    arrivals       `concurrency` streams run while `requests` prompts of `prompt_words` come in one after another
+    decode         `concurrency` clients send one request after another, `requests` in all
+    shared-prefix  `requests` prompts with `prompt_words` in common are sent at once
+    multi-turn     `concurrency` conversations of `turns` turns each run at once
+    arrivals       `concurrency` streams run while `requests` prompts of `prompt_words` are sent one after another
 
-    Lengths are in words, since every model counts tokens differently; the report has the tokens.
+    Prompt lengths are in words, since every tokenizer counts differently; the report has the tokens.
     """
 
-    kind: Kind = "decode"
+    kind: WorkloadKind = "decode"
     model: str = ""
     concurrency: int = 4
     requests: int = 16
@@ -79,8 +79,8 @@ class Workload(Struct, frozen=True, kw_only=True):
     seed: int = 1
 
 
-class Ask(Struct, frozen=True):
-    """One request: the turns so far and how many tokens may follow."""
+class ChatRequest(Struct, frozen=True):
+    """One request: its messages, the most tokens to generate, and the group it is reported under."""
 
     messages: list[dict[str, str]]
     output_tokens: int
@@ -88,40 +88,54 @@ class Ask(Struct, frozen=True):
 
 
 def words(count: int, *seed: object) -> str:
-    """`count` words that depend on `seed` alone: different seeds share no prefix."""
+    """`count` random words that depend on `seed` alone; different seeds share no prefix."""
     rng = random.Random(repr(seed))  # noqa: S311 - test text, no secret
     return " ".join(rng.choice(_WORDS) for _ in range(count))
 
 
-def user(text: str) -> list[dict[str, str]]:
+def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def decode_asks(load: Workload) -> list[Ask]:
+def decode_requests(workload: Workload) -> list[ChatRequest]:
+    """Prompts without a common prefix, for long answers."""
     return [
-        Ask(user(f"Tell a story about: {words(load.prompt_words, load.seed, i)}"), load.output_tokens)
-        for i in range(load.requests)
+        ChatRequest(
+            _user(f"Tell a story about: {words(workload.prompt_words, workload.seed, i)}"), workload.output_tokens
+        )
+        for i in range(workload.requests)
     ]
 
 
-def shared_prefix_asks(load: Workload) -> list[Ask]:
-    common = words(load.prompt_words, load.seed, "common")
-    return [Ask(user(f"{common}\nQuestion {i}: why?"), load.output_tokens) for i in range(load.requests)]
-
-
-def arrival_asks(load: Workload) -> list[Ask]:
+def shared_prefix_requests(workload: Workload) -> list[ChatRequest]:
+    """Prompts that differ only in their last line."""
+    common = words(workload.prompt_words, workload.seed, "common")
     return [
-        Ask(user(words(load.prompt_words, load.seed, "arrival", i)), 8, group="arrival") for i in range(load.requests)
+        ChatRequest(_user(f"{common}\nQuestion {i}: why?"), workload.output_tokens) for i in range(workload.requests)
     ]
 
 
-def background_asks(load: Workload) -> list[Ask]:
+def arrival_requests(workload: Workload) -> list[ChatRequest]:
+    """Long prompts with short answers, which disturb the streams of `background_requests`."""
     return [
-        Ask(user(f"Tell a story about: {words(24, load.seed, 'stream', i)}"), load.output_tokens, group="stream")
-        for i in range(load.concurrency)
+        ChatRequest(_user(words(workload.prompt_words, workload.seed, "arrival", i)), 8, group="arrival")
+        for i in range(workload.requests)
     ]
 
 
-def turn_ask(load: Workload, history: list[dict[str, str]], conversation: int, turn: int) -> Ask:
-    text = words(load.prompt_words, load.seed, conversation, turn)
-    return Ask([*history, *user(text)], load.output_tokens, group=f"turn {turn + 1}")
+def background_requests(workload: Workload) -> list[ChatRequest]:
+    """Short prompts with long answers, running while `arrival_requests` come in."""
+    return [
+        ChatRequest(
+            _user(f"Tell a story about: {words(24, workload.seed, 'stream', i)}"),
+            workload.output_tokens,
+            group="stream",
+        )
+        for i in range(workload.concurrency)
+    ]
+
+
+def turn_request(workload: Workload, history: list[dict[str, str]], conversation: int, turn: int) -> ChatRequest:
+    """Turn `turn` (from 0) of a conversation whose earlier messages are `history`; grouped by turn."""
+    text = words(workload.prompt_words, workload.seed, conversation, turn)
+    return ChatRequest([*history, *_user(text)], workload.output_tokens, group=f"turn {turn + 1}")

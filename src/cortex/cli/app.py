@@ -1,4 +1,4 @@
-"""The `cortex` program: commands only. A role is imported when its command runs, so that `--help` stays quick."""
+"""The `cortex` program. A command's module imports a role only when the command runs, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cortex.cli import bench, fleet, models, pull, roles, up
-from cortex.cli.output import complain
+from cortex.cli.output import print_error
 from cortex.errors import ConfigError
 
 __all__ = ["app", "main"]
@@ -43,9 +43,9 @@ def options(
 
 
 def main() -> None:
-    """Run the program. A config error is one message on stderr and exit code 2."""
+    """Run the program. A ConfigError becomes one line on stderr and exit code 2."""
     try:
         app()
     except ConfigError as error:
-        complain(error.message)
+        print_error(error.message)
         sys.exit(2)

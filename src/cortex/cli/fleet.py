@@ -10,18 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cortex.cli.options import Json
-from cortex.cli.output import exits, print_json, print_table, say
-from cortex.cli.tables import model_table, neuron_table, plan_table, troubles
+from cortex.cli.output import print_json, print_line, print_table, reports_errors
+from cortex.cli.tables import model_table, neuron_table, plan_table, problems
 from cortex.errors import ConfigError, ModelLoadFailed
 from cortex.wire.status import LoadJob
 
-if TYPE_CHECKING:  # an HTTP client takes as long to import as everything else here
+if TYPE_CHECKING:  # importing the HTTP client takes as long as everything else here together
     from cortex.operator.client import FleetApi
 
 __all__ = ["DEFAULT_URL", "Key", "Url", "register"]
 
-Url = Annotated[str, typer.Option("--url", envvar="CORTEX_URL", help="Gateway (or neuron) to talk to.")]
-Key = Annotated[str | None, typer.Option("--key", envvar="CORTEX_API_KEY", help="API key, where one is needed.")]
+Url = Annotated[str, typer.Option("--url", envvar="CORTEX_URL", help="Gateway or neuron to connect to.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="CORTEX_API_KEY", help="API key, if the server requires one.")]
 Model = Annotated[str, typer.Argument(help="Model id or alias.")]
 Neuron = Annotated[str, typer.Argument(help="Neuron name.")]
 
@@ -40,23 +40,23 @@ def _api(url: str, key: str | None) -> FleetApi:
     return FleetApi(url, key)
 
 
-@exits
+@reports_errors
 def status(url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Show neurons, devices, models and what runs on them."""
+    """Show neurons, devices and models, and what is wrong with them."""
     fleet = _api(url, key).fleet()
     if as_json:
         print_json(fleet)
         return
     print_table(neuron_table(fleet))
-    say("")
+    print_line("")
     print_table(model_table(fleet))
-    if sentences := troubles(fleet):
-        say("\n" + "\n".join(sentences))
+    if lines := problems(fleet):
+        print_line("\n" + "\n".join(lines))
 
 
-@exits
+@reports_errors
 def load(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Load a model and wait for it, with a progress bar."""
+    """Load a model and wait until it is ready."""
     api = _api(url, key)
     job = _watch(api, api.load(model), show=not as_json and sys.stderr.isatty())
     if as_json:
@@ -64,58 +64,58 @@ def load(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = 
     if job.state != "ready":
         raise ModelLoadFailed(f"{job.model} did not load: {job.error or job.state}")
     if not as_json:
-        say(f"{job.model} is ready")
+        print_line(f"{job.model} is ready")
 
 
-@exits
+@reports_errors
 def unload(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Unload a model wherever it is loaded, after its running requests."""
-    _tell(_api(url, key).unload(model), f"{model} leaves when its running requests have ended", as_json)
+    """Unload a model from every neuron, once its running requests have finished."""
+    _report(_api(url, key).unload(model), f"{model} is unloaded when its running requests have finished", as_json)
 
 
-@exits
+@reports_errors
 def pin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Keep a model loaded: it is never evicted."""
-    _tell(_api(url, key).pin(model, pinned=True), f"{model} is pinned: it is never evicted", as_json)
+    """Pin a model: it is never evicted."""
+    _report(_api(url, key).pin(model, pinned=True), f"{model} is pinned: it is never evicted", as_json)
 
 
-@exits
+@reports_errors
 def unpin(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Let a pinned model be evicted again."""
-    _tell(_api(url, key).pin(model, pinned=False), f"{model} may be evicted again", as_json)
+    """Unpin a model: it may be evicted again."""
+    _report(_api(url, key).pin(model, pinned=False), f"{model} may be evicted again", as_json)
 
 
-@exits
+@reports_errors
 def drain(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Give a neuron no new requests; what runs there ends."""
-    _tell(_api(url, key).drain(neuron, drained=True), f"{neuron} gets no new requests", as_json)
+    """Send a neuron no new requests; its running ones finish."""
+    _report(_api(url, key).drain(neuron, drained=True), f"{neuron} gets no new requests", as_json)
 
 
-@exits
+@reports_errors
 def resume(neuron: Neuron, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Give a drained neuron work again."""
-    _tell(_api(url, key).drain(neuron, drained=False), f"{neuron} gets requests again", as_json)
+    """Send requests to a drained neuron again."""
+    _report(_api(url, key).drain(neuron, drained=False), f"{neuron} gets requests again", as_json)
 
 
-@exits
+@reports_errors
 def plan(model: Model, url: Url = DEFAULT_URL, key: Key = None, as_json: Json = False) -> None:
-    """Explain, for every neuron and device, where a model would go and what would have to leave."""
+    """Show where a model would be loaded now, which models would be evicted for it, and why."""
     answer = _api(url, key).plan(model)
     if as_json:
         print_json(answer)
         return
-    say(f"{answer.summary or answer.model}\n")
+    print_line(f"{answer.summary or answer.model}\n")
     print_table(plan_table(answer))
 
 
-@exits
+@reports_errors
 def top(
     url: Url = DEFAULT_URL,
     key: Key = None,
-    once: Annotated[bool, typer.Option("--once", help="Print one frame and leave.")] = False,
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks at the fleet.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and exit.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between polls.")] = 1.0,
 ) -> None:
-    """Watch the fleet live: neurons, devices, models, requests; ? shows the keys."""
+    """Watch neurons, devices, models and requests live; press ? for the keys."""
     from cortex.top import app
 
     console = Console()
@@ -127,11 +127,11 @@ def top(
         app.run(_api(url, key), console, interval)
 
 
-def _tell(answer: bytes, done: str, as_json: bool) -> None:
+def _report(answer: bytes, done: str, as_json: bool) -> None:
     if as_json:
         print_json(answer or b"{}")
     else:
-        say(done)
+        print_line(done)
 
 
 def _watch(api: FleetApi, job: LoadJob, *, show: bool) -> LoadJob:

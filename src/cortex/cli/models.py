@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cortex.cli.generated import with_demo
 from cortex.cli.options import ConfigPath, Json, ModelsPath, read_config
-from cortex.cli.output import exits, print_json, print_table, say
+from cortex.cli.output import print_json, print_line, print_table, reports_errors
 from cortex.cli.probe import probe
 from cortex.cli.tables import card_table, cards_table
+from cortex.cli.up_config import with_demo
 from cortex.errors import ModelNotFound
-from cortex.operator.figures import format_bytes
+from cortex.operator.formatting import format_bytes
 from cortex.wire.status import ModelCard
 
 __all__ = ["register"]
@@ -23,27 +23,31 @@ Name = Annotated[str, typer.Argument(help="Model id or alias.")]
 
 def register(app: typer.Typer) -> None:
     """Add the group to the program."""
-    group = typer.Typer(name="models", help="List, show, remove and probe this machine's models.", no_args_is_help=True)
+    group = typer.Typer(
+        name="models", help="List, show, delete and probe this machine's model files.", no_args_is_help=True
+    )
     for name, command in (("list", list_models), ("show", show), ("rm", remove), ("probe", probe)):
         group.command(name)(command)
     app.add_typer(group, rich_help_panel="Model files")
 
 
-@exits
+@reports_errors
 def list_models(config: ConfigPath = None, models: ModelsPath = None, as_json: Json = False) -> None:
-    """List the models that `cortex up` finds on this machine, loaded or not."""
+    """List the models that `cortex up` would serve on this machine."""
     cards = _cards(config, models)
     if as_json:
         print_json(list(cards.values()))
     elif cards:
         print_table(cards_table(cards.values()))
     else:
-        say("no models here: put GGUF files into ~/models, `cortex pull` one, or name them in a models.toml (--models)")
+        print_line(
+            "no models here: put GGUF files into ~/models, `cortex pull` one, or name them in a models.toml (--models)"
+        )
 
 
-@exits
+@reports_errors
 def show(model: Name, config: ConfigPath = None, models: ModelsPath = None, as_json: Json = False) -> None:
-    """Show what is known of one model without loading it."""
+    """Show what is known about a model without loading it."""
     cards = _cards(config, models)
     card = next((card for card in cards.values() if model in (card.id, *card.aliases)), None)
     if card is None:
@@ -54,14 +58,14 @@ def show(model: Name, config: ConfigPath = None, models: ModelsPath = None, as_j
         print_table(card_table(card))
 
 
-@exits
+@reports_errors
 def remove(
     model: Name,
     config: ConfigPath = None,
     models: ModelsPath = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Delete a model's files, after asking."""
+    """Delete a model's files, after confirmation."""
     from cortex.neuron.app import scan_models
 
     catalog = scan_models(*read_config(config, models))
@@ -76,12 +80,12 @@ def remove(
     for path in blobs:
         path.unlink(missing_ok=True)
         path.with_suffix(".verified").unlink(missing_ok=True)
-    say(f"freed {size}")
+    print_line(f"freed {size}")
 
 
 def _cards(config: Path | None, models: Path | None) -> dict[str, ModelCard]:
     from cortex.neuron.app import scan_models
-    from cortex.neuron.models.load_plan import card_of
+    from cortex.neuron.models.card import card_of
 
     settings, profiles = read_config(config, models)
     catalog = scan_models(settings, with_demo(profiles))

@@ -1,4 +1,4 @@
-"""What every command prints alike: documents, tables, sentences, and an error's one line with its exit code."""
+"""What the commands print: lines, tables, JSON documents, and errors as one line on stderr with an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cortex.errors import BadRequest, ConfigError, CortexError, ModelLoadFailed, NotFound, Unavailable
 
-__all__ = ["EXIT_CODES", "complain", "exits", "fail", "print_json", "print_table", "say"]
+__all__ = ["EXIT_CODES", "exit_with", "print_error", "print_json", "print_line", "print_table", "reports_errors"]
 
 P = ParamSpec("P")
 
@@ -28,50 +28,50 @@ EXIT_CODES: list[tuple[type[CortexError], int]] = [
     (Unavailable, 3),
     (CortexError, 1),
 ]
-"""0 done, 1 refused or failed, 2 wrong config or usage, 3 unreachable or busy, 4 no such thing, 5 bad request,
-6 the load failed."""
+"""The first class that an error is an instance of decides. 0 done, 1 refused or failed, 2 wrong config or usage,
+3 unreachable or busy, 4 not found, 5 bad request, 6 the load failed."""
 
 _PIPE_WIDTH = 10_000
-"""Into a pipe goes every character of a name: nobody greps for an ellipsis."""
+"""Columns when stdout is no terminal: names are never cut or folded, so that grep finds them."""
 
 
-def say(sentence: str) -> None:
-    """One line on stdout, exactly as it is: names and messages may hold what rich takes for markup."""
-    sys.stdout.write(sentence + "\n")
+def print_line(text: str) -> None:
+    """`text` and a newline on stdout, not by rich: names and messages may contain what rich takes for markup."""
+    sys.stdout.write(text + "\n")
 
 
-def complain(message: str) -> None:
-    """One line on stderr, the program's name before it."""
+def print_error(message: str) -> None:
+    """One line on stderr, with the program's name in front."""
     console = Console(stderr=True)
     console.print(Text("cortex: ", style="red").append(message, style="default"), highlight=False, soft_wrap=True)
 
 
-def fail(error: CortexError) -> NoReturn:
-    """End the command with the error's message and exit code."""
-    complain(error.message)
+def exit_with(error: CortexError) -> NoReturn:
+    """Print the error's message and exit with its code."""
+    print_error(error.message)
     raise typer.Exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind))) from error
 
 
-def exits(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn a CortexError that leaves the command into one line on stderr and its exit code."""
+def reports_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """A decorator for commands: a CortexError becomes one line on stderr and its exit code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except CortexError as error:
-            fail(error)
+            exit_with(error)
 
     return run
 
 
 def print_json(document: object) -> None:
-    """A struct, or bytes that are JSON already, indented."""
+    """A struct, or bytes that already are JSON, as indented JSON on stdout."""
     raw = document if isinstance(document, bytes) else msgspec.json.encode(document)
     sys.stdout.write(msgspec.json.format(raw, indent=2).decode() + "\n")
 
 
 def print_table(table: Table) -> None:
-    """As wide as the terminal; into a pipe, as wide as its words."""
+    """A table on stdout, as wide as the terminal; without a terminal as wide as its content."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     Console(width=_PIPE_WIDTH if piped else None).print(table, highlight=False)

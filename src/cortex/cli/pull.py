@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from cortex.cli.options import ConfigPath, Json, ModelsPath, read_config
-from cortex.cli.output import exits, print_json, say
+from cortex.cli.output import print_json, print_line, reports_errors
 from cortex.config.profiles import Profile, Profiles
 
 __all__ = ["register"]
@@ -21,25 +21,25 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Model files")(pull)
 
 
-@exits
+@reports_errors
 def pull(
-    model: Annotated[str, typer.Argument(help="org/repo, org/repo:QUANT, or an id of models.toml.")],
+    model: Annotated[str, typer.Argument(help="org/repo, org/repo:QUANT, or an id in models.toml.")],
     config: ConfigPath = None,
     models: ModelsPath = None,
     as_json: Json = False,
 ) -> None:
-    """Download a model from the Hugging Face Hub; an interrupted download goes on where it stopped."""
+    """Download a model from the Hugging Face Hub; an interrupted download is resumed."""
     from cortex.neuron.app import make_downloader
 
     settings, profiles = read_config(config, models)
-    looks = (
+    columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*looks, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(model, total=None)
         paths = make_downloader(settings).fetch(
             _wanted(model, profiles), lambda done, total: progress.update(task, completed=done, total=total)
@@ -48,7 +48,7 @@ def pull(
         print_json([str(path) for path in paths])
         return
     for path in paths:
-        say(str(path))
+        print_line(str(path))
 
 
 def _wanted(model: str, profiles: Profiles) -> Profile:

@@ -1,4 +1,4 @@
-"""The commands that run a role in this process: `gateway`, `neuron`; and `version`."""
+"""The commands `gateway` and `neuron`, which run a role in this process, and `version`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None) -> None:
-    """Serve the whole fleet behind one URL."""
+    """Run a gateway: serve a fleet of neurons behind one URL."""
     read = partial(read_config, config, models, {"gateway.listen": listen})
     settings, profiles = read()
     from cortex import logs
@@ -33,7 +33,7 @@ def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen
 
 
 def neuron(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
-    """Serve this machine's models on its GPUs, or on its CPU where it has none."""
+    """Run a neuron: serve this machine's models on its GPUs, or on its CPU if it has none."""
     settings, profiles = read_config(config, models, {"neuron.listen": listen, "neuron.gpus": parse_gpus(gpus)})
     from cortex import logs
     from cortex.neuron import app

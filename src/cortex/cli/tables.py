@@ -1,4 +1,4 @@
-"""The operators' documents as tables for people. Pure."""
+"""Fleet documents, plans and model cards as tables. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from cortex.operator.figures import format_age, format_bytes
-from cortex.operator.rows import ModelRow
+from cortex.operator.formatting import format_age, format_bytes
+from cortex.operator.model_rows import ModelRow, model_rows
 from cortex.wire.fleet import FleetNeuron, FleetStatus, PlacementPlan
 from cortex.wire.status import DeviceStatus, ModelCard, ModelStatus
 
-__all__ = ["card_table", "cards_table", "model_table", "neuron_table", "plan_table", "table_of", "troubles"]
+__all__ = ["card_table", "cards_table", "model_table", "neuron_table", "plan_table", "problems", "table_of"]
 
 Cell = str | Text
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: Sequence[str] = ()) -> Table:
-    """A table without lines. Columns named in `numbers` stand to the right and are never broken."""
+    """A table without lines. The columns named in `numbers` are right-aligned and never folded."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         if column in numbers:
@@ -26,15 +26,15 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers:
         else:
             table.add_column(column, overflow="fold")
     for row in rows:
-        # Text: a name in brackets is a name, not markup
+        # Text, since rich takes a str with brackets for markup
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return table
 
 
 def neuron_table(fleet: FleetStatus) -> Table:
-    """A row per device, the neuron's name before its first."""
+    """A row per device; the neuron's name and health are in its first."""
     rows = [row for neuron in fleet.neurons for row in _neuron_rows(neuron)]
-    return table_of(("neuron", "health", "device", "memory", "by cortex", "use"), rows, numbers=("by cortex", "use"))
+    return table_of(("neuron", "health", "device", "memory", "reserved", "util"), rows, numbers=("reserved", "util"))
 
 
 def _neuron_rows(neuron: FleetNeuron) -> Iterator[Sequence[Cell]]:
@@ -55,12 +55,7 @@ def _device_cells(device: DeviceStatus) -> Sequence[Cell]:
 
 def model_table(fleet: FleetStatus) -> Table:
     """A row per model and neuron."""
-    counts = {model.id: model for model in fleet.models}
-    rows = [
-        _model_cells(ModelRow(neuron.name, status, counts.get(status.card.id)))
-        for neuron in fleet.neurons
-        for status in (neuron.status.models if neuron.status else ())
-    ]
+    rows = [_model_cells(row) for neuron in fleet.neurons for row in model_rows(fleet, neuron)]
     figures = ("run", "queue", "context", "memory", "idle")
     return table_of(("model", "state", "where", *figures), rows, numbers=figures)
 
@@ -80,23 +75,23 @@ def _model_cells(row: ModelRow) -> Sequence[Cell]:
     )
 
 
-def troubles(fleet: FleetStatus) -> list[str]:
-    """A sentence for everything in the fleet that says why it doesn't work."""
-    sentences = [f"the config was not reloaded: {fleet.config_error}"] if fleet.config_error else []
+def problems(fleet: FleetStatus) -> list[str]:
+    """One line for each neuron and model that doesn't work, and for a config that could not be reloaded."""
+    lines = [f"the config was not reloaded: {fleet.config_error}"] if fleet.config_error else []
     for neuron in fleet.neurons:
         if neuron.reason:
-            sentences.append(f"{neuron.name} is {neuron.health}: {neuron.reason}")
+            lines.append(f"{neuron.name} is {neuron.health}: {neuron.reason}")
         models: Sequence[ModelStatus] = neuron.status.models if neuron.status else ()
-        sentences += [
+        lines += [
             f"{model.card.id} on {neuron.name}: {why.splitlines()[0]}"
             for model in models
             if (why := model.error or model.card.problem)
         ]
-    return sentences
+    return lines
 
 
 def plan_table(answer: PlacementPlan) -> Table:
-    """A row per neuron with its verdict, then one per device with the bytes."""
+    """A row per neuron with its verdict, each followed by a row per device with bytes."""
     rows: list[Sequence[Cell]] = []
     for neuron in answer.neurons:
         verdict = Text(neuron.verdict.replace("_", " "), style="bold green" if neuron.chosen else "")
@@ -109,7 +104,7 @@ def plan_table(answer: PlacementPlan) -> Table:
 
 
 def cards_table(cards: Iterable[ModelCard]) -> Table:
-    """A row per model of this machine."""
+    """A row per model."""
     figures = ("parameters", "size", "context")
     rows = [
         (card.id, card.architecture, card.quantisation, *_size_cells(card), str(card.context_train or ""), card.problem)
@@ -119,7 +114,7 @@ def cards_table(cards: Iterable[ModelCard]) -> Table:
 
 
 def card_table(card: ModelCard) -> Table:
-    """What is known of one model, a line each; what isn't known is left out."""
+    """One model, a line per fact; unknown ones are left out."""
     parameters, size = _size_cells(card)
     facts = {
         "model": card.id,
@@ -128,7 +123,7 @@ def card_table(card: ModelCard) -> Table:
         "quantisation": card.quantisation,
         "parameters": parameters,
         "file size": size,
-        "context": f"{card.limits.context} tokens a request, trained for {card.context_train}",
+        "context": f"{card.limits.context} tokens per request, trained for {card.context_train}",
         "parallel": str(card.parallel),
         "content hash": card.gguf_hash or "",
         "problem": card.problem,

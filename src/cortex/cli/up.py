@@ -1,4 +1,4 @@
-"""`cortex up`: a neuron and a gateway on one machine, as two child processes on loopback."""
+"""`cortex up`: a neuron and a gateway on one machine, as two child processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from cortex.cli.generated import Generated, why_not_free, write
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
+from cortex.cli.up_config import GeneratedConfig, why_not_free, write
 from cortex.config.settings import Config, check_exposure
 from cortex.errors import ConfigError
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
-    """Serve this machine's models: a neuron and a gateway, started together and stopped together."""
+    """Serve this machine's models: a neuron and a gateway, started and stopped together."""
     overrides = {"gateway.listen": listen, "neuron.gpus": parse_gpus(gpus)}
     settings, profiles = read_config(config, models, overrides)
     check_listeners(settings)
@@ -37,9 +37,9 @@ def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = No
 
 
 def check_listeners(settings: Config) -> None:
-    """Refuse before anything is started: who listens there already would answer for our roles, as if they were up.
+    """Raise ConfigError where a role can't or may not listen, before anything is started.
 
-    Raises ConfigError.
+    Another process on such a port would answer the health checks in place of our role.
     """
     keys = bool(settings.auth.keys or settings.auth.keys_file)
     gateway, neuron = settings.gateway, settings.neuron
@@ -50,38 +50,38 @@ def check_listeners(settings: Config) -> None:
             raise ConfigError(f"cannot listen on {listen}: {reason}; is cortex running already?")
 
 
-async def _run(settings: Config, files: Generated) -> int:
-    from cortex.cli.children import Role, run_roles
+async def _run(settings: Config, files: GeneratedConfig) -> int:
+    from cortex.cli.child_processes import Role, run_roles
 
     roles = [
-        Role("neuron", ["neuron", "--config", str(files.config)], files.neuron),
-        Role("gateway", ["gateway", "--config", str(files.config)], files.gateway),
+        Role("neuron", ["neuron", "--config", str(files.config)], files.neuron_url),
+        Role("gateway", ["gateway", "--config", str(files.config)], files.gateway_url),
     ]
 
-    async def say() -> None:
-        sys.stdout.write(_greeting(files.gateway, await _first_model(files, settings)))
+    async def greet() -> None:
+        sys.stdout.write(_greeting(files.gateway_url, await _first_model(files, settings)))
         sys.stdout.flush()
 
-    # The generated file already holds what these variables say, and free ports where they say 0.
+    # The generated file has the values of these variables already, with free ports instead of port 0.
     environment = {name: value for name, value in os.environ.items() if not _is_config(name)}
-    return await run_roles(roles, environment, settings.limits.drain_s, say)
+    return await run_roles(roles, environment, settings.limits.drain_s, greet)
 
 
 def _is_config(name: str) -> bool:
     return name == "CORTEX_CONFIG" or (name.startswith("CORTEX_") and "__" in name)
 
 
-async def _first_model(files: Generated, settings: Config) -> str | None:
+async def _first_model(files: GeneratedConfig, settings: Config) -> str | None:
     import httpx
 
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        answer = await client.get(f"{files.gateway}/v1/models", headers=_headers(settings))
+        answer = await client.get(f"{files.gateway_url}/v1/models", headers=_headers(settings))
     models: list[dict[str, Any]] = answer.json().get("data", []) if answer.is_success else []
     return models[0]["id"] if models else None
 
 
 def _headers(settings: Config) -> dict[str, str]:
-    """A key of the config's own will do: refused, we would say that there is no model."""
+    """Any key of the config: without one the request is refused, and the greeting would say that there is no model."""
     key = os.environ.get("CORTEX_API_KEY") or next(iter(settings.auth.keys), None)
     return {"authorization": f"Bearer {key}"} if key else {}
 

@@ -1,4 +1,4 @@
-"""Turns msgspec's validation errors into sentences with a dotted path and the nearest valid key."""
+"""msgspec's validation errors as messages with a dotted path and the nearest valid key. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 
 
 def nearest(word: str, candidates: list[str]) -> str | None:
-    """The candidate that `word` was probably meant to be."""
+    """The candidate most similar to `word`; None where none is similar (difflib ratio below 0.5)."""
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     return close[0] if close else None
 
 
 def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
-    """`gateway.listn: unknown key, did you mean listen?` or `gateway.tries: Expected int, got str`.
+    """The message for an error of converting a document to `type_`.
 
-    A text that must match a pattern is a size: config has no other patterns.
+    E.g. `gateway.listn: unknown key, did you mean listen?` or `gateway.tries: Expected int, got str`. A string that had
+    to match a pattern is reported as a size, since config has no other patterns.
     """
     text = str(error)
     if unknown := _UNKNOWN.match(text):
@@ -46,7 +47,7 @@ def _in_words(what: str, annotation: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """`"all"`, `"none"` and `a list` of `Literal["all", "none"] | list[int]`."""
+    """What a field accepts, in words: `"all"`, `"none"` and `a list` for `Literal["all", "none"] | list[int]`."""
     if get_origin(annotation) is Literal:
         return [f'"{word}"' for word in get_args(annotation)]
     if get_origin(annotation) is list:
@@ -57,13 +58,13 @@ def _choices(annotation: Any) -> list[str]:
 
 
 def _keys_at(type_: type[Struct], path: str) -> list[str]:
-    """The keys that the struct reached by `path` (`gateway`, `neurons[...]`) accepts."""
+    """The valid keys of the struct at `path` (`gateway`, `neurons[...]`)."""
     struct = _struct_in(_annotation_at(type_, path))
     return [field.encode_name for field in msgspec.structs.fields(struct)] if struct else []
 
 
 def _annotation_at(type_: type[Struct], path: str) -> Any:
-    """What `path` is declared as; None where no field has that name."""
+    """The type of the field at `path`; None where there is no such field."""
     current: Any = type_
     for name in filter(None, re.sub(r"\[[^]]*\]", "", path).split(".")):
         struct = _struct_in(current)

@@ -25,10 +25,10 @@ def load_config(
     environment: Mapping[str, str] = os.environ,
     overrides: Mapping[str, object] | None = None,
 ) -> Config:
-    """Read `path` (None = defaults only), lay `CORTEX_A__B=value` over it, then `overrides` ({"gateway.listen": …}).
+    """Read `path` (None = defaults only), then apply `CORTEX_A__B=value` from `environment`, then `overrides`.
 
-    Raises ConfigError naming the file and the path inside it. Relative file names stay relative to the working
-    directory, except `models`, which is relative to the config file.
+    `overrides` are by dotted path ({"gateway.listen": …}); None values are ignored. Raises ConfigError, which names the
+    file and the path inside it. `models` is relative to the config file, other file names to the working directory.
     """
     document = read_toml(path) if path else {}
     for name, raw in environment.items():
@@ -44,7 +44,7 @@ def load_config(
 
 
 def convert(document: object, type_: type[T], source: str) -> T:
-    """`document` as `type_`; a ConfigError says where and, for an unknown key, which one was probably meant."""
+    """`document` as `type_`. Raises ConfigError, which names `source`, the path and the nearest valid key."""
     try:
         return msgspec.convert(document, type_, str_keys=True)  # TOML knows no other keys
     except msgspec.ValidationError as error:
@@ -52,6 +52,7 @@ def convert(document: object, type_: type[T], source: str) -> T:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The parsed file. Raises ConfigError where it can't be read or isn't TOML."""
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def _put(document: dict[str, Any], keys: list[str], value: object) -> None:
 
 
 def _parse_value(raw: str) -> object:
-    """A TOML value where it is one (`8`, `true`, `[0, 1]`), else the bare string."""
+    """`raw` as TOML where it is valid TOML (`8`, `true`, `[0, 1]`), else as a string."""
     try:
         return tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,6 +1,7 @@
-"""models.toml: how each model is to be served, and where. Shared by gateway and neuron.
+"""models.toml as frozen structs: how each model is served, and where. Shared by gateway and neuron.
 
-A profile is laid over what the catalogue reads from the GGUF; models without one are served with the defaults.
+A profile takes precedence over what the GGUF file says; a model without a profile is served with the defaults.
+models.toml.example describes every key; docs/reference is generated from it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ __all__ = ["Limit", "Pooling", "Profile", "Profiles", "Replicas", "decode_profil
 
 
 Pooling = Literal["mean", "cls", "last", "rank"]
-"""How one vector comes of an input's tokens; `rank` makes a score."""
+"""How one vector is made from an input's tokens, llama.cpp's pooling types; `rank` makes a score."""
 
 _CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 class Limit(Section, frozen=True):
-    """Tokens a client may count on: what one request uses in all, sends, gets."""
+    """Limits in tokens for one request: in all, of its input, of its output. None = no limit but the context."""
 
     context: Count | None = None
     input: Count | None = None
@@ -36,15 +37,17 @@ class Limit(Section, frozen=True):
 
 
 class Replicas(Section, frozen=True):
+    """How many neurons hold a copy of the model: at least `min`, at most `max`."""
+
     min: Whole = 0
     max: Count = 1
 
 
 class Profile(Section, frozen=True):
-    """One `[[models]]` entry.
+    """One `[[models]]` entry. None = the model's own value, else the engine's default.
 
-    `id` names the model to clients; `source` = "path" reads `file` (absolute, or below a model directory),
-    "huggingface" takes repository `id` (or `repo`) with `quant` or `file`. None = the model's or the engine's default.
+    `id` is the name that clients use. `source` = "path" reads `file` (absolute, or relative to a model directory),
+    "huggingface" downloads from the repository `repo` (default: `id`) the file `file` or the one for `quant`.
     """
 
     id: str
@@ -86,7 +89,7 @@ class Profile(Section, frozen=True):
     residency_priority: int = 100
     idle_ttl_s: Seconds | None = None
     replicas: Replicas = Replicas()
-    # what clients are told and may do
+    # limits and prices
     limit: Limit = Limit()
     cost: Cost | None = None
     in_flight: Count | None = None
@@ -100,6 +103,8 @@ class Profile(Section, frozen=True):
 
 
 class Profiles(Section, frozen=True):
+    """The whole file."""
+
     models: list[Profile] = []
 
     def get(self, name: str) -> Profile | None:
@@ -113,13 +118,13 @@ def load_profiles(path: Path | None) -> Profiles:
 
 
 def encode_profiles(profiles: Profiles) -> tuple[bytes, str]:
-    """As JSON, and a hash that is the same wherever they are the same."""
+    """The profiles as JSON, and a hash of it (16 hex digits) by which a neuron and a gateway compare theirs."""
     document = msgspec.json.encode(profiles)
     return document, blake2b(document, digest_size=8).hexdigest()
 
 
 def decode_profiles(document: bytes, source: str) -> Profiles:
-    """What `encode_profiles` wrote, somewhere else. Raises ConfigError for what `load_profiles` would refuse."""
+    """The profiles in a document by `encode_profiles`. Raises ConfigError like `load_profiles`; it names `source`."""
     try:
         return _checked(msgspec.json.decode(document), source)
     except msgspec.DecodeError as error:
@@ -139,6 +144,6 @@ def _checked(document: object, source: str) -> Profiles:
 
 
 def _expanded(profile: Profile) -> Profile:
-    """File names with `~` resolved."""
+    """The profile with `~` in its file names resolved."""
     names = {name: value for name in ("file", "mmproj", "chat_template") if (value := getattr(profile, name))}
     return structs.replace(profile, **{name: str(Path(value).expanduser()) for name, value in names.items()})

@@ -1,7 +1,8 @@
-"""cortex.toml as frozen structs. `config.loading` reads them.
+"""cortex.toml as frozen structs, which `config.loading` reads.
 
-An unknown key, a wrong type or a number out of range is a ConfigError that names the file, the path and the nearest
-valid key or the bound. The whole config is replaced on reload, never changed in place.
+cortex.toml.example describes every key; docs/reference is generated from it. An unknown key, a wrong type or a number
+out of range is a ConfigError that names the file, the path and the nearest valid key or the bound. On reload the whole
+config is replaced, never changed in place.
 """
 
 from __future__ import annotations
@@ -49,23 +50,23 @@ Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Size = Whole | Annotated[str, Meta(pattern=f"(?i)^{_SIZE}$")]
-"""As `parse_bytes` reads it."""
+"""A number of bytes, or a string for `parse_bytes`."""
 _SizeOrNever = Whole | Annotated[str, Meta(pattern=f"(?i)^{_SIZE}$|^never$")]
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Frozen: config is shared by tasks. Unknown keys are refused: a typo must not pass for a default."""
+    """Base of the sections. Frozen, since tasks share the config; unknown keys are errors, lest a typo be ignored."""
 
 
 class AuthConfig(Section, frozen=True):
-    """`keys` maps a key to the principal's name; `keys_file` holds one `key name` per line and is re-read on reload."""
+    """API keys. `keys` maps each to a principal's name; `keys_file` has one `key name` a line, read again on reload."""
 
     keys: dict[str, str] | list[str] = []
     keys_file: str | None = None
 
 
 class LimitsConfig(Section, frozen=True):
-    """`body_bytes`: long histories with images are tens of MiB. Seconds elsewhere."""
+    """Limits of HTTP requests. Bodies are large: long histories with images are tens of MiB."""
 
     body_bytes: Size = "64MiB"
     request_s: Positive = 3600.0
@@ -76,7 +77,7 @@ class LimitsConfig(Section, frozen=True):
 
 
 class ImagesConfig(Section, frozen=True):
-    """Fetching http(s) image URLs is off unless asked for: a URL in a prompt must not reach into the network."""
+    """Downloading http(s) image URLs. Off by default: prompts must not make this server send requests (SSRF)."""
 
     fetch: bool = False
     max_bytes: Size = "10MiB"
@@ -84,14 +85,14 @@ class ImagesConfig(Section, frozen=True):
 
 
 class AnthropicConfig(Section, frozen=True):
-    """`normalise_billing_header`: Claude Code's first system line changes with every request; left as it is, no
-    prompt would share a prefix with the one before."""
+    """Anthropic's messages. Claude Code's first system line changes with every request; unless it is normalised, no
+    prompt shares a prefix with the one before."""
 
     normalise_billing_header: bool = True
 
 
 class ResponsesConfig(Section, frozen=True):
-    """Where `store: true` responses live: `store` is a SQLite file, None keeps them in memory."""
+    """Responses with `store: true`. `store` is a SQLite file; None keeps them in memory."""
 
     store: str | None = None
     max_entries: Whole = 1000
@@ -99,7 +100,7 @@ class ResponsesConfig(Section, frozen=True):
 
 
 class AdmissionConfig(Section, frozen=True):
-    """Per model: how many run at once, how many may wait, and for how long (seconds)."""
+    """Per model: how many requests run at once, how many wait, and for how long."""
 
     in_flight: Count = 8
     queue: Whole = 8
@@ -109,6 +110,8 @@ class AdmissionConfig(Section, frozen=True):
 
 
 class EvictionConfig(Section, frozen=True):
+    """When models are unloaded, and which ones."""
+
     strategy: Literal["lru", "priority"] = "lru"
     defrag_after_cycles: Whole = 50
     idle_ttl_s: Seconds = 0.0
@@ -117,6 +120,8 @@ class EvictionConfig(Section, frozen=True):
 
 
 class GatewayConfig(Section, frozen=True):
+    """A gateway's own settings."""
+
     listen: str = "127.0.0.1:31313"
     metrics_listen: str | None = "127.0.0.1:31314"
     default_model: str | None = None
@@ -130,13 +135,13 @@ class GatewayConfig(Section, frozen=True):
 
     @property
     def state_path(self) -> Path:
-        """Where operators' pins and drains are kept."""
+        """The directory in which operators' pins and drains are saved."""
         return Path(self.state_dir).expanduser() if self.state_dir else platformdirs.user_state_path("cortex")
 
 
 class NeuronEntry(Section, frozen=True):
-    """A neuron the gateway knows; `token` is what the gateway presents to it. `push_profiles` None = as
-    `gateway.push_profiles` says."""
+    """A neuron of the fleet. `token` is the API key that the gateway sends to it; `push_profiles` None = as
+    `gateway.push_profiles`."""
 
     name: str
     endpoint: str
@@ -145,10 +150,11 @@ class NeuronEntry(Section, frozen=True):
 
 
 class NeuronConfig(Section, frozen=True):
-    """`gpus` "all" finds them; with none found the CPU serves. `cpu_devices` makes that many virtual CPU devices of
-    `cpu_memory` each instead (tests, and hosts without a GPU). `threads` per worker, None = llama.cpp's choice. A
-    worker whose resident memory passes `worker_memory` is replaced (None = no limit). Up to
-    `kv_to_disk` bytes of cached prefixes of unloaded models wait below `state_dir` for their next load (0 = none)."""
+    """A neuron's own settings.
+
+    With `gpus` = "all" and no GPU found, the CPU is used. `cpu_devices` replaces the devices by so many virtual CPU
+    devices of `cpu_memory` each, for tests and hosts without a GPU.
+    """
 
     listen: str = "127.0.0.1:13131"
     name: str | None = None
@@ -176,19 +182,22 @@ class NeuronConfig(Section, frozen=True):
 
     @property
     def state_path(self) -> Path:
-        """Where measured memory, saved KV and the like are kept."""
+        """The directory for measured sizes, saved prefixes and the like."""
         return Path(self.state_dir).expanduser() if self.state_dir else platformdirs.user_state_path("cortex")
 
 
 class LogConfig(Section, frozen=True):
+    """Logging. `format` "auto" is console on a terminal, json otherwise."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
 class FaultsConfig(Section, frozen=True):
-    """Test-only switches in the shipped binary, each off by default; docs/testing.md lists them.
+    """Faults for tests to inject, all off by default; docs/explanation/testing.md lists them.
 
-    Values are probabilities or counts; `models` limits them to these ids (empty = all).
+    `models` limits them to these ids (empty = all). The first `load_fails` loads fail; decoding fails after
+    `decode_fatal_after` steps (0 = never).
     """
 
     models: list[str] = []
@@ -202,6 +211,8 @@ class FaultsConfig(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
+    """The whole file. `models` is the path of models.toml."""
+
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     images: ImagesConfig = ImagesConfig()
@@ -218,7 +229,7 @@ class Config(Section, frozen=True):
 
 
 def parse_bytes(value: int | str) -> int:
-    """`"2GiB"`, `"500MB"`, `"1.5 GiB"` or a plain number of bytes. Raises ConfigError."""
+    """A size in bytes, from a number or e.g. "2GiB", "500MB", "1.5 GiB". Raises ConfigError."""
     if isinstance(value, int):
         return value
     match = re.fullmatch(_SIZE, value, re.IGNORECASE)
@@ -230,7 +241,7 @@ def parse_bytes(value: int | str) -> int:
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """("127.0.0.1", 31313) from "127.0.0.1:31313"; "[::1]:80" works. Port 0 = the system chooses."""
+    """Host and port of an address: "127.0.0.1:31313" or "[::1]:80". Port 0 = the system chooses. Raises ConfigError."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{listen!r} is not host:port")
@@ -238,7 +249,7 @@ def split_listen(listen: str) -> tuple[str, int]:
 
 
 def check_exposure(listen: str, has_keys: bool, insecure: bool, section: str) -> None:
-    """Refuse to listen beyond loopback without keys: thousands of open inference servers were found that way."""
+    """Raise ConfigError for listening beyond loopback without keys, unless `insecure`. `section` is for the message."""
     host, _ = split_listen(listen)
     if has_keys or insecure or _is_loopback(host):
         return

@@ -1,8 +1,8 @@
-"""What every dialect offers: client bytes to wire requests, wire events to client bytes. No I/O, no clock.
+"""The interface of a dialect: request bytes to wire requests, wire events to response bytes. No I/O, no clock.
 
-A dialect's `parse_*` returns a `Call`: the wire requests to run and the two ways to answer. The serving layer picks
-one, feeds it each request's events and writes what comes out. One renderer serves one HTTP answer and is not
-shared.
+A dialect's `parse_*` function returns a `Call`: the wire requests to run, and a factory for each form of the answer
+(`renderer` for a stream, `collector` for one JSON body). The serving layer makes one of the two per HTTP answer, feeds
+it the events of every request and sends the bytes it returns.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Call", "CallContext", "Collector", "ErrorEncoder", "StreamRenderer",
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What the HTTP layer knows and the body doesn't say. `created` in whole Unix seconds.
+    """What parsing needs beside the body. `created` in whole Unix seconds.
 
-    `request_id` is unique even when a client repeats its own; `echo` is the one it reads in the answer's headers.
-    `resolve` maps the client's model word (alias, `claude-*`, "" = default) to a model id that exists; it raises
-    ModelNotFound with the ids there are. `images` turns image URLs into wire images.
+    `request_id` is unique even when a client sends the same `x-request-id` twice; `echo` is the id in the answer's
+    headers. `resolve` maps the client's model name (id, alias, `claude-*`, "" = default) to the id of a model that
+    exists; it raises ModelNotFound naming the ids that exist. `images` turns image URLs into wire images.
     """
 
     request_id: str
@@ -38,12 +38,13 @@ class CallContext:
 
 
 class StreamRenderer(Protocol):
-    """Events of one answer in, SSE bytes out.
+    """Turns the events of one answer into SSE bytes.
 
-    `part` numbers the Call's requests (0 but for batched completions prompts). `feed` returns b"" when there is
-    nothing to send yet. After the last request's Finished the bytes include the dialect's end of stream.
-    `keepalive` may be called at any time between events. `fail` is called at most once, last, instead of
-    feeding a Failed event: the dialect's mid-stream error and, where it has one, its end.
+    `part` is the index of the Call's request that the events belong to (always 0, except for completions with several
+    prompts). `feed` returns b"" when there is nothing to send yet; after the last request's Finished, its bytes include
+    the dialect's end of stream. `keepalive` may be called between any two events. `fail` is called at most once, as the
+    last call, instead of feeding a Failed event: it returns the dialect's error inside a stream and, where the dialect
+    has one, its end of stream.
     """
 
     def feed(self, part: int, events: Sequence[Event]) -> bytes: ...
@@ -52,20 +53,23 @@ class StreamRenderer(Protocol):
 
 
 class Collector(Protocol):
-    """Events of one answer in, one JSON body out. `finish` is called once, after every request's Finished."""
+    """Turns the events of one answer into one JSON body. `finish` is called once, after every request's Finished."""
 
     def feed(self, part: int, events: Sequence[Event]) -> None: ...
     def finish(self) -> bytes: ...
 
 
 ErrorEncoder = Callable[[CortexError, str], bytes]
-"""(error, request id) to the dialect's JSON error envelope."""
+"""(error, request id) → the dialect's JSON error body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A parsed client request. `renderer` and `collector` make a fresh one per answer. `keepalive_s` is the interval
-    the client asked for (negative = none), None the server's."""
+    """A parsed client request. `renderer` and `collector` make a new object for each answer.
+
+    `keepalive_s` is the keep-alive interval in seconds that the client asked for; negative switches keep-alives off,
+    None takes the configured interval.
+    """
 
     requests: list[Request]
     stream: bool
@@ -75,5 +79,5 @@ class Call:
 
 
 def no_renderer() -> StreamRenderer:
-    """The `renderer` of a Call that never streams."""
+    """The `renderer` of a Call whose `stream` is always False."""
     raise AssertionError("unreachable")

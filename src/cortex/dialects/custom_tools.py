@@ -1,10 +1,12 @@
-"""Custom (free-form) tools: the client declares no schema, the model is shown a function of one string.
+"""OpenAI's custom tools, which take raw text instead of JSON arguments (Codex's apply_patch is one).
 
-OpenAI's `custom` tools take raw text (Codex's apply_patch is one). A model writes JSON arguments, so the text is
-wrapped for it as `{"input": …}` and unwrapped again on the way out: a client that gets the JSON refuses it.
+Models write JSON arguments, so a custom tool is offered to the model as a function with one string parameter `input`.
+The text is wrapped as `{"input": …}` for the model and unwrapped for the client, which rejects the JSON form
+("apply_patch invoked with incompatible payload").
 
-A tool's `format` may be a grammar. A regex becomes the string's `pattern`, which the model is then held to as to any
-schema. A Lark grammar can't be: what is generated is its text escaped as a JSON string. The model is told of both.
+A tool's `format` may be a grammar. A regex becomes the `pattern` of the string and is enforced like any schema. A Lark
+grammar can't be enforced, because the model generates its text escaped as a JSON string. Both are added to the tool's
+description.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from msgspec import Struct
 
 from cortex.wire.inference import JsonSchema, Tool
 
-__all__ = ["CustomInput", "GrammarBody", "custom_tool", "unwrap", "wrap"]
+__all__ = ["CustomInput", "GrammarBody", "custom_tool", "unwrap_input", "wrap_input"]
 
 _HEAD = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 # Whole characters of a JSON string: plain, a simple escape, a surrogate pair, or one \u that is no half of a pair.
@@ -27,38 +29,38 @@ _CHARACTERS = re.compile(
 
 
 class GrammarBody(Struct, frozen=True):
-    """What a custom tool's text has to follow; `syntax` is "lark" or "regex"."""
+    """The grammar of a custom tool's text; `syntax` is "lark" or "regex"."""
 
     syntax: str = ""
     definition: str = ""
 
 
 def custom_tool(name: str, description: str | None, grammar: GrammarBody | None, *, strict: bool) -> Tool:
-    """The function that the model is shown for a custom tool."""
-    told = description or ""
+    """The function that stands for a custom tool in the prompt."""
+    text = description or ""
     schema: JsonSchema = {"type": "string", "description": "The tool's free-form input."}
     if grammar is not None and grammar.definition:
-        told = f"{told}\n\nThe input follows this {grammar.syntax} grammar:\n{grammar.definition}".lstrip()
+        text = f"{text}\n\nThe input follows this {grammar.syntax} grammar:\n{grammar.definition}".lstrip()
         if grammar.syntax == "regex":
             schema["pattern"] = f"^(?:{grammar.definition})$"
     properties = {"type": "object", "properties": {"input": schema}, "required": ["input"]}
-    return Tool(name, told, {**properties, "additionalProperties": False}, strict=strict)
+    return Tool(name, text, {**properties, "additionalProperties": False}, strict=strict)
 
 
-class Wrapped(Struct, frozen=True):
+class WrappedInput(Struct, frozen=True):
     input: str
 
 
-_WRAPPED = msgspec.json.Decoder(Wrapped)
+_WRAPPED = msgspec.json.Decoder(WrappedInput)
 
 
-def wrap(text: str) -> str:
-    """Raw text as the arguments that the model would have written."""
-    return msgspec.json.encode(Wrapped(text)).decode()
+def wrap_input(text: str) -> str:
+    """Raw text as the JSON arguments of the function in the prompt."""
+    return msgspec.json.encode(WrappedInput(text)).decode()
 
 
-def unwrap(arguments: str) -> str:
-    """The raw text in finished arguments; arguments of another shape are taken for the text itself."""
+def unwrap_input(arguments: str) -> str:
+    """The raw text in complete arguments. Arguments of another shape are returned unchanged."""
     try:
         return _WRAPPED.decode(arguments).input
     except msgspec.MsgspecError:
@@ -66,7 +68,8 @@ def unwrap(arguments: str) -> str:
 
 
 class CustomInput:
-    """Fragments of `{"input": "…"}` in, pieces of the raw text out, as soon as their characters are whole."""
+    """Streaming `unwrap_input`: `feed` takes the next fragment of `{"input": "…"}` and returns the raw text that is
+    complete so far and wasn't returned before."""
 
     def __init__(self) -> None:
         self._arguments = ""
@@ -89,10 +92,10 @@ class CustomInput:
         return text
 
     def finish(self) -> str:
-        """What `feed` couldn't tell for sure."""
+        """The rest of the text, after the last fragment."""
         return self.text[self._sent :]
 
     @property
     def text(self) -> str:
-        """The whole raw text; right once the arguments are complete."""
-        return unwrap(self._arguments)
+        """The whole raw text. Valid once the arguments are complete."""
+        return unwrap_input(self._arguments)

@@ -1,4 +1,4 @@
-"""Ids that clients see, derived from the request's own: pure, so a stream and its non-streamed twin agree."""
+"""Ids in answers, derived from the request id alone: the streamed and the non-streamed answer get equal ids."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ __all__ = ["make_id"]
 
 
 def make_id(prefix: str, request_id: str, *parts: str | int) -> str:
-    """`prefix` and 24 hex digits; the same request and parts always give the same id."""
+    """`prefix` followed by 24 hex digits; equal arguments give equal ids."""
     seed = "\x1f".join([prefix, request_id, *map(str, parts)])
     return prefix + hashlib.blake2b(seed.encode(), digest_size=12).hexdigest()

@@ -1,7 +1,7 @@
-"""Image URLs in requests: data URIs are decoded here, http(s) ones are asked for and found on the second reading.
+"""Image URLs in requests: data URIs are decoded here; http(s) URLs are fetched by the serving layer.
 
-Dialects do no I/O. A remote URL that isn't in `fetched` yet is noted in `missing`; the serving layer fetches what is
-missing (when the config allows it), adds it and parses the body again.
+Dialects do no I/O. A remote URL that isn't in `fetched` is added to `missing`; the serving layer fetches the missing
+images (when the config allows it), adds them to `fetched` and parses the body a second time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PENDING = Image(data=b"")
 
 @dataclass(slots=True)
 class Images:
-    """The images of one request. `allowed`: http(s) URLs may be fetched. `any`: there is an image in it."""
+    """The images of one request. `allowed`: http(s) URLs may be fetched. `any`: the request contains an image."""
 
     allowed: bool = False
     fetched: dict[str, Image] = field(default_factory=dict)
@@ -28,12 +28,13 @@ class Images:
     any: bool = False
 
     def decode(self, data: str, mime: str, param: str | None = None) -> Image:
-        """An image sent as base64 text. Raises BadRequest when it isn't base64, is empty or is no image type."""
+        """The image in base64 `data`. Raises BadRequest when it isn't base64 or is empty, UnsupportedValue when `mime`
+        isn't an image type."""
         self.any = True
         return _decoded(data, mime, param)
 
     def load(self, url: str, param: str | None = None) -> Image:
-        """The image behind `url`; an empty stand-in while a remote one is missing. Raises BadRequest."""
+        """The image at `url`; an empty placeholder for a missing remote one. Raises BadRequest, UnsupportedValue."""
         self.any = True
         scheme = url[:8].lower()
         if scheme.startswith("data:"):

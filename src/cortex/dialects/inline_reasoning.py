@@ -1,4 +1,7 @@
-"""Reasoning as part of the text, between `<think>` tags: llama.cpp's `reasoning_format: "none"`."""
+"""Reasoning inside the text, between `<think>` tags: llama.cpp's `reasoning_format: "none"`.
+
+Source: llama.cpp `tools/server/README.md`, `reasoning_format`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ __all__ = ["InlineCollector", "InlineRenderer"]
 _OPEN, _CLOSE = "<think>\n", "\n</think>\n\n"
 
 
-class _Inline:
-    """Turns reasoning deltas into text deltas; thinking that the output ends in stays open, as the model left it."""
+class _Converter:
+    """Turns reasoning deltas into text deltas. Reasoning that never ends gets no closing tag."""
 
     def __init__(self) -> None:
         self._thinking: set[int] = set()
@@ -35,14 +38,14 @@ class _Inline:
 
 
 class InlineRenderer:
-    """Implements StreamRenderer over another one."""
+    """A StreamRenderer that feeds the converted events to another one."""
 
     def __init__(self, renderer: StreamRenderer) -> None:
         self._renderer = renderer
-        self._inline = _Inline()
+        self._converter = _Converter()
 
     def feed(self, part: int, events: Sequence[Event]) -> bytes:
-        return self._renderer.feed(part, self._inline.convert(events))
+        return self._renderer.feed(part, self._converter.convert(events))
 
     def keepalive(self) -> bytes:
         return self._renderer.keepalive()
@@ -52,14 +55,14 @@ class InlineRenderer:
 
 
 class InlineCollector:
-    """Implements Collector over another one."""
+    """A Collector that feeds the converted events to another one."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
-        self._inline = _Inline()
+        self._converter = _Converter()
 
     def feed(self, part: int, events: Sequence[Event]) -> None:
-        self._collector.feed(part, self._inline.convert(events))
+        self._collector.feed(part, self._converter.convert(events))
 
     def finish(self) -> bytes:
         return self._collector.finish()

@@ -1,4 +1,4 @@
-"""Reading a JSON body into a typed struct, with errors that say where the caller went wrong."""
+"""Decoding a JSON body into a typed struct, with errors that name the field at fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from cortex.errors import BadRequest
 
-__all__ = ["decode_body", "portable"]
+__all__ = ["decode_body", "wire_safe"]
 
 T = TypeVar("T")
 
@@ -18,15 +18,16 @@ _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-"""JSON escapes. JavaScript clients that cut a text in the middle of an emoji send half of its surrogate pair, in every
-later request of that conversation too: it is read as U+FFFD instead of being refused for ever."""
+"""JSON escapes; `lone` matches half of a surrogate pair. JavaScript clients that cut a text inside an emoji send one,
+and repeat it in every later request of the conversation: it is decoded as U+FFFD, since rejecting it would end the
+conversation."""
 _MISSING = re.compile(r"missing required field `(?P<key>[^`]*)`")
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, where: str = "") -> T:
-    """`body` as the decoder's type. Raises BadRequest whose `param` is the path of the offending field.
+    """`body` decoded as the decoder's type. Raises BadRequest whose `param` is the path of the field at fault.
 
-    `where` is the path of `body` itself, for a piece decoded after the whole (`messages[3].content[0]`).
+    `where` is the path of `body` itself when it is a part of a larger body (`messages[3].content[0]`).
     """
     try:
         return decoder.decode(body)
@@ -43,8 +44,8 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, whe
         raise BadRequest("the body is nested too deeply") from None
 
 
-def portable(value: T, param: str) -> T:
-    """`value`, free-form JSON that must cross the wire. Raises BadRequest for integers wider than 64 bits."""
+def wire_safe(value: T, param: str) -> T:
+    """`value` (free-form JSON), unchanged. Raises BadRequest for integers wider than 64 bits, which msgpack lacks."""
     try:
         msgspec.msgpack.encode(value)
     except OverflowError:

@@ -1,7 +1,8 @@
-"""Reasoning text in an opaque field, for protocols that carry it back to us without showing it.
+"""Reasoning text in an opaque field, for protocols whose clients return it to the server without showing it.
 
-Anthropic clients return a thinking block's `signature`, Responses clients a reasoning item's `encrypted_content`;
-Codex drops the readable text on the way. Nothing is secret here: the text is the client's own.
+Anthropic clients return the `signature` of a thinking block, Responses clients the `encrypted_content` of a reasoning
+item; Codex drops the readable text of that item (codex-rs/protocol/src/models.rs, should_serialize_reasoning_content).
+The text is encoded, not encrypted: it belongs to the client.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import base64
 import binascii
 
-__all__ = ["seal", "unseal"]
+__all__ = ["decode_opaque", "encode_opaque"]
 
 _PREFIX = "cortex1:"
 
 
-def seal(text: str) -> str:
-    """An opaque word, never empty: Zed drops thinking blocks whose signature is."""
+def encode_opaque(text: str) -> str:
+    """The opaque form of `text`. Never empty: Zed drops a thinking block with an empty signature."""
     return _PREFIX + base64.b64encode(text.encode()).decode()
 
 
-def unseal(sealed: str) -> str | None:
-    """The text, or None if `sealed` was made elsewhere (another provider's turn in the same conversation)."""
-    if not sealed.startswith(_PREFIX):
+def decode_opaque(opaque: str) -> str | None:
+    """The text, or None if `opaque` comes from another provider (of an earlier turn in the same conversation)."""
+    if not opaque.startswith(_PREFIX):
         return None
     try:
-        return base64.b64decode(sealed.removeprefix(_PREFIX), validate=True).decode()
+        return base64.b64decode(opaque.removeprefix(_PREFIX), validate=True).decode()
     except (binascii.Error, ValueError):
         return None

@@ -1,7 +1,7 @@
-"""Server-sent events as bytes: the frames every streaming dialect is made of.
+"""Server-sent events as bytes.
 
-One space follows `data:` and `event:`; some older client parsers strip exactly `data: `. Payloads are JSON on one line,
-so they never hold a bare newline.
+One space follows `data:` and `event:`, because some older clients (Zed, LM Studio's) strip exactly `data: `. A payload
+is JSON on one line, so it never contains a newline.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 __all__ = ["COMMENT_PING", "DONE", "data_frame", "event_frame"]
 
 COMMENT_PING = b": ping\n\n"
-"""A comment: ignored by every SSE parser, yet it resets byte-level timers between us and the client."""
+"""A comment: SSE parsers ignore it, but it resets the timeouts of clients and proxies that watch for bytes."""
 
 DONE = b"data: [DONE]\n\n"
-"""The end of an OpenAI chat or completions stream. Anthropic and Responses streams never carry it."""
+"""The end of an OpenAI chat or completions stream. Anthropic and Responses streams must not contain it."""
 
 
 def data_frame(payload: bytes) -> bytes:

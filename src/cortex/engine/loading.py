@@ -38,10 +38,10 @@ __all__ = ["LoadedModel", "ModelEngine", "load", "return_free_pages"]
 
 _MASK_CHECK_S = 2.3e-9
 """Seconds that llama.cpp's CPU attention takes per head, token and masked cell. From steps of 8 streams with 0, 4,096
-and 16,384 idle cells in the pool (SmolLM2 Q4_1, two cores: docs/performance.md, "What it costs")."""
+and 16,384 idle cells in the pool (SmolLM2 Q4_1, two cores: docs/explanation/performance.md, "What it costs")."""
 _STALL_S = 1.4
 """How long a step may take when a prompt arrives beside running streams: set by the inter-token p99 of 4 streams while
-2k prompts arrive, against those prompts' time to first token (docs/performance.md)."""
+2k prompts arrive, against those prompts' time to first token (docs/explanation/performance.md)."""
 
 
 class ModelEngine(Protocol):

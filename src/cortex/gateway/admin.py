@@ -17,12 +17,14 @@ from msgspec import structs
 
 from cortex.errors import BadRequest, ConfigError, NotFound
 from cortex.gateway.reload import Reloader
-from cortex.gateway.report import fleet_status, placement_plan
+from cortex.gateway.report import fleet_status
 from cortex.gateway.requests.mailboxes import Mailbox, Mailboxes
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.catalogue import Catalogue
 from cortex.gateway.scheduling.effects import Effect, Job, ModelReady, Reject
 from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.placement.plan import placement_plan
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
@@ -56,7 +58,7 @@ class Admin:
         )
 
     def plan(self, model: str) -> PlacementPlan:
-        return placement_plan(model, self.loop.scheduler.dispatcher.assess(model, self.loop.clock()))
+        return placement_plan(model, assess_all(self.loop.scheduler.state, model, self.loop.clock()))
 
     def load(self, model: str) -> LoadJob:
         """Order a load as a waiting request would, and answer at once. Raises what the scheduler refuses with."""
@@ -97,14 +99,17 @@ def admin_routes(admin: Admin) -> list[HTTPRouteHandler]:
 def _reading(admin: Admin) -> list[HTTPRouteHandler]:
     @get("/fleet", sync_to_thread=False)
     def fleet() -> Response[bytes]:
+        """Neurons, devices, models and requests of the whole fleet."""
         return _json(admin.status())
 
     @get("/fleet/events", sync_to_thread=False)
     def events() -> Stream:
+        """The document of `/fleet` as server-sent events, one after each change, at most two a second."""
         return Stream(admin.feed(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
     @get("/fleet/placement/{model:path}", sync_to_thread=False)
     def placement(model: FromPath[str]) -> Response[bytes]:
+        """For every neuron and device: whether the model would fit, what would be evicted, or why not."""
         return _json(admin.plan(admin.catalogue.resolve(model.strip("/"))))
 
     return [fleet, events, placement]
@@ -114,6 +119,7 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
     # Model ids contain slashes, so the verb is the path's last segment.
     @post("/fleet/models/{rest:path}", status_code=200, sync_to_thread=False)
     def model(rest: FromPath[str]) -> Response[bytes]:
+        """Order something for a model: `{rest}` is the model's id, a slash, and `load`, `unload`, `pin` or `unpin`."""
         name, _, verb = rest.strip("/").rpartition("/")
         if not name:
             raise NotFound("say which model: /fleet/models/{id}/{verb}")
@@ -121,6 +127,7 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
 
     @post("/fleet/neurons/{name:str}/{verb:str}", status_code=200, sync_to_thread=False)
     def neuron(name: FromPath[str], verb: FromPath[str]) -> Response[bytes]:
+        """Stop giving a neuron new requests, or start again: `{verb}` is `drain` or `resume`."""
         if verb not in ("drain", "resume"):
             raise NotFound(f"a neuron can be told to drain or to resume, not {verb!r}")
         name = admin.neuron(name)
@@ -129,12 +136,14 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
 
     @delete("/fleet/requests/{request_id:str}", status_code=200, sync_to_thread=False)
     def cancel(request_id: FromPath[str]) -> Response[bytes]:
+        """Cancel a waiting or running request."""
         if not admin.mailboxes.cancel(request_id):
             raise NotFound(f"no request {request_id!r} is waiting or running")
         return _json({"id": request_id, "cancelled": True})
 
     @post("/reload", status_code=200, sync_to_thread=False)
     def reload() -> Response[bytes]:
+        """Read the configuration files again and apply what changed."""
         try:
             return _json({"changed": admin.reloader.reload()})
         except ConfigError as error:

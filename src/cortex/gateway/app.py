@@ -25,7 +25,7 @@ from cortex.gateway.admin import Admin, admin_routes
 from cortex.gateway.metrics import GatewayMetrics
 from cortex.gateway.neurons.client import HttpNeurons
 from cortex.gateway.neurons.poller import Poller
-from cortex.gateway.operator_state import OperatorStateFile, file_for
+from cortex.gateway.operator_state import OperatorStateFile, operator_state_path
 from cortex.gateway.reload import Read, Reloader
 from cortex.gateway.requests.backend import FleetBackend
 from cortex.gateway.requests.effect_runner import EffectRunner
@@ -38,10 +38,10 @@ from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
 from cortex.serving.http.errors import handle_exception
-from cortex.serving.http.periodic import tick
 from cortex.serving.http.server import run_server
+from cortex.serving.periodic import tick
 from cortex.serving.telemetry.metrics import RequestMetrics
-from cortex.serving.telemetry.request_log import log_request
+from cortex.serving.telemetry.records import log_request
 
 __all__ = ["Gateway", "run"]
 
@@ -106,15 +106,15 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self.mailboxes = Mailboxes()
         self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
-        operator_state = OperatorStateFile(file_for(config.gateway))
+        operator_state = OperatorStateFile(operator_state_path(config.gateway))
         self.effect_runner = EffectRunner(
-            self.neurons, self.mailboxes, self.metrics.observe, self.metrics.ordered, operator_state.keep
+            self.neurons, self.mailboxes, self.metrics.observe, self.metrics.ordered, operator_state.save
         )
         self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.effect_runner.perform)
         self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
         self.effect_runner.start(self.loop, self.poller)
         before = operator_state.load()
-        self.loop.post(lambda scheduler, now: scheduler.on_standing(before, now))
+        self.loop.post(lambda scheduler, now: scheduler.on_operator_state(before, now))
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)

@@ -1,7 +1,7 @@
-"""The gateway's own Prometheus families: what the scheduler decided, and the fleet as it stands at each scrape.
+"""The gateway's own Prometheus families: the scheduler's decisions, and the state of the fleet at each scrape.
 
-Gauges are read from the scheduler's state when asked for, so that they can't drift from it; a scrape touches no neuron
-and no model's idle clock. Requests are counted in `serving.metrics`.
+Gauges are computed from the scheduler's state at each scrape, so that they always agree with it. A scrape asks no
+neuron and resets no idle timer. Requests are counted in `serving.telemetry.metrics`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ _LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 
 
 class GatewayMetrics:
-    """`observe` hears of every effect, `ordered` of every order's end."""
+    """A registry of its own. Only the gateway's event loop may call it."""
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         self._cold_starts = Counter(
-            "cortex_cold_starts", "Loads ordered because requests waited or copies were wanted.", ["model"],
+            "cortex_cold_starts", "Loads ordered, for waiting requests or for more replicas.", ["model"],
             registry=registry,
         )  # fmt: skip
         self._load_seconds = Histogram(
-            "cortex_load_seconds", "From a load's order to its end.", ["model", "outcome"], buckets=_LOAD_BUCKETS,
+            "cortex_load_seconds", "Time from a load's order to its end.", ["model", "outcome"], buckets=_LOAD_BUCKETS,
             registry=registry,
         )  # fmt: skip
         self._evictions = Counter(
-            "cortex_evictions", "Models unloaded: to make room, when idle, or by an operator.", ["model", "reason"],
-            registry=registry,
+            "cortex_evictions", "Models unloaded: to free memory for others, when idle, or by an operator.",
+            ["model", "reason"], registry=registry,
         )  # fmt: skip
         self._rejections = Counter(
-            "cortex_rejections", "Requests refused before they reached a neuron.", ["reason"],
+            "cortex_rejections", "Requests rejected before they reached a neuron.", ["reason"],
             registry=registry,
         )  # fmt: skip
         self._failovers = Counter(
-            "cortex_failovers", "Requests that a neuron broke off and that went back into the queue.", ["neuron"],
+            "cortex_failovers", "Requests that failed on this neuron and were queued again.", ["neuron"],
             registry=registry,
         )  # fmt: skip
 
@@ -58,6 +58,7 @@ class GatewayMetrics:
         return generate_latest(self.registry)
 
     def observe(self, effect: Effect) -> None:
+        """Count an effect of the scheduler."""
         match effect:
             case OrderLoad():
                 self._cold_starts.labels(effect.model).inc()
@@ -69,10 +70,12 @@ class GatewayMetrics:
                 self._rejections.labels(effect.reason).inc()
 
     def ordered(self, order: OrderLoad | OrderUnload, seconds: float, error: CortexError | None) -> None:
+        """Count an order that ended after `seconds`; `error` None = it succeeded."""
         if isinstance(order, OrderLoad):
             self._load_seconds.labels(order.model, "failed" if error else "ok").observe(seconds)
 
     def failed_over(self, neuron: str) -> None:
+        """Count a request that failed on `neuron` and was queued again."""
         self._failovers.labels(neuron).inc()
 
 
@@ -88,7 +91,9 @@ class _StateCollector(Collector):
 
 def _models(state: State) -> Iterable[Metric]:
     in_flight = GaugeMetricFamily("cortex_model_in_flight", "Requests running on neurons.", labels=["model"])
-    queued = GaugeMetricFamily("cortex_model_queue_depth", "Requests waiting for a place or a load.", labels=["model"])
+    queued = GaugeMetricFamily(
+        "cortex_model_queue_depth", "Requests waiting for a free place or a load.", labels=["model"]
+    )
     for model in sorted({status.card.id for n in state.fleet if n.status for status in n.status.models}):
         queue = state.queues.get(model)
         in_flight.add_metric([model], queue.in_flight if queue else 0)
@@ -98,9 +103,11 @@ def _models(state: State) -> Iterable[Metric]:
 
 
 def _neurons(state: State, now: float) -> Iterable[Metric]:
-    up = GaugeMetricFamily("cortex_neuron_up", "1 while the neuron answers (healthy or degraded).", labels=["neuron"])
+    up = GaugeMetricFamily("cortex_neuron_up", "1 while the neuron is healthy or degraded.", labels=["neuron"])
     breaker = GaugeMetricFamily(
-        "cortex_neuron_breaker_open", "1 while requests are kept from the neuron, 0.5 half open.", labels=["neuron"]
+        "cortex_neuron_breaker_open",
+        "1 while the breaker is open and no requests are sent, 0.5 while half open.",
+        labels=["neuron"],
     )
     memory = GaugeMetricFamily(
         "cortex_device_memory_bytes", "Memory by device and kind.", labels=["neuron", "device", "kind"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from cortex.config.profiles import Profiles
 from cortex.config.settings import Config
 from cortex.errors import ConfigError
-from cortex.serving.http.periodic import tick
+from cortex.serving.periodic import tick
 
 __all__ = ["Read", "Reloader"]
 

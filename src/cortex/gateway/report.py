@@ -1,26 +1,25 @@
-"""The fleet as operators see it: documents of `wire.fleet` made from the scheduler's state. Reads only."""
+"""The documents of `wire.fleet`, made from the scheduler's state. Pure; nothing is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import cortex
 from cortex.gateway.neurons.fleet import Neuron
 from cortex.gateway.scheduling.model_queue import Ticket
-from cortex.gateway.scheduling.placement import Verdict, choose
 from cortex.gateway.scheduling.state import State
-from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus, PlacementPlan
+from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus
 from cortex.wire.status import ModelStatus
 
-__all__ = ["fleet_status", "placement_plan"]
+__all__ = ["fleet_status"]
 
-RequestState = Literal["queued", "loading", "running"]
+_RequestState = Literal["queued", "loading", "running"]
 
 
 def fleet_status(
     state: State, now: float, *, boot: str, draining: bool, started_at: float, config_error: str
 ) -> FleetStatus:
+    """The body of `GET /fleet`. `now` and `started_at` are of the scheduler's clock."""
     return FleetStatus(
         version=cortex.__version__,
         boot=boot,
@@ -31,22 +30,6 @@ def fleet_status(
         config_error=config_error,
         uptime_s=now - started_at,
     )
-
-
-def placement_plan(model: str, verdicts: Sequence[Verdict]) -> PlacementPlan:
-    """What would happen to a request for `model` now, and why, neuron by neuron."""
-    chosen = choose(verdicts)
-    loaded = [verdict.neuron for verdict in verdicts if verdict.kind in ("loaded", "loading")]
-    if loaded:
-        summary = f"{model} is on {', '.join(loaded)}"
-    elif chosen:
-        leaving = f" after evicting {', '.join(chosen.evict)}" if chosen.evict else ""
-        summary = f"{model} would be loaded on {chosen.neuron}{leaving}"
-    elif any(verdict.kind == "busy" for verdict in verdicts):
-        summary = f"{model} would wait"
-    else:
-        summary = f"{model} can't be loaded now"
-    return PlacementPlan(model, [verdict.report(chosen=verdict is chosen) for verdict in verdicts], summary)
 
 
 def _neuron(state: State, neuron: Neuron, now: float) -> FleetNeuron:
@@ -91,24 +74,24 @@ def _model(state: State, model: str, statuses: list[tuple[Neuron, ModelStatus]])
 
 def _request(state: State, ticket: Ticket, now: float) -> FleetRequest:
     job = ticket.job
-    loading: RequestState = "loading" if state.being_loaded(job.model) else "queued"
-    running = _as_told_by(state, ticket)
+    waiting: _RequestState = "loading" if state.being_loaded(job.model) else "queued"
+    prompt, cached, completion = _token_counts(state, ticket)
     return FleetRequest(
         id=job.id,
         model=job.model,
-        state="running" if ticket.neuron else loading,
+        state="running" if ticket.neuron else waiting,
         principal=job.principal,
         neuron=ticket.neuron,
         dialect=job.request.dialect if job.request else "",
-        prompt_tokens=running[0],
-        cached_tokens=running[1],
-        completion_tokens=running[2],
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=completion,
         age_s=now - job.arrived_at,
     )
 
 
-def _as_told_by(state: State, ticket: Ticket) -> tuple[int, int, int]:
-    """Prompt, cached and completion tokens, by the last status of the neuron it runs on."""
+def _token_counts(state: State, ticket: Ticket) -> tuple[int, int, int]:
+    """Prompt, cached and completion tokens in the last status of the request's neuron; zeros before that."""
     neuron = state.fleet.get(ticket.neuron) if ticket.neuron else None
     for request in neuron.status.requests if neuron and neuron.status else ():
         if request.id == ticket.job.id:

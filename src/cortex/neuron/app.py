@@ -24,8 +24,9 @@ from cortex.neuron.api.metrics import NeuronMetrics
 from cortex.neuron.api.rpc import RpcServer, check_rpc_listen
 from cortex.neuron.backend import LocalBackend
 from cortex.neuron.catalog.downloads import Downloader, OnProgress
+from cortex.neuron.catalog.entry import Catalog, Entry
 from cortex.neuron.catalog.pushed_profiles import ProfileSource
-from cortex.neuron.catalog.scan import Catalog, Entry, HeaderCache, scan
+from cortex.neuron.catalog.scan import HeaderCache, scan
 from cortex.neuron.devices.discovery import find_devices
 from cortex.neuron.memory.ledger import Measurements
 from cortex.neuron.models.manager import ModelManager
@@ -34,9 +35,9 @@ from cortex.neuron.workers.pool import WorkerPool
 from cortex.neuron.workers.watchdog import Watchdog
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
-from cortex.serving.http.periodic import tick
 from cortex.serving.http.server import run_server
-from cortex.serving.telemetry.request_log import log_request
+from cortex.serving.periodic import tick
+from cortex.serving.telemetry.records import log_request
 from cortex.wire.status import LoadOrder
 
 __all__ = ["Neuron", "make_downloader", "run", "scan_models"]
@@ -156,7 +157,7 @@ class Neuron:
                 broken = sum(bool(entry.problem) for entry in catalog.entries.values())
                 logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
             self._catalog = catalog
-            self.manager.adopt(catalog)
+            self.manager.apply_catalog(catalog)
 
     def _warn_of_missing_directories(self) -> None:
         """A typo in a directory's name looks like a lack of models."""

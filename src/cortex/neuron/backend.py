@@ -12,7 +12,7 @@ from cortex.neuron.api.batch_queue import Outbox
 from cortex.neuron.api.report import model_status
 from cortex.neuron.models.manager import ModelManager
 from cortex.neuron.models.state import Loading
-from cortex.neuron.workers.active_requests import Emit, LostWorker, Stream
+from cortex.neuron.workers.active_requests import ActiveRequest, Emit, LostWorker
 from cortex.neuron.workers.process import Worker
 from cortex.serving.exchange.backend import Tap
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
@@ -119,7 +119,7 @@ class _Run:
             worker = self.manager.begin(self.request.model)
         finally:
             managed.waiting -= 1
-            self.manager.settle(managed)
+            self.manager.request_left(managed)
         return await self._served(worker)
 
     async def _watch(self, loading: Loading) -> None:
@@ -135,8 +135,8 @@ class _Run:
         return self.arrived_at + self.request.deadline_s if self.request.deadline_s else None
 
     async def _served(self, worker: Worker) -> Finished | Failed | LostWorker:
-        stream = Stream(self.request, worker, self.arrived_at, self._emit_fresh)
-        self.manager.registry.streams.open(stream)
+        stream = ActiveRequest(self.request, worker, self.arrived_at, self._emit_fresh)
+        self.manager.registry.active_requests.add(stream)
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
             return await stream.ended
@@ -147,12 +147,12 @@ class _Run:
             stream.lose(error.message)
             return stream.ended.result()
         finally:
-            self.manager.registry.streams.close(self.request.id)
+            self.manager.registry.active_requests.remove(self.request.id)
             ended = stream.ended.done() and not stream.ended.cancelled()
             if not ended:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))
-            self.manager.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
+            self.manager.end(self.request.model, succeeded=ended and isinstance(stream.ended.result(), Finished))
 
     def _emit_fresh(self, events: Sequence[Event]) -> None:
         """`events` without a second Started: the client of a retried request has seen the first."""

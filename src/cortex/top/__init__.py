@@ -1,5 +1,5 @@
 """`cortex top`: the fleet in a terminal.
 
-Pure: model.py (state), rows.py (what there is to show), commands.py (what a key does), view.py (the picture),
-figures.py (numbers as characters). keys.py (the keyboard), api.py (HTTP), app.py (the loop).
+state.py (what is known and chosen), rows.py (which rows that makes), commands.py (what a key does) and view.py (rows to
+lines of text) are pure; keys.py reads the keyboard, app.py polls the gateway and draws.
 """

@@ -1,4 +1,4 @@
-"""The loop of `cortex top`: one thread reads keys and draws, another polls, so that a slow gateway freezes nothing."""
+"""The loop of `cortex top`: the main thread reads keys and draws, a second one makes the HTTP calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cortex.errors import CortexError
 from cortex.operator.client import FleetApi
 from cortex.top.commands import on_key
 from cortex.top.keys import Keyboard
-from cortex.top.model import Action, TopState, on_done, on_snapshot, on_unreachable
+from cortex.top.state import Action, TopState, on_done, on_snapshot, on_unreachable
 from cortex.top.view import draw, height_of_all
 
 __all__ = ["perform", "run", "run_once"]
@@ -28,7 +28,7 @@ def run_once(api: FleetApi, console: Console) -> None:
 
 
 def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:
-    """Draw until q or Ctrl-C. A gateway that is away is shown as such and asked again."""
+    """Draw until q or Ctrl-C is pressed. An unreachable gateway is reported in the footer and polled again."""
     poller = _Poller(api, interval_s)
     state = TopState(url=api.url)
     with Keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
@@ -42,13 +42,16 @@ def run(api: FleetApi, console: Console, interval_s: float = 1.0) -> None:
                     if action:
                         poller.do(action)
         except KeyboardInterrupt:
-            pass  # Ctrl-C is a way to leave, not an error
+            pass  # Ctrl-C ends the program like q
         finally:
             poller.stop()
 
 
 class _Poller(threading.Thread):
-    """Asks the fleet every `interval_s` and carries out actions; what came of it waits in a queue as state changes."""
+    """Polls the fleet every `interval_s` and carries out actions, so that a slow gateway doesn't freeze the screen.
+
+    Results are queued as functions from the old state to the new one; the main thread applies them.
+    """
 
     def __init__(self, api: FleetApi, interval_s: float) -> None:
         super().__init__(daemon=True, name="poller")
@@ -84,20 +87,23 @@ class _Poller(threading.Thread):
         self._changes.put(partial(on_done, outcome=outcome))
 
     def do(self, action: Action) -> None:
+        """Carry out `action` before the next poll. Called by the main thread."""
         self._actions.put(action)
 
     def stop(self) -> None:
+        """End after the call that is being made. Called by the main thread."""
         self._stopping = True
         self._actions.put(None)
 
     def apply_to(self, state: TopState) -> TopState:
+        """`state` after all queued results. Called by the main thread."""
         while not self._changes.empty():
             state = self._changes.get()(state)
         return state
 
 
 def perform(api: FleetApi, action: Action) -> None:
-    """Carry out a confirmed action."""
+    """Carry out a confirmed action. Raises CortexError."""
     match action.kind:
         case "unload":
             api.unload(action.target)

@@ -1,21 +1,21 @@
-"""What a key does: the next state, and an action once it was confirmed. Pure."""
+"""What a key press does. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from cortex.operator.rows import ModelRow, NeuronRow, RequestRow, Row
-from cortex.top.model import SORTS, Action, TopState
-from cortex.top.rows import rows_of
+from cortex.operator.model_rows import ModelRow
+from cortex.top.rows import NeuronRow, RequestRow, Row, visible_rows
+from cortex.top.state import SORTS, Action, TopState
 
 __all__ = ["on_key"]
 
 
 def on_key(state: TopState, key: str) -> tuple[TopState, Action | None]:
-    """What a key press does: the next state, and an action once it was confirmed."""
+    """The state after `key` was pressed, and an action that this key confirmed, if any."""
     if state.pending is not None:
         confirmed = state.pending if key in ("y", "Y") else None
-        return replace(state, pending=None, message="" if confirmed else "left alone"), confirmed
+        return replace(state, pending=None, message="" if confirmed else "not done"), confirmed
     if state.typing_filter:
         return _typed(state, key), None
     return _command(replace(state, message=""), key), None
@@ -66,7 +66,7 @@ def _command(state: TopState, key: str) -> TopState:
 
 
 def _move(state: TopState, by: int) -> TopState:
-    keys = [row.key for row in rows_of(state)]
+    keys = [row.key for row in visible_rows(state)]
     if not keys:
         return state
     at = keys.index(state.selected) + by if state.selected in keys else 0
@@ -74,7 +74,7 @@ def _move(state: TopState, by: int) -> TopState:
 
 
 def _ask(state: TopState, key: str) -> TopState:
-    row = next((row for row in rows_of(state) if row.key == state.selected), None)
+    row = next((row for row in visible_rows(state) if row.key == state.selected), None)
     action = _action_for(row, key)
     if action is None:
         wanted = {"u": "a model", "l": "a model", "p": "a model", "d": "a neuron", "c": "a request"}[key]
@@ -93,7 +93,7 @@ def _action_for(row: Row | None, key: str) -> Action | None:
         case "p", ModelRow(status=status):
             return Action("pin", status.card.id, f"pin {status.card.id}?")
         case "d", NeuronRow(neuron=neuron) if neuron.drained:
-            return Action("resume", neuron.name, f"give {neuron.name} work again?")
+            return Action("resume", neuron.name, f"resume {neuron.name}?")
         case "d", NeuronRow(neuron=neuron):
             return Action("drain", neuron.name, f"drain {neuron.name}?")
         case "c", RequestRow(request=request):

@@ -23,7 +23,7 @@ _SINGLE = {"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace
 
 
 def parse_keys(text: str) -> list[str]:
-    """Key names in what one read of the terminal brought; an escape sequence we don't know is dropped whole."""
+    """The key names in `text`, the result of one read from the terminal; unknown escape sequences are dropped."""
     keys: list[str] = []
     while text:
         name = next((name for name in _SEQUENCES if text.startswith(name)), None)
@@ -42,7 +42,7 @@ def parse_keys(text: str) -> list[str]:
 
 
 class Keyboard:
-    """Puts the terminal in cbreak mode for the time of the `with` block; without a terminal there are no keys."""
+    """The terminal on stdin, in cbreak mode within the `with` block. Without a terminal there are no keys."""
 
     def __init__(self) -> None:
         self._fd = sys.stdin.fileno() if sys.stdin.isatty() else None
@@ -61,6 +61,6 @@ class Keyboard:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]  # typeshed: list[Any]
 
     def wait(self, timeout_s: float) -> list[str]:
-        """The keys pressed, at the latest after `timeout_s`."""
+        """Wait for keys, at most `timeout_s`, and return their names."""
         readable, _, _ = select.select([self._fd] if self._fd is not None else [], [], [], max(0.0, timeout_s))
         return parse_keys(os.read(self._fd, 1024).decode(errors="replace")) if readable and self._fd is not None else []

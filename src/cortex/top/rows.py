@@ -1,19 +1,58 @@
-"""Which rows `cortex top` shows, in which order, for a TopState. Pure."""
+"""The rows of `cortex top`: their kinds, and which of them a TopState shows in which order. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from cortex.operator.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row
-from cortex.top.model import TopState
+from cortex.operator.model_rows import ModelRow, model_rows
+from cortex.top.state import TopState
 from cortex.wire.fleet import FleetNeuron
-from cortex.wire.status import RunningRequest
+from cortex.wire.status import DeviceStatus, RunningRequest
 
-__all__ = ["rows_of"]
+__all__ = ["DeviceRow", "NeuronRow", "RequestRow", "Row", "visible_rows"]
 
 
-def rows_of(state: TopState) -> list[Row]:
-    """The picture's rows, top to bottom: each neuron with its devices and models, then the requests."""
+@dataclass(frozen=True, slots=True)
+class NeuronRow:
+    """A neuron. `key`, here and below, is the row's identity from one document to the next."""
+
+    neuron: FleetNeuron
+
+    @property
+    def key(self) -> str:
+        return f"n:{self.neuron.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device of the neuron named `neuron`."""
+
+    neuron: str
+    device: DeviceStatus
+
+    @property
+    def key(self) -> str:
+        return f"d:{self.neuron}:{self.device.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request. `neuron` is "–" while it waits in the gateway."""
+
+    neuron: str
+    request: RunningRequest
+
+    @property
+    def key(self) -> str:
+        return f"r:{self.request.id}"
+
+
+Row = NeuronRow | DeviceRow | ModelRow | RequestRow
+
+
+def visible_rows(state: TopState) -> list[Row]:
+    """Top to bottom: each neuron with its devices and models, then the requests; [] before the first document."""
     if state.fleet is None:
         return []
     rows: list[Row] = []
@@ -29,11 +68,8 @@ def rows_of(state: TopState) -> list[Row]:
 
 
 def _model_rows(state: TopState, neuron: FleetNeuron) -> Iterator[ModelRow]:
-    if neuron.status is None or state.fleet is None:
-        return
-    counts = {model.id: model for model in state.fleet.models}
-    rows = [ModelRow(neuron.name, status, counts.get(status.card.id)) for status in neuron.status.models]
-    shown = [row for row in rows if _is_shown(state, row)]
+    assert state.fleet is not None
+    shown = [row for row in model_rows(state.fleet, neuron) if _is_shown(state, row)]
     yield from sorted(shown, key=lambda row: _sort_key(state.sort, row))
 
 
@@ -59,7 +95,7 @@ def _sort_key(sort: str, row: ModelRow) -> tuple[float | str, str]:
 
 
 def _request_rows(state: TopState) -> Iterator[RequestRow]:
-    """Those the neurons run, then those that only the gateway holds yet."""
+    """Requests that neurons report, the oldest first, then those that only the gateway knows."""
     assert state.fleet is not None
     seen: set[str] = set()
     found = [

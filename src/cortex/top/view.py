@@ -1,4 +1,4 @@
-"""The picture: a TopState at a width and height becomes lines of rich Text. Pure, and the same without colour."""
+"""A TopState at a width and height as lines of rich Text. Pure; colour repeats what the text says."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from cortex.operator.figures import bar, clip, format_age, format_bytes, sparkline
-from cortex.operator.rows import DeviceRow, ModelRow, NeuronRow, RequestRow, Row
-from cortex.top.model import TopState
-from cortex.top.rows import rows_of
+from cortex.operator.formatting import bar, clip, format_age, format_bytes, sparkline
+from cortex.operator.model_rows import ModelRow
+from cortex.top.rows import DeviceRow, NeuronRow, RequestRow, Row, visible_rows
+from cortex.top.state import TopState
 from cortex.wire.fleet import FleetNeuron
 
 __all__ = ["draw", "height_of_all"]
 
-WIDE = 120
-"""From here on there is room for the columns that 80 characters can't hold."""
+_WIDE = 120
+"""Columns of the terminal from which on the cached share and memory are shown too."""
 
 _HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "stale": "yellow", "down": "bold red"}
 _STATE_STYLE = {"ready": "green", "loading": "cyan", "unloading": "yellow", "failed": "bold red", "unloaded": "dim"}
@@ -35,7 +35,7 @@ def draw(state: TopState, width: int, height: int) -> list[Text]:
     foot = [_footer(state, width)]
     if state.show_help:
         foot = [Text(line, style="dim") for line in _HELP] + foot
-    rows = rows_of(state)
+    rows = visible_rows(state)
     room = max(0, height - len(head) - len(foot))
     body = [_line(row, width, row.key == state.selected) for row in _window(rows, state.selected, room)]
     if not rows:
@@ -47,8 +47,8 @@ def draw(state: TopState, width: int, height: int) -> list[Text]:
 
 
 def height_of_all(state: TopState) -> int:
-    """The height at which no row is left out: title, headings, rows, footer."""
-    return 3 + max(1, len(rows_of(state)))
+    """The height at which every row is shown: title, headings, rows, footer."""
+    return 3 + max(1, len(visible_rows(state)))
 
 
 def _window(rows: Sequence[Row], selected: str, room: int) -> Sequence[Row]:
@@ -87,7 +87,7 @@ def _footer(state: TopState, width: int) -> Text:
     if state.typing_filter:
         return Text(f" filter: {state.filter}▏ (Enter keeps, Esc clears)", style="bold")
     if state.error:
-        return Text(f" the last picture, trying again: {state.error}", style="bold red")
+        return Text(f" out of date, trying again: {state.error}", style="bold red")
     marks = [f"sort: {state.sort}"]
     if state.filter:
         marks.append(f"filter: {state.filter}")
@@ -110,7 +110,7 @@ def _empty(state: TopState) -> Text:
 
 
 class _Cells(NamedTuple):
-    """One line of the table, already as text."""
+    """One line of the table as text."""
 
     name: str
     state: str
@@ -128,9 +128,9 @@ _HEADINGS = _Cells("NEURON / DEVICE / MODEL", "STATE", "RUN", "QUE", "TOK/S", "T
 
 
 def _columns(width: int, cells: _Cells) -> str:
-    """80 characters leave out the cached share and memory."""
+    """The line's cells side by side, the name filling what is left of `width`."""
     name, state, run, queue, rate, ttft, kv, cache, idle, memory = cells
-    if width >= WIDE:
+    if width >= _WIDE:
         fixed = f" {state:<16.16}{run:>6} {queue:>4} {rate:>8} {ttft:>8} {kv:>5} {cache:>6} {idle:>6} {memory:>10} "
     else:
         fixed = f" {state:<12.12}{run:>5} {queue:>3} {rate:>7} {ttft:>6} {kv:>4} {idle:>5} "
@@ -170,7 +170,7 @@ def _neuron_line(neuron: FleetNeuron) -> Text:
 
 def _device_line(row: DeviceRow, width: int) -> Text:
     device = row.device
-    room = 20 if width >= WIDE else 10
+    room = 20 if width >= _WIDE else 10
     share = device.used_bytes / device.total_bytes if device.total_bytes else 0.0
     line = Text(f"  {device.id:<7} ", style="" if device.healthy else "bold red")
     line.append(bar(share, room), style=_load_style(share))

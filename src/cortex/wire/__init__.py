@@ -1,8 +1,10 @@
-"""Every message that crosses a process or a host, as msgspec structs.
+"""Every message between processes or hosts, as msgspec structs. Fields are only ever added, with defaults.
 
-inference.py  what a client asked for
-events.py     what comes back
-worker.py     neuron parent ⇄ worker process
-status.py     neuron → gateway, and its orders
+inference.py  requests: text, vectors, ranks
+events.py     the answer to a request, as a stream of events
+worker.py     a neuron's parent process and its workers
+status.py     a neuron's state, and orders to it
+fleet.py      the fleet's state and placement plans, for operators
+prefix.py     hashes of a prompt's beginning
 framing.py    length-prefixed msgpack
 """

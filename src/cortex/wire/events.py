@@ -1,11 +1,11 @@
-"""What comes back: the event stream of one request.
+"""The events that answer one request.
 
 Order, per request: `Progress*  Started  (Progress | per-choice events)*  ChoiceFinished × n  Finished`, or `Failed`
 at any point; exactly one `Finished` or `Failed`, always last. Per choice at most one segment is open at a time
 (reasoning, text or one tool call); a ToolCallEnd precedes the next segment; the fragments of one call
-concatenate to valid JSON; a call is announced only when its whole name is known.
+concatenate to valid JSON; ToolCallStart is sent only when the whole name is known.
 
-`Started` says that the request is valid, tokenised and admitted: the serving layer may send its headers.
+`Started` means that the request is valid, tokenised and admitted: the serving layer may send its headers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Stage = Literal["queued", "loading", "prefill"]
 
 class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """Token counts. `prompt_tokens` includes `cached_tokens`; `completion_tokens` includes `reasoning_tokens`.
-    `resumed` counts the neurons that the request was moved from."""
+    `resumed` is how often the request was moved to another neuron."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -58,7 +58,10 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Timings(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Seconds as the worker saw them. `ttft_s` runs from submission to the first sampled token."""
+    """Seconds, measured by the worker. `ttft_s` is from submission to the first sampled token.
+
+    `draft_tokens` were proposed by speculative decoding, `draft_accepted` of them accepted.
+    """
 
     queue_s: float = 0.0
     prefill_s: float = 0.0
@@ -69,14 +72,18 @@ class Timings(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class TopLogprob(Struct, frozen=True, gc=False):
+    """An alternative to a sampled token, with its natural-log probability."""
+
     token_id: int
     bytes: _Bytes
     logprob: float
 
 
 class TokenLogprob(Struct, frozen=True):
-    """Natural-log probability of a token as the model gave it, before any sampler, and its alternatives. None for the
-    first token of an echoed prompt, which nothing comes before."""
+    """A token's natural-log probability by the model alone, before any sampler, and the alternatives to it.
+
+    `logprob` is None for the first token of an echoed prompt, for which the model predicts nothing.
+    """
 
     token_id: int
     bytes: _Bytes
@@ -85,8 +92,11 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
-    """The request was accepted. `neuron` is filled by the gateway, for its records. `movable` off: its sampler keeps
-    more than seed and tokens tell, so another neuron can't go on with the answer by `replay`."""
+    """The request was accepted.
+
+    The gateway fills in `neuron`, for its records. `movable` False: the sampler's state doesn't follow from seed and
+    tokens, so no other neuron can continue the answer with `replay`.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
@@ -95,8 +105,10 @@ class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):
 
 
 class Progress(Struct, frozen=True, tag="progress", omit_defaults=True):
-    """Work before the first token: `done` of `total` (tokens for prefill, thousandths for loading, places for
-    queued). Never promised; keep-alive is driven by the clock, not by these."""
+    """Work before the first token: `done` of `total`, in tokens (prefill), thousandths (loading) or places (queued).
+
+    Optional: no receiver may depend on getting any.
+    """
 
     stage: Stage
     done: int = 0
@@ -106,7 +118,7 @@ class Progress(Struct, frozen=True, tag="progress", omit_defaults=True):
 
 
 class TextDelta(Struct, frozen=True, tag="text", omit_defaults=True):
-    """Whole characters only, never part of a marker or of a stop string."""
+    """Text of the answer: whole characters, without markers and stop strings or parts of them."""
 
     text: str
     choice: int = 0
@@ -114,12 +126,14 @@ class TextDelta(Struct, frozen=True, tag="text", omit_defaults=True):
 
 
 class ReasoningDelta(Struct, frozen=True, tag="reasoning", omit_defaults=True, gc=False):
+    """Text of the reasoning before the answer; like TextDelta."""
+
     text: str
     choice: int = 0
 
 
 class ToolCallStart(Struct, frozen=True, tag="tool_start", omit_defaults=True, gc=False):
-    """`index` counts the calls of one choice from 0; `id` is fresh (`call_…`) unless the format carries its own."""
+    """A tool call begins. `index` counts a choice's calls from 0; `id` is new (`call_…`) unless the format has one."""
 
     index: int
     id: str
@@ -128,24 +142,30 @@ class ToolCallStart(Struct, frozen=True, tag="tool_start", omit_defaults=True, g
 
 
 class ToolCallArguments(Struct, frozen=True, tag="tool_args", omit_defaults=True, gc=False):
+    """A fragment of the call's arguments, which are one JSON document."""
+
     index: int
     fragment: str
     choice: int = 0
 
 
 class ToolCallEnd(Struct, frozen=True, tag="tool_end", omit_defaults=True, gc=False):
+    """The call's arguments are complete."""
+
     index: int
     choice: int = 0
 
 
 class Tokens(Struct, frozen=True, tag="tokens", omit_defaults=True, gc=False):
-    """Token ids sampled in this step, before the deltas they produced; only with `report_tokens`."""
+    """Token ids sampled in this step, sent before the deltas that they produced; only with `report_tokens`."""
 
     ids: list[int]
     choice: int = 0
 
 
 class ChoiceFinished(Struct, frozen=True, tag="choice_finished", omit_defaults=True, gc=False):
+    """One choice is complete. `stop_sequence` is the client's stop string that ended it, if one did."""
+
     reason: FinishReason
     stop_sequence: str | None = None
     choice: int = 0
@@ -159,12 +179,14 @@ class Embedded(Struct, frozen=True, tag="embedded", gc=False):
 
 
 class Scored(Struct, frozen=True, tag="scored", gc=False):
+    """The relevance of document number `index`: the model's raw score, higher is better."""
+
     index: int
     score: float
 
 
 class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
-    """The request's one good end, after every ChoiceFinished. `resumed` counts the neurons it was moved from."""
+    """The request succeeded; sent after every ChoiceFinished. `resumed` is how often it was moved to another neuron."""
 
     usage: Usage = Usage()
     timings: Timings = Timings()
@@ -172,7 +194,7 @@ class Finished(Struct, frozen=True, tag="finished", omit_defaults=True):
 
 
 class Failed(Struct, frozen=True, tag="failed", omit_defaults=True):
-    """The request's one bad end; `code` is a word of `cortex.errors`."""
+    """The request failed. `code` is one of the codes of `cortex.errors`."""
 
     code: str
     message: str
@@ -180,6 +202,7 @@ class Failed(Struct, frozen=True, tag="failed", omit_defaults=True):
     param: str | None = None
 
     def to_error(self) -> errors.CortexError:
+        """The error that `failed` made this event of."""
         return errors.from_code(self.code, self.message, param=self.param, retry_after=self.retry_after)
 
 
@@ -201,5 +224,5 @@ Event = (
 
 
 def failed(error: errors.CortexError) -> Failed:
-    """The event that carries `error` across a process."""
+    """The event that carries `error` to another process."""
     return Failed(code=error.code, message=error.message, retry_after=error.retry_after, param=error.param)

@@ -1,7 +1,7 @@
-"""What the gateway tells operators: the fleet as it sees it, and why it would place a model where.
+"""The gateway's documents for operators: the state of the fleet, and placement plans with reasons.
 
-`FleetStatus` is the body of `GET /fleet` and of each `snapshot` on `GET /fleet/events`; `cortex status`, `cortex top`
-and `cortex plan` are made from these structs alone.
+`FleetStatus` is the body of `GET /fleet` and of each `snapshot` on `GET /fleet/events`. `cortex status`, `cortex top`
+and `cortex plan` show these structs and nothing else. Sizes are bytes, times seconds.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 
 class FleetNeuron(Struct, frozen=True, omit_defaults=True):
-    """A neuron through the gateway's eyes. `status` is its last document, `age_s` old; `reason` says why it isn't
-    healthy."""
+    """A neuron as the gateway knows it. `status` is its last document, `age_s` old; `reason` says why it isn't
+    healthy. `in_flight` counts this gateway's requests on it."""
 
     name: str
     endpoint: str
@@ -44,8 +44,10 @@ class FleetNeuron(Struct, frozen=True, omit_defaults=True):
 
 
 class FleetModel(Struct, frozen=True, omit_defaults=True):
-    """What the gateway itself counts per model: its own queue and admissions, not the neurons'. `waiting_loads` are the
-    jobs of operators' orders that it still tries to carry out."""
+    """The gateway's own numbers for a model: its queue and its admitted requests, not those that neurons report.
+
+    `waiting_loads` are the job ids of operators' load orders that it still tries to carry out.
+    """
 
     id: str
     in_flight: int = 0
@@ -60,7 +62,7 @@ class FleetModel(Struct, frozen=True, omit_defaults=True):
 
 
 class FleetRequest(Struct, frozen=True, omit_defaults=True):
-    """A request that the gateway holds: queued, waiting for a load, or relayed."""
+    """A request in the gateway: queued, waiting for a load, or running on a neuron."""
 
     id: str
     model: str
@@ -75,6 +77,8 @@ class FleetRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class FleetStatus(Struct, frozen=True, omit_defaults=True):
+    """The whole fleet. `boot` is unique per start of the gateway; `config_error` says why the last reload failed."""
+
     version: str
     boot: str
     state: Literal["ready", "draining"]
@@ -95,7 +99,7 @@ class DevicePlan(Struct, frozen=True, omit_defaults=True):
 
 
 class NeuronPlan(Struct, frozen=True, omit_defaults=True):
-    """Why this neuron was chosen or refused, and what would have to leave it first."""
+    """Whether and how this neuron could take the model, why, and which models would be evicted for it."""
 
     neuron: str
     verdict: Literal["loaded", "loading", "fits", "fits_by_evicting", "busy", "refused"]
@@ -106,7 +110,7 @@ class NeuronPlan(Struct, frozen=True, omit_defaults=True):
 
 
 class PlacementPlan(Struct, frozen=True, omit_defaults=True):
-    """Body of `GET /fleet/placement/{model}`."""
+    """Body of `GET /fleet/placement/{model}`: a plan per neuron; `summary` is one sentence."""
 
     model: str
     neurons: list[NeuronPlan]

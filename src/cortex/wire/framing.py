@@ -1,5 +1,7 @@
-"""Length-prefixed msgpack: 4 bytes of big-endian length, then the message. One format for the worker socket
-and for the bodies of `/trunk` and `/infer`."""
+"""Length-prefixed msgpack: 4 bytes of big-endian length, then the message.
+
+The same format on worker sockets and between gateways and neurons.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,23 @@ T = TypeVar("T")
 
 _LENGTH = struct.Struct(">I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
-"""A request with several large images fits; a corrupted length prefix doesn't make us buffer for ever."""
+"""Large enough for a request with several large images; bounds what a corrupted length prefix makes us buffer."""
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 class FrameTooLarge(ValueError):
-    """The peer announced a frame beyond MAX_FRAME_BYTES: the stream is corrupt and can't be resynchronised."""
+    """A frame longer than MAX_FRAME_BYTES was announced: the stream is corrupt and can't be resynchronised."""
 
 
 def encode_frame(message: object) -> bytes:
+    """`message` as one frame."""
     body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
 class FrameDecoder(Generic[T]):
-    """Bytes in, messages out: `feed` returns every message completed so far.
+    """Turns a stream of bytes, cut anywhere, into messages.
 
     Raises FrameTooLarge on a corrupt prefix and msgspec.DecodeError on a body of another shape; after either the
     connection must be dropped.
@@ -40,11 +43,12 @@ class FrameDecoder(Generic[T]):
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[T]:
+        """The messages that `data` completes, in order; the rest is kept for the next call."""
         if self._buffer:
             self._buffer += data
             messages, consumed = self._decode(self._buffer)
             del self._buffer[:consumed]
-        else:  # the usual case: whole frames, decoded where they lie
+        else:  # the usual case: whole frames, decoded without a copy
             messages, consumed = self._decode(data)
             self._buffer += data[consumed:]
         return messages
@@ -67,5 +71,5 @@ class FrameDecoder(Generic[T]):
 
     @property
     def pending(self) -> int:
-        """Bytes of an unfinished frame; not zero at end of stream means that it was cut."""
+        """Bytes of an unfinished frame; above zero at the end of the stream, the last frame was cut off."""
         return len(self._buffer)

@@ -1,8 +1,7 @@
-"""What a client asked for, after its dialect is gone: requests for text, vectors and ranks.
+"""Requests for text, vectors and ranks, independent of the dialect they came in.
 
-Requests cross from gateway to neuron (`POST /trunk`) and from neuron to worker. `None` always means "the caller
-didn't say"; defaults are resolved in the worker (request, then profile, then the GGUF's own, then llama.cpp's).
-Evolve by adding fields with defaults only.
+They are sent from gateway to neuron and from neuron to worker. `None` always means "not given"; the worker resolves
+defaults: the request's value, then the profile's, the GGUF's, llama.cpp's. Fields are only ever added, with defaults.
 """
 
 from __future__ import annotations
@@ -38,24 +37,26 @@ __all__ = [
 ]
 
 JsonSchema = dict[str, Any]
-"""A JSON Schema document; the one place where a dict is the type, since that is what it is."""
+"""A JSON Schema document, kept as plain JSON values."""
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class Text(Struct, frozen=True, tag="text"):
+    """Text of a message."""
+
     text: str
 
 
 class Image(Struct, frozen=True, tag="image"):
-    """Encoded image bytes (PNG, JPEG, WebP …), already fetched and size-checked by the dialect."""
+    """An encoded image file (PNG, JPEG, WebP …), already downloaded and within the size limit."""
 
     data: bytes
     mime: str = "image/png"
 
 
 class Thinking(Struct, frozen=True, tag="thinking", omit_defaults=True):
-    """Reasoning of an earlier assistant turn, as the client replayed it."""
+    """Reasoning of an earlier assistant turn, as the client sent it back."""
 
     text: str
     signature: str | None = None
@@ -70,7 +71,7 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
 
 
 class ToolResult(Struct, frozen=True, tag="tool_result", omit_defaults=True):
-    """The answer to the call `call_id`; `name` where the dialect could resolve it."""
+    """The result of the call `call_id`. `name` is the tool's, where the dialect could find it out."""
 
     call_id: str
     parts: list[Text | Image]
@@ -90,6 +91,8 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(Struct, frozen=True, omit_defaults=True):
+    """A function that the model may call. `strict`: its arguments must follow `parameters` exactly."""
+
     name: str
     description: str = ""
     parameters: JsonSchema = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
@@ -97,27 +100,31 @@ class Tool(Struct, frozen=True, omit_defaults=True):
 
 
 class ToolChoice(Struct, frozen=True, omit_defaults=True):
-    """`required` with one name in `only` is the named choice; `only` empty means every offered tool."""
+    """Whether tools may or must be called, and which: `only` empty means all offered tools, one name a named choice."""
 
     mode: Literal["auto", "none", "required"] = "auto"
     only: list[str] = []
 
 
 class TextFormat(Struct, frozen=True, tag="text"):
-    pass
+    """Free text."""
 
 
 class JsonObjectFormat(Struct, frozen=True, tag="json_object"):
-    pass
+    """Any JSON object."""
 
 
 class JsonSchemaFormat(Struct, frozen=True, tag="json_schema", omit_defaults=True):
+    """JSON that follows a schema."""
+
     schema: JsonSchema
     name: str = "response"
     strict: bool = True
 
 
 class Grammar(Struct, frozen=True, tag="grammar"):
+    """Text that follows a grammar."""
+
     syntax: Literal["gbnf", "lark", "regex"]
     text: str
 
@@ -126,7 +133,7 @@ OutputFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat | Grammar
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True):
-    """Sampling parameters by llama.cpp's names; None = not said. `merged_over` layers the sources."""
+    """Sampling parameters under llama.cpp's names; None = not given."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -155,13 +162,14 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool | None = None
 
     def merged_over(self, fallback: Sampling) -> Sampling:
-        """Self's values where said, `fallback`'s elsewhere."""
+        """This one's values where they are given, `fallback`'s elsewhere."""
         mine = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         return msgspec.structs.replace(fallback, **mine)
 
 
 class Reasoning(Struct, frozen=True, omit_defaults=True):
-    """`budget` in tokens; `effort` is the client's word (none … max), mapped to what the template accepts."""
+    """Whether and how long the model reasons first. `budget` is in tokens; `effort` is the client's value (none … max),
+    which is mapped to what the template accepts."""
 
     mode: Literal["auto", "on", "off"] = "auto"
     effort: str | None = None
@@ -173,11 +181,12 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
 
     `count_only` stops after tokenising: the events are Started (with the number) and Finished.
     `logprobs` is the number of alternatives to report per token (0 = the chosen one only; None = off).
-    `cache_key` is an affinity hint, `principal` the API key's name (None = anonymous), `dialect` the API it came by.
-    `deadline_s` bounds the whole request, from its arrival at the process that reads it.
-    `streamed` False: the client sees no sign of life while it waits, so a long load sends it away to come back.
-    `replay` are token ids already sent to the client: they are evaluated after the prompt and never emitted again
-    (a stream moved from a neuron that died).
+    `cache_key` is a hint for routing requests with a common prefix to the same neuron, `principal` the API key's name
+    (None = anonymous), `dialect` the API that the request came in by.
+    `deadline_s` limits the whole request, from its arrival at the process that reads it.
+    `streamed` False: the client gets no keep-alives while it waits, so during a long load it is told to retry later.
+    `replay` are token ids that the client has already: they are evaluated after the prompt and not emitted again. Used
+    to continue a stream whose neuron was lost.
     """
 
     id: str
@@ -212,7 +221,7 @@ class InferenceRequest(Struct, frozen=True, tag="generate", omit_defaults=True):
 
 
 class EmbeddingRequest(Struct, frozen=True, tag="embed", omit_defaults=True):
-    """Vectors for `inputs` (texts or token ids), answered by one Embedded event each, then Finished."""
+    """A request for a vector of each of `inputs` (texts or token ids): one Embedded event each, then Finished."""
 
     id: str
     model: str
@@ -224,7 +233,7 @@ class EmbeddingRequest(Struct, frozen=True, tag="embed", omit_defaults=True):
 
 
 class RerankRequest(Struct, frozen=True, tag="rerank", omit_defaults=True):
-    """Relevance of each document to `query`, answered by one Scored event each, then Finished."""
+    """A request for the relevance of each document to `query`: one Scored event each, then Finished."""
 
     id: str
     model: str

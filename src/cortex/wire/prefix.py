@@ -1,9 +1,10 @@
-"""Rolling hashes of a request's beginning, computed alike by the gateway (no tokenizer there) and by the engine.
+"""Hashes of a request's beginning, by which the gateway, which has no tokenizer, finds neurons with cached prefixes.
 
-A request is written out as bytes in the order in which templates render it (tools, then the turns, oldest first), and
-every full block of BLOCK_BYTES yields one hash of all that came before. A longer conversation begins with the hashes
-of its shorter self, so the number of leading hashes that a neuron publishes tells how much of a prompt it holds. An
-image counts as one block, whatever its file's size: to a model it is some hundred tokens.
+Gateway and engine compute them alike. A request is serialised in the order in which templates render it (tools, then
+the turns, oldest first); each full block of BLOCK_BYTES gives one hash of everything up to its end. The hashes of a
+conversation begin with those of its earlier turns, so the number of leading hashes that a neuron publishes tells how
+much of a prompt it has cached. An image counts as one block whatever its file's size: to a model it is a few hundred
+tokens.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ from cortex.wire.inference import Image, InferenceRequest, Part, ToolResult
 __all__ = ["BLOCK_BYTES", "prefix_hashes"]
 
 BLOCK_BYTES = 1024
-"""About 250 tokens of English: coarser than a KV block, fine enough to rank neurons."""
+"""About 250 tokens of English text, which is fine enough to rank neurons."""
 
 _MAX_BLOCKS = 512
-"""Half a megabyte of text; what lies behind is never the reason to choose another neuron."""
+"""Half a megabyte of text. What comes after it doesn't influence the choice of a neuron."""
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def prefix_hashes(request: InferenceRequest) -> list[int]:
-    """One 63-bit hash per full block from the start; [] for a request shorter than a block.
+    """One hash per full block, from the start; [] for a request shorter than a block.
 
-    Bit 63 is left clear so that a hash fits a signed integer wherever it is stored.
+    Hashes have 63 bits, so that they fit a signed 64-bit integer.
     """
     state = blake2b(request.model.encode(), digest_size=8)
     hashes: list[int] = []
-    for block in islice(_blocks(_written_out(request)), _MAX_BLOCKS):
+    for block in islice(_blocks(_serialised(request)), _MAX_BLOCKS):
         state.update(block)
         hashes.append(int.from_bytes(state.digest()) >> 1)
     return hashes
 
 
-def _written_out(request: InferenceRequest) -> Iterator[bytes]:
+def _serialised(request: InferenceRequest) -> Iterator[bytes]:
     if isinstance(request.prompt, str):
         yield request.prompt.encode("utf-8", "surrogatepass")
     elif request.prompt is not None:
@@ -49,10 +50,10 @@ def _written_out(request: InferenceRequest) -> Iterator[bytes]:
     for tool in request.tools:
         yield _encoder.encode(tool)
     for message in request.messages:
-        yield _encoder.encode(replace(message, parts=[_summed_up(part) for part in message.parts]))
+        yield _encoder.encode(replace(message, parts=[_with_digests(part) for part in message.parts]))
 
 
-def _summed_up(part: Part) -> Part:
+def _with_digests(part: Part) -> Part:
     if isinstance(part, ToolResult):
         return replace(part, parts=[_digest(inner) if isinstance(inner, Image) else inner for inner in part.parts])
     return _digest(part) if isinstance(part, Image) else part

@@ -1,7 +1,7 @@
-"""What a neuron says of itself, and the orders the gateway (or an operator) gives it.
+"""A neuron's state, and the orders that a gateway or an operator sends to it.
 
-`NeuronStatus` is one cheap document: reading it never loads, wakes or keeps anything. The gateway builds its
-fleet snapshot and its `/v1/models` from these alone, so a restarted gateway knows the truth after one poll.
+Reading `NeuronStatus` is cheap: it loads nothing and resets no idle timer. The gateway makes its fleet snapshot and its
+`/v1/models` from these documents alone, so a restarted gateway has the whole state after one poll of each neuron.
 Sizes are bytes, times seconds, unless the name says otherwise.
 """
 
@@ -40,7 +40,7 @@ DeviceKind = Literal["cuda", "rocm", "vulkan", "metal", "gpu", "cpu", "rpc"]
 
 
 class DeviceProcess(Struct, frozen=True, omit_defaults=True):
-    """Who holds memory of a device; `worker` is its id where it is one of ours."""
+    """A process that holds memory of a device. `worker` is the worker's id if it is one of this neuron's."""
 
     pid: int
     bytes: int
@@ -49,10 +49,10 @@ class DeviceProcess(Struct, frozen=True, omit_defaults=True):
 
 
 class DeviceStatus(Struct, frozen=True, omit_defaults=True):
-    """One place where a model can live. `id` is this neuron's name for it (`cuda0`, `cpu1`), `budget_bytes` what cortex
-    may use of it, `used_bytes` what is in use by anyone, `reserved_bytes` what the ledger promised to models.
-    `backend` is ggml's word for its kind. `ecc_errors` counts uncorrected ones since boot, `xids` are the driver's
-    latest error reports. `processes` is told in `Discovery` only."""
+    """A device that models can be loaded on. `id` is this neuron's name for it (`cuda0`, `cpu1`), `budget_bytes` what
+    cortex may use of it, `used_bytes` what all processes use, `reserved_bytes` what the ledger has reserved for models.
+    `backend` is ggml's name for its kind. `ecc_errors` counts uncorrected ones since boot, `xids` are the driver's
+    latest error reports. `processes` is filled in `Discovery` only."""
 
     id: str
     kind: DeviceKind
@@ -77,7 +77,7 @@ class DeviceStatus(Struct, frozen=True, omit_defaults=True):
 
 
 class Discovery(Struct, frozen=True, omit_defaults=True):
-    """What this host is: answered by `GET /discovery`."""
+    """The host's hardware and software: body of `GET /discovery`."""
 
     neuron: str
     version: str
@@ -91,6 +91,8 @@ class Discovery(Struct, frozen=True, omit_defaults=True):
 
 
 class Capabilities(Struct, frozen=True, omit_defaults=True):
+    """What a model can do, as announced to clients. `infill` is fill-in-the-middle."""
+
     chat: bool = True
     completion: bool = True
     embedding: bool = False
@@ -102,7 +104,7 @@ class Capabilities(Struct, frozen=True, omit_defaults=True):
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
-    """Tokens. `context` is what one request may use in all; None = the rest of the context."""
+    """Limits of one request in tokens: in all, of its input, of its output. None = whatever the context allows."""
 
     context: int
     input: int | None = None
@@ -110,7 +112,7 @@ class Limits(Struct, frozen=True, omit_defaults=True):
 
 
 class Cost(Struct, frozen=True, omit_defaults=True):
-    """Money per million tokens, as told in models.toml; only ever passed on."""
+    """Prices per million tokens from models.toml, passed on to clients and not otherwise used."""
 
     input: float = 0.0
     output: float = 0.0
@@ -119,7 +121,10 @@ class Cost(Struct, frozen=True, omit_defaults=True):
 
 
 class ModelCard(Struct, frozen=True, omit_defaults=True):
-    """A model as the catalogue knows it without loading: the GGUF's header under its profile."""
+    """What is known about a model without loading it, from its GGUF header and its profile.
+
+    `available` False: it can't be loaded; `problem` says why.
+    """
 
     id: str
     limits: Limits
@@ -147,8 +152,8 @@ class ModelCard(Struct, frozen=True, omit_defaults=True):
 
 
 class ModelStatus(Struct, frozen=True, omit_defaults=True):
-    """One model on one neuron, loaded or not. `estimate_bytes` (per device, by the ledger) tells what a load would
-    take; `devices` where it is. `servable` is decode-proven: a ready model that can't step isn't."""
+    """One model on one neuron, loaded or not. `estimate_bytes` is what a load would take per device; `devices` are
+    those it is loaded on. `servable`: it has proved that it can decode; a ready model that fails to isn't servable."""
 
     card: ModelCard
     state: ModelState = "unloaded"
@@ -186,7 +191,7 @@ class ModelStatus(Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerStatus(Struct, frozen=True, omit_defaults=True):
-    """One worker process and the devices it owns; `log_tail` its last words when it died or failed."""
+    """One worker process and its devices. `log_tail` are the last lines of its log if it died or failed."""
 
     id: str
     state: WorkerState
@@ -201,6 +206,8 @@ class WorkerStatus(Struct, frozen=True, omit_defaults=True):
 
 
 class RunningRequest(Struct, frozen=True, omit_defaults=True):
+    """A request on a neuron."""
+
     id: str
     model: str
     state: Literal["queued", "prefill", "decode"]
@@ -212,7 +219,7 @@ class RunningRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class Reservation(Struct, frozen=True, omit_defaults=True):
-    """A line of the memory ledger: `model` holds `bytes` on `device`, measured or still an estimate."""
+    """An entry of the memory ledger: `model` has `bytes` reserved on `device`, a measured size or an estimate."""
 
     device: str
     model: str
@@ -221,15 +228,15 @@ class Reservation(Struct, frozen=True, omit_defaults=True):
 
 
 class ProfilesMark(Struct, frozen=True, omit_defaults=True):
-    """Which profiles a neuron works by, and whose they are: a gateway's, by its name, or its own "models.toml"."""
+    """Which profiles a neuron uses: their hash, and their source, a gateway's name or its own "models.toml"."""
 
     hash: str
     source: str
 
 
 class ProfilesOrder(Struct, frozen=True, omit_defaults=True):
-    """PUT /models/profiles: take `document`, models.toml as JSON, in place of those with the hash `replaces` ("" for
-    none). A neuron that works by others meanwhile, or by a file of its own, refuses with 409."""
+    """PUT /models/profiles: replace the profiles with the hash `replaces` ("" = none) by `document`, models.toml as
+    JSON. A neuron that uses others by now, or a file of its own, refuses with 409."""
 
     source: str
     replaces: str
@@ -237,8 +244,8 @@ class ProfilesOrder(Struct, frozen=True, omit_defaults=True):
 
 
 class NeuronStatus(Struct, frozen=True, omit_defaults=True):
-    """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one they were
-    decided on. `boot` is unique per start of the daemon, so a restart is told from a quiet minute."""
+    """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one that they are based
+    on. `boot` is unique per start of the neuron, which makes restarts recognisable."""
 
     neuron: str
     version: str
@@ -255,8 +262,9 @@ class NeuronStatus(Struct, frozen=True, omit_defaults=True):
 
 
 class LoadOrder(Struct, frozen=True, omit_defaults=True):
-    """POST /models/load. `devices` empty = the neuron chooses. `evict` are models to unload first, decided by the
-    caller on `revision`; with a revision given, a neuron that has moved on refuses with 409."""
+    """POST /models/load. `devices` empty = the neuron chooses. `evict` are models to unload first. With `revision`, the
+    one the order is based on, a neuron whose revision is another one by now refuses with 409. `wait`: answer when the
+    load has ended."""
 
     model: str
     devices: list[str] = []
@@ -266,7 +274,7 @@ class LoadOrder(Struct, frozen=True, omit_defaults=True):
 
 
 class UnloadOrder(Struct, frozen=True, omit_defaults=True):
-    """POST /models/unload. Drains first; `force` fails what is running."""
+    """POST /models/unload. Running requests finish first; with `force` they fail. Otherwise like LoadOrder."""
 
     model: str
     force: bool = False
@@ -275,7 +283,7 @@ class UnloadOrder(Struct, frozen=True, omit_defaults=True):
 
 
 class LoadJob(Struct, frozen=True, omit_defaults=True):
-    """The state of one load; answered by /models/load and streamed as SSE by /models/{id}/events."""
+    """The state of one load: body of POST /models/load, and of each event on /models/{id}/events (SSE)."""
 
     id: str
     model: str

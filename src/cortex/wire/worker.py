@@ -1,8 +1,8 @@
-"""What a neuron's parent and a worker process say to each other over their socketpair; and, with Submit, Cancel and
-Emissions alone, what a gateway and a neuron say to each other over a trunk.
+"""Messages between a neuron's parent process and its workers, over a socketpair each.
 
-Commands go down, notices come up. A worker owns its devices and every model on them; the parent never touches
-llama.cpp. Events of all running requests leave in one `Emissions` frame per engine step.
+The parent sends commands, a worker notices. A worker owns its devices and every model on them; the parent never loads
+llama.cpp. Events of all running requests are sent in one `Emissions` frame per engine step. Submit, Cancel and
+Emissions are also used between a gateway and a neuron.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ __all__ = [
 
 
 class LoadSpec(Struct, frozen=True, omit_defaults=True):
-    """Everything a worker needs to load one model; made by the neuron from catalogue + profile, never by a client.
+    """Everything that a worker needs to load one model; made by the neuron from catalogue and profile.
 
-    `context` is tokens per request, `parallel` the sequences decoded together; the KV pool has
-    `kv_cells` cells (None = context × parallel). `devices` are ggml device names ("CUDA0", "CPU", "RPC0") in
-    split order, empty = the worker's only device. Batch sizes are tokens. `parity_file` remembers what the model says
-    when it isn't split within layers. `faults` is `config.FaultsConfig` as a mapping, empty unless the neuron's config
-    has a `[faults]` section.
+    `context` is tokens per request, `parallel` the sequences decoded together; the KV pool has `kv_cells` cells (None =
+    context × parallel). `devices` are ggml device names ("CUDA0", "CPU", "RPC0") in split order, empty = the worker's
+    only device. Batch sizes are tokens. `parity_file` is where the model's answer without a split within layers is
+    stored, for comparison with a split one. `faults` is `config.FaultsConfig` as a mapping, empty without a `[faults]`
+    section in the neuron's config.
     """
 
     model: str
@@ -98,26 +98,26 @@ class Load(Struct, frozen=True, tag="load"):
 
 
 class Unload(Struct, frozen=True, tag="unload"):
-    """Frees the model; requests still running on it fail with Draining. Answered by Unloaded."""
+    """Free the model; requests still running on it fail with Draining. Answered by Unloaded."""
 
     model: str
 
 
 class Submit(Struct, frozen=True, tag="submit"):
-    """`age_s`: how long ago the request arrived at the parent, so that deadlines and TTFT count from there."""
+    """Run a request. `age_s` is how long ago it arrived at the sender; deadlines and TTFT count from there."""
 
     request: Request
     age_s: float = 0.0
 
 
 class Cancel(Struct, frozen=True, tag="cancel"):
-    """Ends a request within a step. Its end is not emitted: the canceller isn't listening any more."""
+    """End a request within a step, without a terminal event: the sender no longer waits for one."""
 
     request_id: str
 
 
 class Canary(Struct, frozen=True, tag="canary"):
-    """Decode one token on `model` to prove that it can; shows as `canaries` in the next Heartbeat."""
+    """Decode one token on `model` as a check; a success is counted in `canaries` of the next Heartbeat."""
 
     model: str
 
@@ -129,19 +129,21 @@ class Probe(Struct, frozen=True, tag="probe"):
 
 
 class SaveState(Struct, frozen=True, tag="save_state"):
-    """Write the cached prefixes of `model` under `directory` before an eviction. Answered by StateSaved."""
+    """Write the cached prefixes of `model` to `directory`, before it is unloaded. Answered by StateSaved."""
 
     model: str
     directory: str
 
 
 class RestoreState(Struct, frozen=True, tag="restore_state"):
+    """Read the cached prefixes of `model` from `directory`. Answered by StateRestored."""
+
     model: str
     directory: str
 
 
 class Shutdown(Struct, frozen=True, tag="shutdown"):
-    pass
+    """Free everything and exit."""
 
 
 Command = Load | Unload | Submit | Cancel | Canary | Probe | SaveState | RestoreState | Shutdown
@@ -151,7 +153,7 @@ Command = Load | Unload | Submit | Cancel | Canary | Probe | SaveState | Restore
 
 
 class Ready(Struct, frozen=True, tag="ready", omit_defaults=True):
-    """The worker's first word. `devices` are ggml's names for what it sees."""
+    """The worker's first message. `devices` are the devices that it sees, by ggml's names."""
 
     pid: int
     devices: list[str]
@@ -166,7 +168,10 @@ class LoadProgress(Struct, frozen=True, tag="load_progress", omit_defaults=True)
 
 
 class Loaded(Struct, frozen=True, tag="loaded", omit_defaults=True):
-    """The configuration really used, and what the probe found. `bytes_by_device` as llama.cpp counts its buffers."""
+    """The model is loaded: the configuration in effect, and what the probe of its chat template found.
+
+    `bytes_by_device` are llama.cpp's own counts of its buffers.
+    """
 
     model: str
     context: int
@@ -214,10 +219,10 @@ class RequestStats(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class EngineModelStats(Struct, frozen=True, omit_defaults=True):
-    """Counters since the model was loaded. Cells: `kv_used` by running sequences, `kv_cached` by finished ones.
+    """Counters since the model was loaded. KV cells: `kv_used` by running sequences, `kv_cached` by finished ones.
 
-    `prefix_hashes` are those of `wire.prefix` for requests whose KV is still held; `prefix_block` is in bytes.
-    `canaries` counts Canary commands answered by a real decode.
+    `prefix_hashes` are those (`wire.prefix`) of requests whose KV is still held; `prefix_block` is in bytes.
+    `canaries` counts the Canary commands that succeeded.
     """
 
     model: str
@@ -245,14 +250,14 @@ class EngineModelStats(Struct, frozen=True, omit_defaults=True):
 
 
 class Heartbeat(Struct, frozen=True, tag="heartbeat", omit_defaults=True):
-    """Sent from the engine loop itself about twice a second: a loop that can't step sends none."""
+    """Sent by the engine loop about twice a second, so that its absence shows that the loop hangs."""
 
     models: list[EngineModelStats]
     rss_bytes: int = 0
 
 
 class ProbeReport(Struct, frozen=True, tag="probe_report", omit_defaults=True):
-    """What the chat probe found in the GGUF, by which evidence, and whether a rendered call parsed back."""
+    """The chat formats detected in the GGUF, the evidence for them, and whether a rendered tool call parsed back."""
 
     model: str
     reasoning_format: str | None = None
@@ -269,7 +274,7 @@ class StateSaved(Struct, frozen=True, tag="state_saved"):
 
 
 class StateRestored(Struct, frozen=True, tag="state_restored"):
-    """Answer to RestoreState: how many saved prefixes are in host RAM again."""
+    """Answer to RestoreState: how many saved prefixes are in host memory again."""
 
     model: str
     prefixes: int

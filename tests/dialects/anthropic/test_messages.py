@@ -12,7 +12,7 @@ import pytest
 
 from cortex.dialects.anthropic.messages import parse_count_tokens, parse_messages
 from cortex.dialects.images import Images
-from cortex.dialects.opaque_reasoning import seal
+from cortex.dialects.opaque_reasoning import encode_opaque
 from cortex.errors import BadRequest, CortexError, UnsupportedValue
 from cortex.wire.events import Finished, Started
 from cortex.wire.inference import (
@@ -156,7 +156,7 @@ def test_thinking_is_replayed_with_its_signature_and_redacted_thinking_is_droppe
 
 
 def test_thinking_that_was_hidden_comes_back_out_of_its_signature() -> None:
-    block = {"type": "thinking", "thinking": "", "signature": seal("secretly")}
+    block = {"type": "thinking", "thinking": "", "signature": encode_opaque("secretly")}
     content = [block, {"type": "text", "text": "Hello"}]
     [_, (_, [thinking, _]), _] = parts(*HI, {"role": "assistant", "content": content}, *HI)
     assert isinstance(thinking, Thinking)

@@ -1,4 +1,4 @@
-"""Embeddings and rerank: inputs of every kind, vectors in both encodings, ranks in order."""
+"""Embedding requests and answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from cortex.dialects.openai import embeddings, rerank
+from cortex.dialects.openai.embeddings import parse_embeddings
 from cortex.errors import BadRequest
-from cortex.wire.events import Embedded, Finished, Scored, Usage
-from cortex.wire.inference import EmbeddingRequest, RerankRequest
+from cortex.wire.events import Embedded, Finished, Usage
+from cortex.wire.inference import EmbeddingRequest
 from tests.dialects.harness import CONTEXT
 
 VECTOR = struct.pack("<4f", 0.5, 0.5, 0.5, 0.5)
@@ -20,7 +20,7 @@ END = Finished(Usage(prompt_tokens=9))
 
 
 def embed(**fields: Any) -> dict[str, Any]:
-    call = embeddings.parse(msgspec.json.encode({"model": "demo", "input": "x"} | fields), CONTEXT)
+    call = parse_embeddings(msgspec.json.encode({"model": "demo", "input": "x"} | fields), CONTEXT)
     collector = call.collector()
     collector.feed(0, [Embedded(1, VECTOR), Embedded(0, VECTOR), END])
     return dict(msgspec.json.decode(collector.finish()))
@@ -31,7 +31,7 @@ def embed(**fields: Any) -> dict[str, Any]:
     [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2]], [[1], [2]])],
 )
 def test_every_kind_of_input(given: Any, expected: list[Any]) -> None:
-    (request,) = embeddings.parse(msgspec.json.encode({"model": "demo", "input": given}), CONTEXT).requests
+    (request,) = parse_embeddings(msgspec.json.encode({"model": "demo", "input": given}), CONTEXT).requests
     assert isinstance(request, EmbeddingRequest)
     assert request.inputs == expected
 
@@ -63,35 +63,3 @@ def test_fewer_dimensions_are_a_unit_vector_again(encoding: str) -> None:
 def test_more_dimensions_than_there_are_is_a_bad_request() -> None:
     with pytest.raises(BadRequest, match="4 dimensions"):
         embed(dimensions=5)
-
-
-def rank(**fields: Any) -> dict[str, Any]:
-    body = {"model": "demo", "query": "q", "documents": ["a", {"text": "b"}, "c"]} | fields
-    call = rerank.parse(msgspec.json.encode(body), CONTEXT)
-    collector = call.collector()
-    collector.feed(0, [Scored(0, 0.1), Scored(1, 0.9), Scored(2, 0.1), END])
-    return dict(msgspec.json.decode(collector.finish()))
-
-
-def test_documents_may_be_objects() -> None:
-    body = {"query": "q", "documents": ["a", {"text": "b"}]}
-    (request,) = rerank.parse(msgspec.json.encode(body), CONTEXT).requests
-    assert isinstance(request, RerankRequest)
-    assert request.documents == ["a", "b"]
-
-
-def test_the_best_comes_first_and_ties_keep_their_order() -> None:
-    answer = rank()
-    assert [(item["index"], item["relevance_score"]) for item in answer["results"]] == [(1, 0.9), (0, 0.1), (2, 0.1)]
-    assert answer["results"][0]["document"] == {"text": "b"}
-    assert answer["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
-
-
-def test_top_n_cuts_and_documents_can_be_left_out() -> None:
-    assert rank(top_n=1, return_documents=False)["results"] == [{"index": 1, "relevance_score": 0.9}]
-
-
-@pytest.mark.parametrize("fields", [{"documents": []}, {"top_n": 0}, {"query": None}])
-def test_bad_rank_requests_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest):
-        rank(**fields)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from anthropic.types import ModelInfo
 
-from cortex.dialects.openai.models import ListStyle, entry, listing
+from cortex.dialects.openai.models import ListStyle, model_list, model_object
 from cortex.wire.status import Capabilities, Cost, Limits, ModelCard, ModelState, ModelStatus
 
 CARD = ModelCard(
@@ -58,7 +58,7 @@ class LmStudioModel(msgspec.Struct):
 
 
 def shown(style: ListStyle | None = None) -> dict[str, Any]:
-    return dict(msgspec.json.decode(listing(MODELS, style or ListStyle())))
+    return dict(msgspec.json.decode(model_list(MODELS, style or ListStyle())))
 
 
 @pytest.mark.parametrize("reader", [OpenAIModel, LmStudioModel])
@@ -104,7 +104,7 @@ def test_anthropics_list_has_paging_keys_and_its_type() -> None:
 
 
 def test_an_empty_anthropic_list_has_no_first_model() -> None:
-    answer = msgspec.json.decode(listing([], ListStyle(anthropic=True)))
+    answer = msgspec.json.decode(model_list([], ListStyle(anthropic=True)))
     assert (answer["data"], answer["first_id"]) == ([], None)
 
 
@@ -125,9 +125,9 @@ def test_codex_finds_its_models_key() -> None:
     ],
 )
 def test_states_have_lm_studios_words(state: ModelState, expected: str) -> None:
-    assert msgspec.json.decode(entry(ModelStatus(CARD, state=state), [], ListStyle()))["state"] == expected
+    assert msgspec.json.decode(model_object(ModelStatus(CARD, state=state), [], ListStyle()))["state"] == expected
 
 
 def test_embedding_models_are_of_their_own_type() -> None:
     card = ModelCard("e", Limits(512), Capabilities(chat=False, completion=False, embedding=True))
-    assert msgspec.json.decode(entry(ModelStatus(card), [], ListStyle()))["type"] == "embeddings"
+    assert msgspec.json.decode(model_object(ModelStatus(card), [], ListStyle()))["type"] == "embeddings"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.formats.families import family_by_name
 from cortex.engine.chat.splitting.splitter import MessageSplitter
 from cortex.engine.request.output import OutputProcessor, PreparedRequest
 from cortex.wire.events import ChoiceFinished, ReasoningDelta, TextDelta
@@ -25,7 +25,7 @@ class CharacterVocab(FakeVocabulary):
 @pytest.mark.parametrize("stop", ["</end>", "END"])
 def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> None:
     """Markers are removed before stop strings are looked for: `</t…` may begin `</end>`, and must not be sent."""
-    plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
+    plan = make_plan(family_by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m", stop=[stop])
     prepared = PreparedRequest(request, [], 1000, Sampling(), make_splitter=lambda _: MessageSplitter(plan))
     output = OutputProcessor(prepared, 0, CharacterVocab())  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def test_a_stop_string_that_is_watched_for_lets_no_marker_through(stop: str) -> 
 
 def test_a_spent_budget_closes_reasoning_once_and_the_answer_follows() -> None:
     """The closing marker is forced, counts as reasoning, and is in no event."""
-    plan = make_plan(by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
+    plan = make_plan(family_by_name("hermes"), reasoning=THINK, starts_in_reasoning=True)
     request = InferenceRequest(id="r", model="m")
     prepared = PreparedRequest(request, [], 1000, Sampling(), lambda _: MessageSplitter(plan), reasoning_budget=3)
     output = OutputProcessor(prepared, 0, CharacterVocab())  # type: ignore[arg-type]

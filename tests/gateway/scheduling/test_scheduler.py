@@ -7,6 +7,7 @@ import random
 import pytest
 
 from cortex.config.settings import NeuronEntry
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.effects import AbortNeuron, Grant, Job, OrderLoad, OrderUnload, OutcomeKind
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import Limits, ModelCard, UnloadOrder
@@ -197,7 +198,7 @@ def test_monitoring_does_not_keep_a_model_alive() -> None:
     for _ in range(30):
         world.poll()
         world.tick(1.0)
-        world.scheduler.dispatcher.assess("a", world.now)
+        assess_all(world.scheduler.state, "a", world.now)
     assert world.neurons["n"].models["a"].state == "unloaded"
     assert loads(world) == ["a"]
 

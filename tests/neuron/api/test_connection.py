@@ -82,7 +82,7 @@ async def test_a_cancel_reaches_the_worker_and_leaves_the_others_alone(bench, tm
         (tmp_path / "later").touch()
         await gateway.until(other.id, Finished)
         assert isinstance(gateway.events(doomed.id)[-1], Started)
-        await until(lambda: len(neuron.registry.streams) == 0)
+        await until(lambda: len(neuron.registry.active_requests) == 0)
 
 
 async def test_a_gateway_that_goes_takes_its_requests_along(bench, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_a_gateway_that_goes_takes_its_requests_along(bench, tmp_path: Pat
             request = neuron.request("m", f"wait:{tmp_path / 'never'}")
             gateway.say(Submit(request))
             await gateway.until(request.id, Started)
-        assert len(neuron.registry.streams) == 0
+        assert len(neuron.registry.active_requests) == 0
         assert neuron.neuron.lifecycle.in_flight == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.objects import openai_error
 from cortex.errors import CortexError, Overloaded
 from cortex.serving.exchange.answers import StreamAnswer, WholeAnswer
 from cortex.serving.http.errors import ErrorReply

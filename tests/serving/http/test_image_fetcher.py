@@ -114,7 +114,7 @@ async def test_time_is_bounded() -> None:
         return []
 
     slow = ImageFetcher(ImagesConfig(fetch=True, timeout_s=0.05), httpx.MockTransport(png), never)
-    with pytest.raises(BadRequest, match=r"didn't come within 0\.05 s"):
+    with pytest.raises(BadRequest, match=r"did not arrive within 0\.05 s"):
         await slow.fetch(["https://pics.example/a"])
 
 

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from cortex.dialects.openai.responses.stored import MemoryResponseStore, ResponseStore, StoredResponse, deleted_reply
+from cortex.dialects.openai.responses.objects import deleted_reply
+from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.errors import ConfigError
+from cortex.serving.response_store.memory import MemoryResponseStore, ResponseStore
 from cortex.serving.response_store.sqlite import SqliteResponseStore
 
 

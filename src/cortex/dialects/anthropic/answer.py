@@ -1,4 +1,7 @@
-"""Anthropic's non-streamed answers: the message and the token count."""
+"""Anthropic's non-streamed answers: the message and the token count.
+
+Shapes after anthropic's Python SDK 2.12 (`types/message.py`, `types/message_tokens_count.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.anthropic.reply import (
+    MessageHead,
     MessageReply,
-    ReplyHead,
     TextReply,
     ThinkingReply,
     ToolUseReply,
@@ -37,14 +40,14 @@ __all__ = ["CountCollector", "MessageCollector"]
 
 @dataclass(slots=True)
 class _Block:
-    """One segment while it grows: text, thought or a call's arguments in `pieces`."""
+    """A content block under construction. `pieces` are its text, its reasoning or its tool arguments."""
 
     kind: Literal["text", "thinking", "tool_use"]
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
 
-    def reply(self, head: ReplyHead) -> TextReply | ThinkingReply | ToolUseReply:
+    def reply(self, head: MessageHead) -> TextReply | ThinkingReply | ToolUseReply:
         content = "".join(self.pieces)
         match self.kind:
             case "text":
@@ -56,9 +59,9 @@ class _Block:
 
 
 class MessageCollector:
-    """Events of one answer in, one message out: a block per segment, in their order, none of them empty."""
+    """Collector of a message: one content block per segment of the answer, in order, none of them empty."""
 
-    def __init__(self, head: ReplyHead) -> None:
+    def __init__(self, head: MessageHead) -> None:
         self._head = head
         self._blocks: list[_Block] = []
         self._end = ChoiceFinished("stop")
@@ -110,7 +113,7 @@ class CountReply(Struct, frozen=True):
 
 
 class CountCollector:
-    """Started in, `{"input_tokens": N}` out."""
+    """Collector of a token count: takes Started, returns `{"input_tokens": N}`."""
 
     def __init__(self) -> None:
         self._tokens = 0

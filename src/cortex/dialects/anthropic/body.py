@@ -1,5 +1,7 @@
-"""What an Anthropic client may send to `/v1/messages`. Unknown fields and unknown block types are not errors:
-clients are ahead of every server ("Extra inputs are not permitted" is the most reported gateway failure).
+"""The request body of Anthropic's `/v1/messages`, after anthropic's Python SDK 2.12 (`types/message_create_params.py`).
+
+Unknown fields and unknown block types are ignored: clients send new ones before servers know them, and rejecting them
+("Extra inputs are not permitted") is the most reported gateway failure (claude-code#21612, litellm#26240).
 """
 
 from __future__ import annotations
@@ -9,27 +11,27 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 __all__ = [
-    "Block",
-    "Body",
+    "BlockKind",
+    "BlockSource",
+    "ContentBlock",
     "DocumentBlock",
     "ImageBlock",
-    "Kind",
-    "MessageBody",
+    "MessageParam",
+    "MessagesBody",
     "OutputConfig",
-    "OutputFormatBody",
-    "Source",
+    "OutputFormatParam",
     "TextBlock",
     "ThinkingBlock",
     "ThinkingConfig",
-    "ToolBody",
-    "ToolChoiceBody",
+    "ToolChoiceParam",
+    "ToolParam",
     "ToolResultBlock",
     "ToolUseBlock",
 ]
 
 
-class Kind(Struct, frozen=True):
-    """The one field that every block has; what we don't know (redacted thinking, server tools) is skipped by it."""
+class BlockKind(Struct, frozen=True):
+    """The field that every content block has. Blocks of unknown types (redacted thinking, server tools) are skipped."""
 
     type: str = ""
 
@@ -38,8 +40,9 @@ class TextBlock(Struct, frozen=True, tag="text"):
     text: str
 
 
-class Source(Struct, frozen=True):
-    """Of an image or a document: `base64` has `data`, `url` has `url`, `text` has `data` as it is."""
+class BlockSource(Struct, frozen=True):
+    """Where an image or a document is. Type `base64` has `data`, `url` has `url`, `text` has its text in `data`,
+    `content` has content blocks."""
 
     type: str
     media_type: str = ""
@@ -49,11 +52,11 @@ class Source(Struct, frozen=True):
 
 
 class ImageBlock(Struct, frozen=True, tag="image"):
-    source: Source
+    source: BlockSource
 
 
 class DocumentBlock(Struct, frozen=True, tag="document"):
-    source: Source
+    source: BlockSource
     title: str | None = None
 
 
@@ -63,7 +66,7 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
 
 
 class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
-    """`input` stays the JSON text that the client sent."""
+    """`input` is kept as the JSON text that the client sent."""
 
     id: str
     name: str
@@ -76,16 +79,16 @@ class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
     is_error: bool | None = None
 
 
-Block = TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
+ContentBlock = TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
 
 
-class MessageBody(Struct, frozen=True):
+class MessageParam(Struct, frozen=True):
     role: Literal["user", "assistant", "system"]
     content: str | list[Raw] | None = None
 
 
-class ToolBody(Struct, frozen=True):
-    """Server tools (`web_search_20250305` and the like) come without a schema."""
+class ToolParam(Struct, frozen=True):
+    """A tool. Anthropic's server tools (`web_search_20250305` …) have a `type` and no `input_schema`."""
 
     name: str = ""
     type: str | None = None
@@ -94,42 +97,42 @@ class ToolBody(Struct, frozen=True):
     strict: bool | None = None
 
 
-class ToolChoiceBody(Struct, frozen=True):
+class ToolChoiceParam(Struct, frozen=True):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
 class ThinkingConfig(Struct, frozen=True):
-    """`display: "omitted"` hides the text and keeps the block, whose signature then carries it."""
+    """`display: "omitted"` asks for thinking blocks without text; their signature then carries the text."""
 
     type: str
     budget_tokens: int | None = None
     display: str | None = None
 
 
-class OutputFormatBody(Struct, frozen=True):
+class OutputFormatParam(Struct, frozen=True):
     type: str
     schema: dict[str, Any] = {}
 
 
 class OutputConfig(Struct, frozen=True):
     effort: str | None = None
-    format: OutputFormatBody | None = None
+    format: OutputFormatParam | None = None
 
 
-class Body(Struct, frozen=True):
-    """`max_tokens` is optional here: the count_tokens route has none, and the rest of the context is a fair default."""
+class MessagesBody(Struct, frozen=True):
+    """`max_tokens` is optional here: count_tokens has none, and the default is the rest of the context."""
 
     model: str
-    messages: list[MessageBody]
+    messages: list[MessageParam]
     max_tokens: Annotated[int, Meta(ge=0)] | None = None
     system: str | list[Raw] | None = None
-    tools: list[ToolBody] | None = None
-    tool_choice: ToolChoiceBody | None = None
+    tools: list[ToolParam] | None = None
+    tool_choice: ToolChoiceParam | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
-    output_format: OutputFormatBody | None = None
+    output_format: OutputFormatParam | None = None
     stop_sequences: list[str] | None = None
     temperature: float | None = None
     top_p: float | None = None

@@ -1,6 +1,6 @@
-"""A model's abilities as Anthropic's model list tells them: one object per ability, every key always there.
+"""A model's capabilities in Anthropic's model list: one object per capability, every key always present.
 
-After anthropic's Python SDK 2.12 (`types/model_capabilities.py`). What only Anthropic's own servers do is unsupported.
+After anthropic's Python SDK 2.12 (`types/model_capabilities.py`). Features of Anthropic's own servers are unsupported.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Support(Struct, frozen=True):
     supported: bool
 
 
-class Effort(Struct, frozen=True):
-    """Every level is accepted; the template's nearest one is used."""
+class EffortSupport(Struct, frozen=True):
+    """Every level is accepted; the nearest one that the chat template knows is used."""
 
     supported: bool
     low: Support
@@ -27,8 +27,8 @@ class Effort(Struct, frozen=True):
     max: Support
 
 
-class ThinkingTypes(Struct, frozen=True):
-    """Which `thinking.type` values are no 400: those that switch thinking off never are."""
+class ThinkingTypeSupport(Struct, frozen=True):
+    """Which values of `thinking.type` are accepted. Those that switch thinking off always are."""
 
     adaptive: Support
     enabled: Support
@@ -36,12 +36,12 @@ class ThinkingTypes(Struct, frozen=True):
     disabled: Support = Support(True)
 
 
-class ThinkingAbility(Struct, frozen=True):
+class ThinkingSupport(Struct, frozen=True):
     supported: bool
-    types: ThinkingTypes
+    types: ThinkingTypeSupport
 
 
-class ServerTools(Struct, frozen=True):
+class ServerToolSupport(Struct, frozen=True):
     supported: bool = False
     code_execution: Support = Support(False)
     web_search: Support = Support(False)
@@ -50,21 +50,21 @@ class ServerTools(Struct, frozen=True):
 class AnthropicCapabilities(Struct, frozen=True):
     image_input: Support
     structured_outputs: Support
-    effort: Effort
-    thinking: ThinkingAbility
+    effort: EffortSupport
+    thinking: ThinkingSupport
     batch: Support = Support(False)
     citations: Support = Support(False)
     code_execution: Support = Support(False)
     context_management: Support = Support(False)
     pdf_input: Support = Support(False)
-    server_tools: ServerTools = ServerTools()
+    server_tools: ServerToolSupport = ServerToolSupport()
 
     @classmethod
     def of(cls, capabilities: Capabilities) -> AnthropicCapabilities:
-        thinks = Support(capabilities.reasoning)
+        reasoning = Support(capabilities.reasoning)
         return cls(
             image_input=Support(capabilities.vision),
             structured_outputs=Support(capabilities.chat),
-            effort=Effort(capabilities.reasoning, thinks, thinks, thinks, thinks, thinks),
-            thinking=ThinkingAbility(capabilities.reasoning, ThinkingTypes(thinks, thinks)),
+            effort=EffortSupport(capabilities.reasoning, reasoning, reasoning, reasoning, reasoning, reasoning),
+            thinking=ThinkingSupport(capabilities.reasoning, ThinkingTypeSupport(reasoning, reasoning)),
         )

@@ -1,7 +1,7 @@
-"""Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`, as Claude Code, Zed and the anthropic SDK send them.
+"""Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`: request bodies to wire requests.
 
-Field by field after anthropic's Python SDK 2.12 (`types/message_create_params.py`); what it lists and we have no use
-for (cache_control, container, context_management, service_tier …) is ignored, as is everything it doesn't list.
+Field by field after anthropic's Python SDK 2.12 (`types/message_create_params.py`). Fields without a meaning for local
+models (cache_control, container, context_management, service_tier …) and unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import partial
 import msgspec
 
 from cortex.dialects.anthropic.answer import CountCollector, MessageCollector
-from cortex.dialects.anthropic.body import Body, OutputFormatBody, ToolBody, ToolChoiceBody
+from cortex.dialects.anthropic.body import MessagesBody, OutputFormatParam, ToolChoiceParam, ToolParam
 from cortex.dialects.anthropic.conversation import Conversation, system_message
-from cortex.dialects.anthropic.reply import ReplyHead
+from cortex.dialects.anthropic.reply import MessageHead
 from cortex.dialects.anthropic.stream import MessageRenderer
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.json_body import decode_body, portable
+from cortex.dialects.json_body import decode_body, wire_safe
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     InferenceRequest,
@@ -38,16 +38,16 @@ __all__ = ["parse_count_tokens", "parse_messages"]
 logger = logging.getLogger(__name__)
 
 _MAX_INT = 2**31 - 1
-_BODY = msgspec.json.Decoder(Body)
+_BODY = msgspec.json.Decoder(MessagesBody)
 _CONTEXT_SUFFIX = re.compile(r"\[\d+[km]\]$", re.IGNORECASE)
 
 
 def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
-    """One generation. Raises BadRequest, or ModelNotFound from `context.resolve`."""
+    """A call for one message. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
     decoded = decode_body(_BODY, body)
     request = _request(decoded, context, normalise_billing=normalise_billing)
     hidden = decoded.thinking is not None and decoded.thinking.display == "omitted"
-    head = ReplyHead.of(context.request_id, decoded.model, thinking_hidden=hidden)
+    head = MessageHead.of(context.request_id, decoded.model, thinking_hidden=hidden)
     return Call(
         requests=[request],
         stream=bool(decoded.stream),
@@ -57,10 +57,11 @@ def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool
 
 
 def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: bool = True) -> Call:
-    """The same request as `parse_messages` would make, stopped after tokenising: so the numbers agree."""
+    """A call for the token count: the request of `parse_messages`, ended after tokenising, so that the counts agree.
+    Raises like `parse_messages`."""
     decoded = decode_body(_BODY, body)
     request = _request(decoded, context, normalise_billing=normalise_billing)
-    head = ReplyHead.of(context.request_id, decoded.model)
+    head = MessageHead.of(context.request_id, decoded.model)
     return Call(
         requests=[msgspec.structs.replace(request, count_only=True)],
         stream=False,
@@ -69,7 +70,7 @@ def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: 
     )
 
 
-def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
+def _request(body: MessagesBody, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
     messages = _messages(body, context, normalise_billing=normalise_billing)
     tools = [tool for tool in map(_tool, body.tools or []) if tool]
     return InferenceRequest(
@@ -91,7 +92,7 @@ def _request(body: Body, context: CallContext, *, normalise_billing: bool) -> In
     )
 
 
-def _messages(body: Body, context: CallContext, *, normalise_billing: bool) -> list[Message]:
+def _messages(body: MessagesBody, context: CallContext, *, normalise_billing: bool) -> list[Message]:
     conversation = Conversation(context.images)
     for index, message in enumerate(body.messages):
         conversation.add(message, f"messages[{index}]")
@@ -102,20 +103,20 @@ def _messages(body: Body, context: CallContext, *, normalise_billing: bool) -> l
     return system_message(body.system, normalise_billing=normalise_billing) + conversation.messages
 
 
-def _tool(body: ToolBody) -> Tool | None:
-    """A tool the model may call; None for one that Anthropic's servers would run (it has no schema)."""
+def _tool(body: ToolParam) -> Tool | None:
+    """The wire tool; None for a server tool, which has no schema and would run on Anthropic's servers."""
     if body.input_schema is None:
         if body.type not in (None, "custom"):
-            logger.debug("skipped the server tool %s", body.type)
+            logger.debug("skipping server tool of type %s", body.type)
             return None
         raise BadRequest(f"tools: {body.name!r} has no input_schema", param="tools")
     if not body.name:
         raise BadRequest("tools: a tool has no name", param="tools")
-    schema = portable(body.input_schema, "tools")
+    schema = wire_safe(body.input_schema, "tools")
     return Tool(body.name, body.description or "", schema, strict=bool(body.strict))
 
 
-def _tool_choice(choice: ToolChoiceBody | None, tools: list[Tool]) -> ToolChoice:
+def _tool_choice(choice: ToolChoiceParam | None, tools: list[Tool]) -> ToolChoice:
     if choice is None:
         return ToolChoice()
     match choice.type:
@@ -124,23 +125,23 @@ def _tool_choice(choice: ToolChoiceBody | None, tools: list[Tool]) -> ToolChoice
                 raise BadRequest(f"tool_choice: no tool is named {choice.name!r}", param="tool_choice")
             return ToolChoice("required", [choice.name])
         case "any":
-            # Every tool offered may have been a server tool: nothing is left to insist on.
+            # All tools may have been server tools, which are skipped: then no call can be required.
             return ToolChoice("required") if tools else ToolChoice()
-        case plain:
-            return ToolChoice(plain)
+        case mode:
+            return ToolChoice(mode)
 
 
-def _format(body: Body) -> OutputFormat:
-    wanted: OutputFormatBody | None = body.output_config.format if body.output_config else None
-    wanted = wanted or body.output_format
-    if wanted is None:
+def _format(body: MessagesBody) -> OutputFormat:
+    requested: OutputFormatParam | None = body.output_config.format if body.output_config else None
+    requested = requested or body.output_format
+    if requested is None:
         return TextFormat()
-    if wanted.type != "json_schema":
-        raise UnsupportedValue(f"output format {wanted.type!r} is not json_schema", param="output_config")
-    return JsonSchemaFormat(portable(wanted.schema, "output_config"))
+    if requested.type != "json_schema":
+        raise UnsupportedValue(f"output format {requested.type!r} is not json_schema", param="output_config")
+    return JsonSchemaFormat(wire_safe(requested.schema, "output_config"))
 
 
-def _sampling(body: Body) -> Sampling:
+def _sampling(body: MessagesBody) -> Sampling:
     return Sampling(
         temperature=None if body.temperature is None else max(0.0, body.temperature),
         top_p=None if body.top_p is None else min(1.0, max(0.0, body.top_p)),
@@ -148,9 +149,9 @@ def _sampling(body: Body) -> Sampling:
     )
 
 
-def _reasoning(body: Body) -> Reasoning:
-    """`between_tools` is off but for progress notes; `adaptive` and what is newer leave it to the model. The budget is
-    kept below `max_tokens`, as the API asks."""
+def _reasoning(body: MessagesBody) -> Reasoning:
+    """The reasoning settings. `between_tools` (progress notes between calls) counts as off; `adaptive` and unknown
+    types leave the decision to the model. The budget is kept below `max_tokens`, as the API requires."""
     effort = body.output_config.effort if body.output_config else None
     if body.thinking is None:
         return Reasoning(effort=effort)
@@ -163,7 +164,8 @@ def _reasoning(body: Body) -> Reasoning:
 
 
 def _user_id(metadata: msgspec.Raw) -> str | None:
-    """Claude Code's `metadata.user_id` names the session: a good affinity hint, and never a reason to fail."""
+    """`metadata.user_id`, which names the session in Claude Code: a hint for prefix-cache affinity. Malformed metadata
+    is ignored."""
     try:
         user_id = msgspec.json.decode(metadata, type=dict[str, object]).get("user_id")
     except msgspec.MsgspecError:

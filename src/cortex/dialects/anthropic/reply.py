@@ -1,4 +1,8 @@
-"""The pieces Anthropic's answers are made of, streamed or not, and its error envelope."""
+"""JSON objects of Anthropic's answers, streamed and not, and its error body.
+
+Shapes after anthropic's Python SDK 2.12 (`types/message.py`, `types/usage.py`, `types/stop_reason.py`); errors:
+`_exceptions.py` and Anthropic's API reference, "Errors".
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,21 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from cortex.dialects.ids import make_id
-from cortex.dialects.opaque_reasoning import seal
+from cortex.dialects.opaque_reasoning import encode_opaque
 from cortex.errors import ContextLengthExceeded, CortexError
 from cortex.wire.events import FinishReason
 
 __all__ = [
-    "ErrorReply",
+    "AnthropicErrorEnvelope",
+    "MessageHead",
     "MessageReply",
-    "ReplyHead",
     "StopReason",
     "TextReply",
     "ThinkingReply",
     "ToolUseReply",
     "UsageReply",
     "anthropic_error",
-    "error_reply",
+    "error_envelope",
     "signature",
     "stop_reason",
     "tool_use_id",
@@ -51,15 +55,15 @@ _ERROR_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class ReplyHead:
-    """What an answer says of itself before the model has spoken; `model` is the client's own word for it."""
+class MessageHead:
+    """The parts of an answer that are known before generation. `model` is the name that the client used."""
 
     id: str
     model: str
     thinking_hidden: bool = False
 
     @classmethod
-    def of(cls, request_id: str, model: str, *, thinking_hidden: bool = False) -> ReplyHead:
+    def of(cls, request_id: str, model: str, *, thinking_hidden: bool = False) -> MessageHead:
         return cls(make_id("msg_", request_id), model, thinking_hidden)
 
 
@@ -73,7 +77,7 @@ class ThinkingReply(Struct, frozen=True, tag="thinking"):
 
 
 class ToolUseReply(Struct, frozen=True, tag="tool_use"):
-    """`input` is always there: Zed's reader has no default for it."""
+    """`input` is always present: Zed requires it (crates/anthropic, `ResponseContent::ToolUse`)."""
 
     id: str
     name: str
@@ -81,7 +85,7 @@ class ToolUseReply(Struct, frozen=True, tag="tool_use"):
 
 
 class UsageReply(Struct, frozen=True):
-    """`input_tokens` excludes what came from the cache. Never null: readers in strict languages want integers."""
+    """Token counts. `input_tokens` excludes cached tokens. No count is ever null: Zed fails on one (zed#63137)."""
 
     input_tokens: int
     cache_creation_input_tokens: int
@@ -109,37 +113,39 @@ def stop_reason(reason: FinishReason) -> StopReason:
 
 
 def tool_use_id(call_id: str) -> str:
-    """Anthropic's prefix for our own call ids; an id that the model made up (Kimi's hold the name) stays."""
+    """A tool call's id with Anthropic's prefix. Ids that the model wrote itself (Kimi's contain the name) are kept."""
     return "toolu_" + call_id.removeprefix("call_") if call_id.startswith("call_") else call_id
 
 
-def signature(head: ReplyHead, thought: str) -> str:
-    """Thought that is hidden travels in its signature, so that the next turn still has it."""
-    return seal(thought if head.thinking_hidden else "")
+def signature(head: MessageHead, thinking: str) -> str:
+    """The signature of a thinking block. It carries the text when the client asked to omit it, so that the next turn
+    has it again."""
+    return encode_opaque(thinking if head.thinking_hidden else "")
 
 
-class ErrorDetail(Struct, frozen=True):
+class AnthropicErrorDetail(Struct, frozen=True):
     type: str
     message: str
 
 
-class ErrorReply(Struct, frozen=True, tag="error"):
-    error: ErrorDetail
+class AnthropicErrorEnvelope(Struct, frozen=True, tag="error"):
+    error: AnthropicErrorDetail
     request_id: str
 
 
-def error_reply(error: CortexError, request_id: str) -> ErrorReply:
-    """The envelope, in the body of an HTTP error and in a stream's `error` event alike. `request_id` as in the header.
+def error_envelope(error: CortexError, request_id: str) -> AnthropicErrorEnvelope:
+    """The error object, used as the body of an HTTP error and as the `error` event of a stream. `request_id` is that of
+    the header.
 
-    Claude Code compacts its history when a message says "prompt is too long".
+    Claude Code compacts its history when the message contains "prompt is too long".
     """
     message = error.message
     if isinstance(error, ContextLengthExceeded) and not message.startswith("prompt is too long"):
         message = f"prompt is too long: {message}"
     kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    return ErrorReply(ErrorDetail(kind, message), request_id)
+    return AnthropicErrorEnvelope(AnthropicErrorDetail(kind, message), request_id)
 
 
 def anthropic_error(error: CortexError, request_id: str) -> bytes:
-    """The JSON body of an HTTP error."""
-    return msgspec.json.encode(error_reply(error, request_id))
+    """The JSON body of an HTTP error response."""
+    return msgspec.json.encode(error_envelope(error, request_id))

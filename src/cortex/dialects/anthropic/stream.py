@@ -1,7 +1,8 @@
-"""Anthropic's event stream: strictly sequential content blocks, each opened by its first real delta.
+"""Anthropic's event stream: strictly sequential content blocks, each started by its first non-empty delta.
 
 `message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop`, with `ping`
-anywhere. Never an empty block, an index used twice, a second message_start or a `[DONE]`: each has broken a client.
+anywhere. Never an empty block, an index used twice, a second message_start or a `[DONE]`: each of these has broken a
+client (tests/dialects/test_interop_bugs.py). Event shapes after anthropic's Python SDK 2.12 (`types/raw_*_event.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from msgspec import Struct
 
 from cortex.dialects import sse
 from cortex.dialects.anthropic.reply import (
+    MessageHead,
     MessageReply,
-    ReplyHead,
     StopReason,
     TextReply,
     ThinkingReply,
     ToolUseReply,
     UsageReply,
-    error_reply,
+    error_envelope,
     signature,
     stop_reason,
     tool_use_id,
@@ -101,7 +102,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _frame(event: Struct) -> bytes:
-    """Every event is named twice: the SDK skips those without an `event:` line, Zed reads only the `data:` line."""
+    """The event's name is in both lines: the SDK skips events without an `event:` line, Zed reads only the `data:`
+    line."""
     return sse.event_frame(str(event.__struct_config__.tag), _encode(event))
 
 
@@ -109,14 +111,14 @@ _PING = _frame(Ping())
 
 
 class MessageRenderer:
-    """Events of one answer in, its SSE bytes out; see `base.StreamRenderer`."""
+    """StreamRenderer of one message."""
 
-    def __init__(self, request_id: str, head: ReplyHead) -> None:
+    def __init__(self, request_id: str, head: MessageHead) -> None:
         self._request_id = request_id
         self._head = head
         self._index = -1
         self._open: Literal["text", "thinking", "tool_use"] | None = None
-        self._thought: list[str] = []
+        self._thinking: list[str] = []
         self._input_sent = False
         self._end = ChoiceFinished("stop")
 
@@ -124,19 +126,19 @@ class MessageRenderer:
         return b"".join([self._render(event) for event in events])
 
     def keepalive(self) -> bytes:
-        """A ping, also before message_start: the SDKs drop it, and the bytes hold the connection during a load."""
+        """A ping, allowed before message_start too: SDKs drop it, its bytes keep the connection open during a load."""
         return _PING
 
     def fail(self, error: CortexError) -> bytes:
-        """The error event is the end: no message_stop follows."""
-        return _frame(error_reply(error, self._request_id))
+        """The error event, which ends the stream: no message_stop follows."""
+        return _frame(error_envelope(error, self._request_id))
 
     def _render(self, event: Event) -> bytes:
         match event:
             case TextDelta(text=text) if text:
                 return self._ensure("text") + self._delta(TextPiece(text))
             case ReasoningDelta(text=text) if text:
-                return self._ensure("thinking") + self._think(text)
+                return self._ensure("thinking") + self._thinking_delta(text)
             case ToolCallArguments(fragment=fragment) if fragment:
                 self._input_sent = True
                 return self._delta(InputPiece(fragment))
@@ -160,8 +162,8 @@ class MessageRenderer:
         return MessageReply(self._head.id, "assistant", self._head.model, [], None, None, usage)
 
     def _finish(self, event: Finished) -> bytes:
-        said = event.usage
-        usage = UsageReply.of(said.prompt_tokens, said.cached_tokens, said.completion_tokens, said.resumed)
+        counts = event.usage
+        usage = UsageReply.of(counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens, counts.resumed)
         end = MessageEnd(stop_reason(self._end.reason), self._end.stop_sequence)
         return _frame(MessageDelta(end, usage)) + _frame(MessageStop())
 
@@ -178,22 +180,23 @@ class MessageRenderer:
         self._index += 1
         return closed + _frame(BlockStart(self._index, block))
 
-    def _think(self, text: str) -> bytes:
-        self._thought.append(text)
+    def _thinking_delta(self, text: str) -> bytes:
+        self._thinking.append(text)
         return b"" if self._head.thinking_hidden else self._delta(ThinkingPiece(text))
 
     def _delta(self, piece: Piece) -> bytes:
         return _frame(BlockDelta(self._index, piece))
 
     def _close(self) -> bytes:
-        """Ends the open block: a thought with its signature, a call without arguments with `{}`, which Zed parses."""
+        """Ends the open block. A thinking block gets its signature; a call without arguments gets `{}`, because Zed
+        parses the concatenated arguments."""
         kind, self._open = self._open, None
         if kind is None:
             return b""
         last = b""
         if kind == "thinking":
-            last = self._delta(SignaturePiece(signature(self._head, "".join(self._thought))))
-            self._thought = []
+            last = self._delta(SignaturePiece(signature(self._head, "".join(self._thinking))))
+            self._thinking = []
         elif kind == "tool_use" and not self._input_sent:
             last = self._delta(InputPiece("{}"))
         return last + _frame(BlockStop(self._index))

@@ -1,4 +1,7 @@
-"""POST /v1/embeddings: vectors as numbers or base64, shortened on request."""
+"""OpenAI's `POST /v1/embeddings`: request body to wire request, vectors to the answer.
+
+Fields after openai's Python SDK 3.54 (`types/embedding_create_params.py`, `types/create_embedding_response.py`).
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from msgspec import Meta, Struct
 
 from cortex.dialects.base import Call, CallContext, no_renderer
 from cortex.dialects.json_body import decode_body
-from cortex.dialects.openai.fields import Token
+from cortex.dialects.openai.fields import TokenId
 from cortex.dialects.openai.objects import encode
 from cortex.errors import BadRequest
 from cortex.wire.events import Embedded, Event, Finished, Usage
 from cortex.wire.inference import EmbeddingRequest
 
-__all__ = ["EmbeddingBody", "EmbeddingCollector", "parse"]
+__all__ = ["EmbeddingBody", "EmbeddingCollector", "parse_embeddings"]
 
 
 class EmbeddingBody(Struct, frozen=True, kw_only=True):
     model: str = ""
-    input: str | list[str | Token | list[Token]]
+    input: str | list[str | TokenId | list[TokenId]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=2**20)] | None = None
 
@@ -50,23 +53,23 @@ class EmbeddingList(Struct, frozen=True):
 _decoder = msgspec.json.Decoder(EmbeddingBody)
 
 
-def parse(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
-    asked = decode_body(_decoder, body)
+def parse_embeddings(body: bytes, context: CallContext) -> Call:
+    """A call for embeddings. Raises BadRequest, and ModelNotFound from `context.resolve`."""
+    decoded = decode_body(_decoder, body)
     request = EmbeddingRequest(
         id=context.request_id,
-        model=context.resolve(asked.model),
-        inputs=_inputs(asked.input),
+        model=context.resolve(decoded.model),
+        inputs=_inputs(decoded.input),
         principal=context.principal,
         dialect="openai_embeddings",
     )
-    model = asked.model or request.model
-    as_base64 = asked.encoding_format == "base64"
+    model = decoded.model or request.model
+    as_base64 = decoded.encoding_format == "base64"
     return Call(
         requests=[request],
         stream=False,
         renderer=no_renderer,
-        collector=lambda: EmbeddingCollector(model, asked.dimensions, as_base64),
+        collector=lambda: EmbeddingCollector(model, decoded.dimensions, as_base64),
     )
 
 
@@ -83,7 +86,11 @@ def _inputs(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
 
 
 class EmbeddingCollector:
-    """Implements Collector. `dimensions` keeps that many leading numbers and makes the rest unit length again."""
+    """Collector of the vectors, each float32 in native byte order.
+
+    `dimensions` keeps that many leading values of each and scales the rest to unit length. `as_base64` sends the
+    float32 bytes as base64 instead of numbers.
+    """
 
     def __init__(self, model: str, dimensions: int | None, as_base64: bool) -> None:
         self._model = model
@@ -100,14 +107,14 @@ class EmbeddingCollector:
                 self._usage = event.usage
 
     def finish(self) -> bytes:
-        """Raises BadRequest when more dimensions were asked for than there are."""
+        """Raises BadRequest when the request asks for more dimensions than the vectors have."""
         data = [
-            EmbeddingObject("embedding", index, self._shown(self._vectors[index])) for index in sorted(self._vectors)
+            EmbeddingObject("embedding", index, self._encoded(self._vectors[index])) for index in sorted(self._vectors)
         ]
         usage = EmbeddingUsage(self._usage.prompt_tokens, self._usage.prompt_tokens)
         return encode(EmbeddingList("list", data, self._model, usage))
 
-    def _shown(self, vector: bytes) -> list[float] | str:
+    def _encoded(self, vector: bytes) -> list[float] | str:
         if self._dimensions is not None:
             vector = _shortened(vector, self._dimensions)
         if self._as_base64:
@@ -116,9 +123,9 @@ class EmbeddingCollector:
 
 
 def _shortened(vector: bytes, dimensions: int) -> bytes:
-    has = len(vector) // 4
-    if dimensions > has:
-        raise BadRequest(f"the model's vectors have {has} dimensions, not {dimensions}", param="dimensions")
+    available = len(vector) // 4
+    if dimensions > available:
+        raise BadRequest(f"the model's vectors have {available} dimensions, not {dimensions}", param="dimensions")
     kept = array("f", vector[: dimensions * 4])
     length = math.sqrt(math.fsum(value * value for value in kept))
     return array("f", [value / length for value in kept]).tobytes() if length else kept.tobytes()

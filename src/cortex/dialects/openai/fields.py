@@ -1,7 +1,8 @@
-"""Fields that chat completions and legacy completions share: limits, sampling, formats, llama.cpp's extensions.
+"""Request fields that OpenAI's text APIs share: limits, sampling, output format, llama.cpp's extensions.
 
-Unknown fields are ignored and numbers are clamped, because refusing what changes nothing is what breaks clients;
-wrong JSON types are 400s. Extension names and their meaning are those of llama.cpp's server.
+Unknown fields are ignored and numbers out of range are clamped: rejecting fields that change nothing breaks clients.
+A wrong JSON type is a 400. OpenAI's fields: openai's Python SDK 3.54, `types/chat/completion_create_params.py`; the
+extensions: llama.cpp `tools/server/server-schema.cpp`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from cortex.dialects.json_body import portable
-from cortex.dialects.openai.samplers import with_samplers
-from cortex.errors import BadRequest, UnsupportedValue
+from cortex.dialects.json_body import wire_safe
+from cortex.errors import BadRequest
 from cortex.wire.inference import (
     Grammar,
     JsonObjectFormat,
@@ -20,29 +20,27 @@ from cortex.wire.inference import (
     JsonSchemaFormat,
     OutputFormat,
     Reasoning,
-    Sampling,
     TextFormat,
 )
 
 __all__ = [
     "MAX_ALTERNATIVES",
-    "Choices",
+    "ChoiceCount",
     "GenerationBody",
     "StreamOptions",
-    "Token",
+    "TokenId",
     "alternatives_of",
     "max_output_of",
     "output_format_of",
     "reasoning_of",
-    "sampling_of",
     "stop_of",
 ]
 
 MAX_ALTERNATIVES = 20
 _MAX_INT = 2**31 - 1
-Int = Annotated[int, Meta(ge=-(2**31), le=_MAX_INT)]
-Choices = Annotated[int, Meta(ge=1, le=128)]
-Token = Annotated[int, Meta(ge=0, le=_MAX_INT)]
+Int32 = Annotated[int, Meta(ge=-(2**31), le=_MAX_INT)]
+ChoiceCount = Annotated[int, Meta(ge=1, le=128)]
+TokenId = Annotated[int, Meta(ge=0, le=_MAX_INT)]
 
 
 class StreamOptions(Struct, frozen=True):
@@ -56,7 +54,7 @@ class SchemaFormat(Struct, frozen=True):
 
 
 class ResponseFormat(Struct, frozen=True):
-    """`schema` beside `type: json_object` is llama.cpp's older way to send one."""
+    """`schema` beside `type: json_object` is llama.cpp's older form of a JSON schema."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     schema: JsonSchema | None = None
@@ -64,7 +62,7 @@ class ResponseFormat(Struct, frozen=True):
 
 
 class GenerationBody(Struct, frozen=True, kw_only=True):
-    """What a request for text may say, in either API. None, absent and null are the same."""
+    """The fields of a request for generated text. An absent field and null both become None."""
 
     model: str = ""
     stream: bool | None = None
@@ -72,7 +70,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n_predict: int | None = None
-    n: Choices | None = None
+    n: ChoiceCount | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
     json_schema: JsonSchema | None = None
@@ -82,7 +80,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     timings_per_token: bool | None = None
     return_progress: bool | None = None
     sse_ping_interval: float | None = None
-    n_probs: Int | None = None
+    n_probs: Int32 | None = None
     # sampling
     temperature: float | None = None
     top_p: float | None = None
@@ -90,7 +88,7 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     seed: int | None = None
     logit_bias: dict[str, float] | list[tuple[int | str, float | bool]] | None = None
-    top_k: Int | None = None
+    top_k: Int32 | None = None
     min_p: float | None = None
     typical_p: float | None = None
     top_n_sigma: float | None = None
@@ -100,11 +98,11 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     dynatemp_exponent: float | None = None
     dry_multiplier: float | None = None
     dry_base: float | None = None
-    dry_allowed_length: Int | None = None
-    dry_penalty_last_n: Int | None = None
+    dry_allowed_length: Int32 | None = None
+    dry_penalty_last_n: Int32 | None = None
     dry_sequence_breakers: list[str] | None = None
     repeat_penalty: float | None = None
-    repeat_last_n: Int | None = None
+    repeat_last_n: Int32 | None = None
     mirostat: Literal[0, 1, 2] | None = None
     mirostat_tau: float | None = None
     mirostat_eta: float | None = None
@@ -112,49 +110,30 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
     samplers: list[str] | str | None = None
 
 
-_SAME_NAME = [
-    name
-    for name in Sampling.__struct_fields__
-    if name not in {"temperature", "top_p", "min_p", "top_k", "seed", "logit_bias"}
-]
-
-
-def sampling_of(body: GenerationBody) -> Sampling:
-    """The sampling parameters the caller gave, out-of-range ones moved to the nearest bound."""
-    said = Sampling(
-        temperature=_clamped(body.temperature, 0.0, None),
-        top_p=_clamped(body.top_p, 0.0, 1.0),
-        min_p=_clamped(body.min_p, 0.0, 1.0),
-        top_k=None if body.top_k is None else max(0, body.top_k),
-        seed=None if body.seed is None else _seed(body.seed),
-        logit_bias=_logit_bias(body.logit_bias),
-        **{name: getattr(body, name) for name in _SAME_NAME},
-    )
-    return with_samplers(said, body.samplers)
-
-
 def max_output_of(body: GenerationBody) -> int | None:
-    """llama.cpp's precedence; a negative number means no limit but the context. Nothing said means that too, and 0
-    that the prompt is evaluated and nothing generated."""
-    for said in (body.n_predict, body.max_completion_tokens, body.max_tokens):
-        if said is not None:
-            return None if said < 0 else min(said, _MAX_INT)
+    """The limit in tokens, or None for no limit but the context (no field given, or a negative number).
+
+    0 evaluates the prompt and generates nothing. The precedence is llama.cpp's (`tools/server/server-schema.cpp`).
+    """
+    for limit in (body.n_predict, body.max_completion_tokens, body.max_tokens):
+        if limit is not None:
+            return None if limit < 0 else min(limit, _MAX_INT)
     return None
 
 
 def alternatives_of(body: GenerationBody) -> int | None:
-    """llama.cpp's way to ask for log-probabilities: how many alternatives, none when it isn't positive."""
+    """The number of alternatives from llama.cpp's `n_probs`; None (no log-probabilities) unless it is positive."""
     return None if body.n_probs is None or body.n_probs <= 0 else min(body.n_probs, MAX_ALTERNATIVES)
 
 
 def stop_of(body: GenerationBody) -> list[str]:
-    """The stop strings without empty ones, which would stop everything at once."""
+    """The stop strings. Empty ones are dropped, since they would match before the first token."""
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     return [text for text in stop if text]
 
 
 def output_format_of(body: GenerationBody) -> OutputFormat:
-    """The one output format asked for. Raises BadRequest when two contradict each other."""
+    """The output format. Raises BadRequest when the fields ask for two that contradict each other."""
     asked = body.response_format or ResponseFormat()
     has_schema = body.json_schema is not None or asked.type == "json_schema" or asked.schema is not None
     if body.grammar:
@@ -171,9 +150,10 @@ def output_format_of(body: GenerationBody) -> OutputFormat:
 
 
 def reasoning_of(effort: str | None, budget: int | None, template_kwargs: dict[str, Any]) -> Reasoning:
-    """How much to think. Effort "none" and a budget of 0 switch it off; a negative budget is no budget.
+    """The reasoning settings. `budget` in tokens: 0 switches reasoning off like effort "none"; negative means no
+    budget.
 
-    Raises BadRequest for an `enable_thinking` that isn't a boolean: templates would take the string "false" for true.
+    Raises BadRequest for an `enable_thinking` that isn't a boolean: templates treat the string "false" as true.
     """
     switch = template_kwargs.get("enable_thinking")
     if switch is not None and not isinstance(switch, bool):
@@ -189,31 +169,5 @@ def reasoning_of(effort: str | None, budget: int | None, template_kwargs: dict[s
 def _schema_format(asked: SchemaFormat) -> OutputFormat:
     if not asked.schema:
         return JsonObjectFormat()
-    schema = portable(asked.schema, "response_format")
+    schema = wire_safe(asked.schema, "response_format")
     return JsonSchemaFormat(schema=schema, name=asked.name or "response", strict=asked.strict is not False)
-
-
-def _clamped(value: float | None, low: float, high: float | None) -> float | None:
-    if value is None:
-        return None
-    return max(low, value if high is None else min(high, value))
-
-
-def _seed(seed: int) -> int:
-    """llama.cpp's seeds are 32 bits wide, -1 asks for a random one; OpenAI's are any integer."""
-    return -1 if seed == -1 else seed & 0xFFFFFFFF
-
-
-def _logit_bias(bias: dict[str, float] | list[tuple[int | str, float | bool]] | None) -> dict[int, float] | None:
-    """Token id to bias; llama.cpp's list form lets `false` forbid a token."""
-    if bias is None:
-        return None
-    pairs = bias.items() if isinstance(bias, dict) else bias
-    return {_token_id(token): -100.0 if value is False else float(value) for token, value in pairs}
-
-
-def _token_id(token: int | str) -> int:
-    digits = str(token)
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
-        raise UnsupportedValue(f"logit_bias: {token!r} is not a token id", param="logit_bias")
-    return int(digits)

@@ -1,4 +1,7 @@
-"""Token log-probabilities in the two shapes OpenAI has: a list of objects for chat, parallel lists for completions."""
+"""Token log-probabilities in OpenAI's two forms: a list of objects (chat, responses) and parallel lists (completions).
+
+Shapes after openai's Python SDK 3.54 (`types/chat/chat_completion_token_logprob.py`, `types/completion_choice.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,26 @@ from msgspec import Struct
 
 from cortex.wire.events import TokenLogprob
 
-__all__ = ["ChatLogprobs", "CompletionLogprobs", "Entry"]
+__all__ = ["ChatLogprobs", "CompletionLogprobs", "TokenEntry"]
 
 
-class TopEntry(Struct, frozen=True):
+class TopTokenEntry(Struct, frozen=True):
     token: str
     logprob: float
     bytes: list[int]
 
 
-class Entry(Struct, frozen=True):
-    """`bytes` are exact; `token` shows a replacement mark where a token is part of a character."""
+class TokenEntry(Struct, frozen=True):
+    """One token. `bytes` are exact; `token` contains U+FFFD where the token ends or begins inside a character."""
 
     token: str
     logprob: float | None
     bytes: list[int]
-    top_logprobs: list[TopEntry]
+    top_logprobs: list[TopTokenEntry]
 
 
 class ChatLogprobs(Struct, frozen=True):
-    content: list[Entry]
+    content: list[TokenEntry]
     refusal: None = None
 
     @classmethod
@@ -36,7 +39,8 @@ class ChatLogprobs(Struct, frozen=True):
 
 
 class CompletionLogprobs(Struct, frozen=True):
-    """`text_offset` counts characters from the start of the choice's text. An echoed prompt's first token has nulls."""
+    """`text_offset` counts characters from the start of the choice's text. The first token of an echoed prompt has no
+    log-probability: null."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -45,15 +49,15 @@ class CompletionLogprobs(Struct, frozen=True):
 
     @classmethod
     def of(cls, tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
-        words = [_text(token.bytes) for token in tokens]
-        offsets = list(accumulate(map(len, words[:-1]), initial=offset)) if words else []
+        texts = [_text(token.bytes) for token in tokens]
+        offsets = list(accumulate(map(len, texts[:-1]), initial=offset)) if texts else []
         tops = [None if token.logprob is None else _tops(token) for token in tokens]
-        return cls(words, [token.logprob for token in tokens], tops, offsets)
+        return cls(texts, [token.logprob for token in tokens], tops, offsets)
 
 
-def _entry(token: TokenLogprob) -> Entry:
-    top = [TopEntry(_text(other.bytes), other.logprob, list(other.bytes)) for other in token.top]
-    return Entry(_text(token.bytes), token.logprob, list(token.bytes), top)
+def _entry(token: TokenLogprob) -> TokenEntry:
+    top = [TopTokenEntry(_text(other.bytes), other.logprob, list(other.bytes)) for other in token.top]
+    return TokenEntry(_text(token.bytes), token.logprob, list(token.bytes), top)
 
 
 def _tops(token: TokenLogprob) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""OpenAI chat messages to wire messages: every role, content form and legacy way that clients really send."""
+"""OpenAI's chat messages to wire messages: the roles, content forms and deprecated forms that clients send.
+
+After openai's Python SDK 3.54 (`types/chat/chat_completion_message_param.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,21 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from cortex.dialects.custom_tools import wrap
+from cortex.dialects.custom_tools import wrap_input
 from cortex.dialects.ids import make_id
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Image, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
 
-__all__ = ["MessageBody", "MessageReader", "continues_final"]
+__all__ = ["ChatMessage", "ChatMessageReader", "continues_final"]
 
 
 class ImageUrl(Struct, frozen=True):
     url: str
 
 
-class PartBody(Struct, frozen=True):
-    """One content part. Responses' names for text are taken too: clients mix the two APIs up."""
+class ChatPart(Struct, frozen=True):
+    """One content part. The type names of the Responses API are accepted too, because clients mix the two APIs."""
 
     type: str = "text"
     text: str | None = None
@@ -29,38 +32,38 @@ class PartBody(Struct, frozen=True):
     image_url: ImageUrl | str | None = None
 
 
-class FunctionBody(Struct, frozen=True):
-    """`arguments` should be JSON text; some clients send the object itself."""
+class ChatFunctionCall(Struct, frozen=True):
+    """`arguments` is JSON text; some clients send the object instead."""
 
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class CustomBody(Struct, frozen=True):
+class ChatCustomCall(Struct, frozen=True):
     name: str
     input: str = ""
 
 
-class ToolCallBody(Struct, frozen=True):
+class ChatToolCall(Struct, frozen=True):
     id: str | None = None
-    function: FunctionBody | None = None
-    custom: CustomBody | None = None
+    function: ChatFunctionCall | None = None
+    custom: ChatCustomCall | None = None
 
 
-class MessageBody(Struct, frozen=True):
+class ChatMessage(Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[PartBody | str] | None = None
+    content: str | list[ChatPart | str] | None = None
     name: str | None = None
-    tool_calls: list[ToolCallBody] | None = None
+    tool_calls: list[ChatToolCall] | None = None
     tool_call_id: str | None = None
-    function_call: FunctionBody | None = None
+    function_call: ChatFunctionCall | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: Any = None
 
 
-class MessageReader:
-    """Reads one conversation, remembering which call each id belongs to so that results carry their tool's name."""
+class ChatMessageReader:
+    """Reads the messages of one request. Keeps the name of each tool call by id, for the result that follows."""
 
     def __init__(self, images: Images, request_id: str) -> None:
         self._images = images
@@ -68,13 +71,13 @@ class MessageReader:
         self._names: dict[str, str] = {}
         self._legacy_id = ""
 
-    def read(self, bodies: list[MessageBody]) -> list[Message]:
-        """Raises BadRequest naming the message and part at fault."""
+    def read(self, bodies: list[ChatMessage]) -> list[Message]:
+        """The wire messages. Raises BadRequest or UnsupportedValue that names the message and part at fault."""
         if not bodies:
             raise BadRequest("messages must not be empty", param="messages")
         return [self._message(body, f"messages[{index}]") for index, body in enumerate(bodies)]
 
-    def _message(self, body: MessageBody, at: str) -> Message:
+    def _message(self, body: ChatMessage, at: str) -> Message:
         match body.role:
             case "tool" | "function":
                 return Message("tool", [self._result(body, at)])
@@ -83,7 +86,7 @@ class MessageReader:
             case role:
                 return Message(_role(role), list(self._content(body.content, at)), name=body.name)
 
-    def _assistant(self, body: MessageBody, at: str) -> list[Part]:
+    def _assistant(self, body: ChatMessage, at: str) -> list[Part]:
         thinking = body.reasoning_content or (body.reasoning if isinstance(body.reasoning, str) else None)
         parts: list[Part] = [Thinking(thinking)] if thinking else []
         parts += self._content(body.content, at)
@@ -96,27 +99,28 @@ class MessageReader:
             parts.append(self._function_call(self._legacy_id, body.function_call))
         return parts
 
-    def _call(self, body: ToolCallBody, at: str) -> ToolCall:
+    def _call(self, body: ChatToolCall, at: str) -> ToolCall:
         call_id = body.id or make_id("call_", self._request_id, at)
         if body.function:
             return self._function_call(call_id, body.function)
         if body.custom:
-            return self._function_call(call_id, FunctionBody(body.custom.name, wrap(body.custom.input)))
+            return self._function_call(call_id, ChatFunctionCall(body.custom.name, wrap_input(body.custom.input)))
         raise BadRequest(f"{at} has neither function nor custom", param=at)
 
-    def _function_call(self, call_id: str, body: FunctionBody) -> ToolCall:
+    def _function_call(self, call_id: str, body: ChatFunctionCall) -> ToolCall:
         self._names[call_id] = body.name
         arguments = body.arguments or {}
         text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
         return ToolCall(id=call_id, name=body.name, arguments=text)
 
-    def _result(self, body: MessageBody, at: str) -> ToolResult:
-        """Of a `tool` message, or of the older `function` one, which answers the latest function_call."""
+    def _result(self, body: ChatMessage, at: str) -> ToolResult:
+        """The result in a `tool` message, or in a deprecated `function` message, which answers the latest
+        function_call."""
         call_id = body.tool_call_id or (self._legacy_id if body.role == "function" else "")
         name = self._names.get(call_id) or body.name
         return ToolResult(call_id=call_id, parts=self._content(body.content, at), name=name)
 
-    def _content(self, content: str | list[PartBody | str] | None, at: str) -> list[Text | Image]:
+    def _content(self, content: str | list[ChatPart | str] | None, at: str) -> list[Text | Image]:
         if not content:
             return []
         if isinstance(content, str):
@@ -124,7 +128,7 @@ class MessageReader:
         parts = [self._part(part, f"{at}.content[{index}]") for index, part in enumerate(content)]
         return [part for part in parts if not isinstance(part, Text) or part.text]
 
-    def _part(self, part: PartBody | str, at: str) -> Text | Image:
+    def _part(self, part: ChatPart | str, at: str) -> Text | Image:
         if isinstance(part, str):
             return Text(part)
         match part.type:
@@ -142,9 +146,11 @@ class MessageReader:
 
 
 def continues_final(messages: list[Message], asked: bool | None) -> bool:
-    """Whether the last assistant message is to be continued instead of answered (llama.cpp's prefill).
+    """Whether generation continues the last message instead of answering it (llama.cpp's assistant prefill,
+    `tools/server/server-common.cpp`, oaicompat_chat_params_parse).
 
-    One that calls tools is complete. Raises BadRequest when asked to continue somebody else's message.
+    `asked` is `continue_final_message`. A message with tool calls is never continued. Raises BadRequest when `asked` is
+    True and the last message isn't the assistant's.
     """
     last = messages[-1]
     if last.role != "assistant":

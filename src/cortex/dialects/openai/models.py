@@ -1,6 +1,8 @@
-"""GET /v1/models: one object per model that OpenAI's, Anthropic's, Codex's and LM Studio's readers all accept.
+"""`GET /v1/models`: one object per model that clients of OpenAI, Anthropic, Codex and LM Studio all accept.
 
-Hardly a field of theirs collides, so every model carries all of them; only the list around the models differs.
+Their field names collide only in `type` and `capabilities`, so a model carries the fields of all of them. The list
+around the models depends on the client. Sources: openai's Python SDK 3.54 (`types/model.py`), anthropic's 2.12
+(`types/model_info.py`), Zed (crates/lmstudio/src/lmstudio.rs).
 """
 
 from __future__ import annotations
@@ -16,20 +18,21 @@ from msgspec import UNSET, Struct, UnsetType
 from cortex.dialects.anthropic.capabilities import AnthropicCapabilities
 from cortex.wire.status import Capabilities, Cost, Limits, ModelState, ModelStatus
 
-__all__ = ["ListStyle", "entry", "listing"]
+__all__ = ["ListStyle", "model_list", "model_object"]
 
 
 @dataclass(frozen=True, slots=True)
 class ListStyle:
-    """Whose list it is: `anthropic` wants paging keys, `codex` a `models` key beside `data` (codex#22205)."""
+    """The client's API: `anthropic` needs paging keys, `codex` a `models` key beside `data` (codex#22205)."""
 
     anthropic: bool = False
     codex: bool = False
 
 
-class ModelEntry(Struct, frozen=True):
-    """`id` … `owned_by` are OpenAI's; `display_name` … `max_tokens` Anthropic's; `publisher` … `capabilities` LM
-    Studio's; the rest is ours. `type` and `capabilities` are the keys that two of them fill differently."""
+class ModelObject(Struct, frozen=True):
+    """One model. `id` … `owned_by` are OpenAI's fields; `display_name` … `max_tokens` Anthropic's; `publisher` …
+    `capabilities` LM Studio's; the rest are cortex's own. `type` and `capabilities` have a different value for
+    Anthropic clients."""
 
     id: str
     object: str
@@ -64,16 +67,16 @@ class ModelEntry(Struct, frozen=True):
 
 class ModelList(Struct, frozen=True):
     object: str
-    data: list[ModelEntry]
+    data: list[ModelObject]
     models: list[str] | UnsetType = UNSET
     has_more: bool | UnsetType = UNSET
     first_id: str | UnsetType | None = UNSET
     last_id: str | UnsetType | None = UNSET
 
 
-def listing(models: Sequence[tuple[ModelStatus, list[str]]], style: ListStyle) -> bytes:
-    """The whole list as JSON; there is only ever one page."""
-    data = [_entry(status, neurons, style) for status, neurons in models]
+def model_list(models: Sequence[tuple[ModelStatus, list[str]]], style: ListStyle) -> bytes:
+    """The list as JSON, always in one page. Each model comes with the names of the neurons that have it loaded."""
+    data = [_model(status, neurons, style) for status, neurons in models]
     answer = ModelList(
         object="list",
         data=data,
@@ -85,15 +88,15 @@ def listing(models: Sequence[tuple[ModelStatus, list[str]]], style: ListStyle) -
     return msgspec.json.encode(answer)
 
 
-def entry(status: ModelStatus, neurons: list[str], style: ListStyle) -> bytes:
+def model_object(status: ModelStatus, neurons: list[str], style: ListStyle) -> bytes:
     """One model as JSON."""
-    return msgspec.json.encode(_entry(status, neurons, style))
+    return msgspec.json.encode(_model(status, neurons, style))
 
 
-def _entry(status: ModelStatus, neurons: list[str], style: ListStyle) -> ModelEntry:
+def _model(status: ModelStatus, neurons: list[str], style: ListStyle) -> ModelObject:
     card = status.card
     organisation, slash, name = card.id.partition("/")
-    return ModelEntry(
+    return ModelObject(
         id=card.id,
         object="model",
         created=card.created,
@@ -111,7 +114,7 @@ def _entry(status: ModelStatus, neurons: list[str], style: ListStyle) -> ModelEn
         state=_lm_studio_state(status.state),
         max_context_length=card.limits.context,
         loaded_context_length=status.context or UNSET,
-        capabilities=AnthropicCapabilities.of(card.capabilities) if style.anthropic else _words(card.capabilities),
+        capabilities=AnthropicCapabilities.of(card.capabilities) if style.anthropic else _names(card.capabilities),
         status=status.state,
         progress=status.progress,
         limits=card.limits,
@@ -132,10 +135,10 @@ def _kind(capabilities: Capabilities) -> Literal["llm", "vlm", "embeddings"]:
     return "vlm" if capabilities.vision else "llm"
 
 
-def _words(capabilities: Capabilities) -> list[str]:
-    """A list of words, since that is what LM Studio's readers parse; "tool_use" is their name for tools."""
+def _names(capabilities: Capabilities) -> list[str]:
+    """LM Studio's form of capabilities: a list of names, in which tools are "tool_use"."""
     names = {name: "tool_use" if name == "tools" else name for name in capabilities.__struct_fields__}
-    return [word for name, word in names.items() if getattr(capabilities, name)]
+    return [shown for name, shown in names.items() if getattr(capabilities, name)]
 
 
 def _lm_studio_state(state: ModelState) -> Literal["loaded", "loading", "not-loaded"]:

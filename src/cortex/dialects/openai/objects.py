@@ -1,22 +1,34 @@
-"""The pieces of OpenAI answers that chat, completions and embeddings have in common."""
+"""JSON objects that the answers of OpenAI's APIs share: chunk head, usage, timings, progress, errors."""
 
 from __future__ import annotations
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from cortex.dialects import sse
+from cortex.errors import CortexError
 from cortex.wire import events
 
-__all__ = ["FINGERPRINT", "ChunkHead", "PromptProgress", "TimingsObject", "UsageObject", "encode", "finish_word"]
+__all__ = [
+    "FINGERPRINT",
+    "ChunkHead",
+    "PromptProgress",
+    "TimingsObject",
+    "UsageObject",
+    "encode",
+    "finish_reason",
+    "openai_error",
+    "openai_error_frame",
+]
 
 encode = msgspec.json.Encoder().encode
 
 FINGERPRINT = "cortex"
-"""`system_fingerprint`: one word, so that equal runs give equal bytes."""
+"""`system_fingerprint`: constant, so that equal runs give equal bytes."""
 
 
 class ChunkHead(Struct, frozen=True):
-    """The keys every chunk and answer repeats; clients treat a chunk without one of them as broken."""
+    """The keys that every chunk and answer repeats; clients reject a chunk that lacks one (opencode#39061)."""
 
     id: str
     object: str
@@ -25,7 +37,7 @@ class ChunkHead(Struct, frozen=True):
     system_fingerprint: str = FINGERPRINT
 
     def open(self) -> bytes:
-        """The JSON object up to, and without, its closing brace."""
+        """The JSON object without its closing brace, to append more keys to."""
         return encode(self)[:-1]
 
 
@@ -38,8 +50,10 @@ class CompletionDetails(Struct, frozen=True):
 
 
 class UsageObject(Struct, frozen=True):
-    """Token counts, every one an integer: a null or a missing total makes clients drop the whole chunk (zed#42893).
-    `resumed`, our own word, is there only when the answer was begun elsewhere."""
+    """Token counts, all integers: clients drop the whole chunk when one is null or the total is missing (zed#42893).
+
+    `resumed` is cortex's own key: how often the request was moved to another neuron; absent when it never was.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -62,7 +76,7 @@ class UsageObject(Struct, frozen=True):
 
 
 class TimingsObject(Struct, frozen=True):
-    """llama.cpp's `timings`, in milliseconds; sent only to those who ask."""
+    """llama.cpp's `timings`, in milliseconds; sent only when the client asks (`timings_per_token`)."""
 
     cache_n: int
     prompt_n: int
@@ -100,10 +114,42 @@ class PromptProgress(Struct, frozen=True):
     processed: int
 
 
-def finish_word(reason: events.FinishReason) -> str:
-    """`finish_reason` of a choice that made no tool call."""
+def finish_reason(reason: events.FinishReason) -> str:
+    """OpenAI's `finish_reason` for a choice without tool calls."""
     return "stop" if reason == "stop_sequence" else reason
 
 
 def _ratio(value: float, by: float) -> float:
     return round(value / by, 3) if by else 0.0
+
+
+_ERROR_TYPES = {403: "permission", 429: "rate_limit_error", 504: "timeout"}
+
+
+class ErrorObject(Struct, frozen=True):
+    """`code` is always a string: clients that declare it as one fail on the integer that llama-server sends."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorEnvelope(Struct, frozen=True):
+    error: ErrorObject
+
+
+def _error_type(status: int) -> str:
+    """OpenAI's `error.type` for an HTTP status."""
+    return _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
+def openai_error(error: CortexError, request_id: str = "") -> bytes:  # noqa: ARG001 - an ErrorEncoder
+    """The JSON body of an HTTP error response."""
+    details = ErrorObject(error.message, _error_type(error.status), error.param, error.code)
+    return encode(ErrorEnvelope(details))
+
+
+def openai_error_frame(error: CortexError) -> bytes:
+    """The SSE frame of an error in a chat or completions stream. It ends the stream: no finish chunk follows."""
+    return sse.data_frame(openai_error(error))

@@ -1,4 +1,4 @@
-"""POST /v1/rerank in Jina's shape, which Continue and most retrieval libraries speak."""
+"""`POST /v1/rerank` in the form of Jina's API, which Continue and most retrieval libraries use."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cortex.errors import BadRequest
 from cortex.wire.events import Event, Finished, Scored, Usage
 from cortex.wire.inference import RerankRequest
 
-__all__ = ["RerankBody", "RerankCollector", "parse"]
+__all__ = ["RerankBody", "RerankCollector", "parse_rerank"]
 
 
-class Document(Struct, frozen=True):
+class RerankDocument(Struct, frozen=True):
     text: str
 
 
 class RerankBody(Struct, frozen=True, kw_only=True):
-    """`return_documents` is on unless said otherwise, as at Jina."""
+    """`return_documents` defaults to true, as in Jina's API."""
 
     model: str = ""
     query: str
-    documents: list[str | Document]
+    documents: list[str | RerankDocument]
     top_n: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     return_documents: bool | None = None
 
@@ -40,7 +40,7 @@ class RerankUsage(Struct, frozen=True):
 class RerankResult(Struct, frozen=True):
     index: int
     relevance_score: float
-    document: Document | UnsetType = UNSET
+    document: RerankDocument | UnsetType = UNSET
 
 
 class RerankAnswer(Struct, frozen=True):
@@ -53,16 +53,16 @@ class RerankAnswer(Struct, frozen=True):
 _decoder = msgspec.json.Decoder(RerankBody)
 
 
-def parse(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
-    asked = decode_body(_decoder, body)
-    if not asked.documents:
+def parse_rerank(body: bytes, context: CallContext) -> Call:
+    """A call for relevance scores. Raises BadRequest, and ModelNotFound from `context.resolve`."""
+    decoded = decode_body(_decoder, body)
+    if not decoded.documents:
         raise BadRequest("documents must not be empty", param="documents")
     request = RerankRequest(
         id=context.request_id,
-        model=context.resolve(asked.model),
-        query=asked.query,
-        documents=[each if isinstance(each, str) else each.text for each in asked.documents],
+        model=context.resolve(decoded.model),
+        query=decoded.query,
+        documents=[each if isinstance(each, str) else each.text for each in decoded.documents],
         principal=context.principal,
         dialect="rerank",
     )
@@ -70,15 +70,15 @@ def parse(body: bytes, context: CallContext) -> Call:
         requests=[request],
         stream=False,
         renderer=no_renderer,
-        collector=lambda: RerankCollector(asked, request),
+        collector=lambda: RerankCollector(decoded, request),
     )
 
 
 class RerankCollector:
-    """Implements Collector: best first, equal scores in the order of the documents."""
+    """Collector of the scores: highest first, equal scores in the order of the documents."""
 
-    def __init__(self, asked: RerankBody, request: RerankRequest) -> None:
-        self._asked = asked
+    def __init__(self, body: RerankBody, request: RerankRequest) -> None:
+        self._body = body
         self._request = request
         self._scores: dict[int, float] = {}
         self._usage = Usage()
@@ -93,10 +93,10 @@ class RerankCollector:
     def finish(self) -> bytes:
         best = sorted(self._scores, key=lambda index: (-self._scores[index], index))
         usage = RerankUsage(self._usage.prompt_tokens, self._usage.prompt_tokens)
-        results = [self._result(index) for index in best[: self._asked.top_n]]
-        return encode(RerankAnswer(self._asked.model or self._request.model, "list", usage, results))
+        results = [self._result(index) for index in best[: self._body.top_n]]
+        return encode(RerankAnswer(self._body.model or self._request.model, "list", usage, results))
 
     def _result(self, index: int) -> RerankResult:
-        shown = self._asked.return_documents is not False
-        document = Document(self._request.documents[index]) if shown else UNSET
+        included = self._body.return_documents is not False
+        document = RerankDocument(self._request.documents[index]) if included else UNSET
         return RerankResult(index, self._scores[index], document)

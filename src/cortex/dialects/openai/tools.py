@@ -1,4 +1,8 @@
-"""Tools and tool choices of chat completions, the deprecated `functions` among them."""
+"""Tools and tool choices of chat completions, the deprecated `functions` included.
+
+After openai's Python SDK 3.54 (`types/chat/chat_completion_tool_union_param.py`,
+`types/chat/chat_completion_tool_choice_option_param.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,56 +11,57 @@ from typing import Literal
 from msgspec import Struct
 
 from cortex.dialects.custom_tools import GrammarBody, custom_tool
-from cortex.dialects.json_body import portable
+from cortex.dialects.json_body import wire_safe
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import JsonSchema, Tool, ToolChoice
 
 __all__ = [
-    "ChoiceBody",
-    "FunctionChoice",
-    "FunctionTool",
-    "ToolBody",
-    "choice_of",
+    "ChatFunction",
+    "ChatTool",
+    "ChatToolChoice",
+    "LegacyFunctionChoice",
     "functions_of",
-    "legacy_choice_of",
+    "legacy_tool_choice_of",
+    "tool_choice_of",
     "tools_of",
 ]
 
 
-class FunctionTool(Struct, frozen=True):
+class ChatFunction(Struct, frozen=True):
     name: str
     description: str | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = None
 
 
-class CustomFormat(Struct, frozen=True):
+class ChatToolFormat(Struct, frozen=True):
     type: str = "text"
     grammar: GrammarBody | None = None
 
 
-class CustomTool(Struct, frozen=True):
+class ChatCustomTool(Struct, frozen=True):
     name: str
     description: str | None = None
-    format: CustomFormat | None = None
+    format: ChatToolFormat | None = None
 
 
-class ToolBody(Struct, frozen=True):
-    """`type` decides; hosted tools of other vendors are skipped, as refusing them breaks the whole conversation."""
+class ChatTool(Struct, frozen=True):
+    """A tool. Types other than `function` and `custom` (hosted tools) are skipped, because rejecting them would make
+    every request of the conversation fail."""
 
     type: str = "function"
-    function: FunctionTool | None = None
-    custom: CustomTool | None = None
+    function: ChatFunction | None = None
+    custom: ChatCustomTool | None = None
 
 
-class Named(Struct, frozen=True):
+class ToolName(Struct, frozen=True):
     name: str
 
 
 class NamedTool(Struct, frozen=True):
     type: str = "function"
-    function: Named | None = None
-    custom: Named | None = None
+    function: ToolName | None = None
+    custom: ToolName | None = None
     name: str | None = None
 
     @property
@@ -70,22 +75,23 @@ class AllowedTools(Struct, frozen=True):
     tools: list[NamedTool] = []
 
 
-class ChoiceBody(Struct, frozen=True):
-    """`name` and the bare types are how the Responses and Anthropic APIs say it: clients mix them up."""
+class ChatToolChoice(Struct, frozen=True):
+    """A tool choice. `name` and the types `auto`, `none`, `any` … are those of the Responses and Anthropic APIs, which
+    clients mix up with this one."""
 
     type: str = "function"
     name: str | None = None
-    function: Named | None = None
-    custom: Named | None = None
+    function: ToolName | None = None
+    custom: ToolName | None = None
     allowed_tools: AllowedTools | None = None
 
 
-class FunctionChoice(Struct, frozen=True):
+class LegacyFunctionChoice(Struct, frozen=True):
     name: str
 
 
-def tools_of(bodies: list[ToolBody]) -> list[Tool]:
-    """The tools offered; of two with one name the later counts. Raises BadRequest when a function has no name."""
+def tools_of(bodies: list[ChatTool]) -> list[Tool]:
+    """The wire tools. Of two tools with one name the later is used. Raises BadRequest when a tool has no name."""
     tools: list[Tool] = []
     for index, body in enumerate(bodies):
         at = f"tools[{index}]"
@@ -99,32 +105,37 @@ def tools_of(bodies: list[ToolBody]) -> list[Tool]:
     return list({tool.name: tool for tool in tools}.values())
 
 
-def functions_of(bodies: list[FunctionTool]) -> list[Tool]:
-    """The deprecated `functions` list."""
+def functions_of(bodies: list[ChatFunction]) -> list[Tool]:
+    """The wire tools of the deprecated `functions` list. Raises BadRequest when one has no name."""
     return [_function(body, f"functions[{index}]") for index, body in enumerate(bodies)]
 
 
-def choice_of(choice: str | ChoiceBody | None, tools: list[Tool]) -> ToolChoice:
-    """Raises BadRequest for a choice that the tools can't satisfy, UnsupportedValue for an unknown word."""
+def tool_choice_of(choice: str | ChatToolChoice | None, tools: list[Tool]) -> ToolChoice:
+    """The wire tool choice. Raises BadRequest if the tools can't satisfy it, UnsupportedValue for an unknown value."""
     match choice:
-        case None | "auto" | ChoiceBody(type="auto"):
+        case None | "auto" | ChatToolChoice(type="auto"):
             return ToolChoice()
-        case "none" | ChoiceBody(type="none"):
+        case "none" | ChatToolChoice(type="none"):
             return ToolChoice("none")
-        case "required" | "any" | ChoiceBody(type="required" | "any"):
+        case "required" | "any" | ChatToolChoice(type="required" | "any"):
             return _among(ToolChoice("required"), tools)
-        case ChoiceBody(type="allowed_tools", allowed_tools=AllowedTools() as allowed):
+        case ChatToolChoice(type="allowed_tools", allowed_tools=AllowedTools() as allowed):
             return _among(ToolChoice(allowed.mode, [tool.tool for tool in allowed.tools]), tools)
-        case ChoiceBody(function=Named(name)) | ChoiceBody(custom=Named(name)) | ChoiceBody(name=str(name)):
+        case (
+            ChatToolChoice(function=ToolName(name))
+            | ChatToolChoice(custom=ToolName(name))
+            | ChatToolChoice(name=str(name))
+        ):
             return _among(ToolChoice("required", [name]), tools)
         case _:
             known = "none, auto, required, or an object naming a function"
             raise UnsupportedValue(f"tool_choice must be {known}", param="tool_choice")
 
 
-def legacy_choice_of(choice: str | FunctionChoice | None, tools: list[Tool]) -> ToolChoice:
-    """The deprecated `function_call`: "none", "auto" or the name of one function."""
-    if isinstance(choice, FunctionChoice):
+def legacy_tool_choice_of(choice: str | LegacyFunctionChoice | None, tools: list[Tool]) -> ToolChoice:
+    """The wire tool choice of the deprecated `function_call`: "none", "auto" or one function. Raises BadRequest like
+    `tool_choice_of`."""
+    if isinstance(choice, LegacyFunctionChoice):
         return _among(ToolChoice("required", [choice.name]), tools)
     return ToolChoice("none") if choice == "none" else ToolChoice()
 
@@ -140,11 +151,11 @@ def _among(choice: ToolChoice, tools: list[Tool]) -> ToolChoice:
     return choice
 
 
-def _function(body: FunctionTool, at: str) -> Tool:
+def _function(body: ChatFunction, at: str) -> Tool:
     tool = Tool(name=_name(body.name, at), description=body.description or "", strict=body.strict is True)
     if body.parameters is None:
         return tool
-    return Tool(tool.name, tool.description, portable(body.parameters, f"{at}.parameters"), tool.strict)
+    return Tool(tool.name, tool.description, wire_safe(body.parameters, f"{at}.parameters"), tool.strict)
 
 
 def _name(name: str, at: str) -> str:

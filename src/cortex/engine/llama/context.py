@@ -99,7 +99,7 @@ class Context:
     @contextmanager
     def _sampling_planned(self, params: c.llama_context_params) -> Iterator[None]:
         """Make the context with a sampler where the device may sample: its memory is then reserved with the rest, above
-        all a second copy of the logits (SmolLM2: 202 instead of 98 MiB of compute buffer, docs/performance.md)."""
+        all a second copy of the logits (SmolLM2: 202 instead of 98 MiB; docs/explanation/performance.md)."""
         if not self.backend_sampling:
             yield
             return

@@ -26,8 +26,8 @@ class BackendSampling:
     """Keeps one context's table of samplers by sequence id (llama_set_sampler); nothing else changes it.
 
     Every change makes llama.cpp plan its graphs anew (25 instead of 10 ms for that step: SmolLM2, 2 threads,
-    docs/performance.md), and the rows of a batch are read by the table it was decoded with. So changes are made right
-    before a decode, all at once, and an ended sequence stays in the table until the next change.
+    docs/explanation/performance.md), and the rows of a batch are read by the table it was decoded with. So changes are
+    made right before a decode, all at once, and an ended sequence stays in the table until the next change.
     """
 
     def __init__(self, model: str, context: Context) -> None:

@@ -18,7 +18,7 @@ from cortex.engine.kv.tokens import Int32Array, TokenBuffer
 
 __all__ = ["GuessHistory", "PromptLookup", "RowPrice", "find_continuation"]
 
-# Chosen, then checked with SmolLM2 on two cores (docs/performance.md, "Speculation by lookup").
+# Chosen, then checked with SmolLM2 on two cores (docs/explanation/performance.md, "Speculation by lookup").
 _NGRAM = 3
 """Tokens that must repeat."""
 _WINDOW = 16384

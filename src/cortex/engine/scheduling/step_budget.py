@@ -9,7 +9,8 @@ __all__ = ["StepBudget", "restoring_is_cheaper"]
 _WEIGHT = 0.2
 """Of the newest measurement in a running mean: a change of load shows within five steps."""
 _IDLE_SHARE = 0.02
-"""Share of a decode step that idle cells may cost. Chosen; docs/performance.md ("What it costs") has what they do."""
+"""Share of a decode step that idle cells may cost. Chosen; docs/explanation/performance.md, "What it costs", has what
+they do."""
 _RETRY_EVERY = 20
 """Restores skipped as too slow before one is tried again: the machine may have been busy."""
 _UNMEASURED = 64

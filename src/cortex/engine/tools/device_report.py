@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from cortex.engine.llama.library import LogTap, loaded_library, start_backend, version
-from cortex.wire.probes import DeviceReport, GgmlDevice
+from cortex.wire.reports import DeviceReport, GgmlDevice
 
 __all__ = ["device_report", "main", "print_report"]
 

@@ -1,6 +1,6 @@
 """Prints the memory that a load would take: `python -m cortex.engine.tools.memory_plan`.
 
-A JSON LoadSpec on standard input, a JSON SizeReport on standard output. llama.cpp can lay out a model and plan its
+A JSON LoadSpec on standard input, a JSON MemoryPlan on standard output. llama.cpp can lay out a model and plan its
 context without allocating (`no_alloc`), but reports the plan in its log only: buffers of tensors are 0 there, caches
 have their whole size and compute buffers are given per device. Sizes of weights are in the GGUF's header.
 """
@@ -20,7 +20,7 @@ from cortex.engine.llama.library import LogTap, start_backend
 from cortex.engine.llama.model import Model
 from cortex.engine.tools.device_report import print_report
 from cortex.errors import CortexError
-from cortex.wire.probes import SizeReport
+from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["main", "planned_sizes", "read_plan"]
@@ -31,7 +31,7 @@ _COMPUTE = re.compile(r"\s(\S+) compute buffer size\s*=\s*([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
 
 
-def read_plan(lines: Iterable[str]) -> SizeReport:
+def read_plan(lines: Iterable[str]) -> MemoryPlan:
     """The sums in bytes of what llama.cpp's log reports of one planned context. Pure."""
     compute: Counter[str] = Counter()
     cache = output = 0.0
@@ -42,10 +42,10 @@ def read_plan(lines: Iterable[str]) -> SizeReport:
             compute[found[1]] += int(float(found[2]) * _MIB)
         elif found := _OUTPUT.search(line):
             output += float(found[1])
-    return SizeReport(dict(compute), int(cache * _MIB), int(output * _MIB))
+    return MemoryPlan(dict(compute), int(cache * _MIB), int(output * _MIB))
 
 
-def planned_sizes(spec: LoadSpec) -> SizeReport:
+def planned_sizes(spec: LoadSpec) -> MemoryPlan:
     """Plan the context of `spec`, on one thread. Raises ModelLoadFailed or NoRoom if llama.cpp can't."""
     lines: list[str] = []
     tap = LogTap(on_line=lines.append)

@@ -1,7 +1,8 @@
 """Shares the CPU's cores between the loop's steps and an image's encoding, one at a time.
 
 ggml's threads spin while they wait for each other. Two computations at once on the same cores, each with a thread for
-every core, would mostly spin: each would run far slower than with half of the time for itself (docs/decisions.md).
+every core, would mostly spin: each would run far slower than with half of the time for itself
+(docs/explanation/decisions.md).
 """
 
 from __future__ import annotations

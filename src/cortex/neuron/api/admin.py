@@ -138,7 +138,7 @@ class Admin:
         managed = self.manager.registry.get(self.backend.resolve(name))
         if managed.worker is None or managed.state != "ready":
             raise Conflict(f"{managed.entry.id} is not loaded; POST /models/load first")
-        report = managed.expect_probe()
+        report = managed.next_probe_report()
         managed.worker.send(Probe(managed.entry.id))
         try:
             async with asyncio.timeout(_PROBE_S):
@@ -170,6 +170,7 @@ def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]
 
     @get("/metrics", sync_to_thread=False)
     def scrape() -> Response[bytes]:
+        """Prometheus metrics."""
         return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
     return [scrape, *_reading(admin), *_orders(admin)]
@@ -178,24 +179,29 @@ def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]
 def _reading(admin: Admin) -> list[HTTPRouteHandler]:
     @get("/discovery", sync_to_thread=False)
     def discovery() -> Response[bytes]:
+        """The host and its devices, with the processes that hold their memory."""
         return _json(admin.discovery())
 
     @get("/status", sync_to_thread=False)
     def status() -> Response[bytes]:
+        """Devices, workers, models, requests and the memory ledger."""
         return _json(admin.status())
 
     @get("/events", sync_to_thread=False)
     def events() -> Stream:
+        """The document of `/status` as length-prefixed msgpack frames, one after each change."""
         frames = status_frames(admin.manager, admin.lifecycle, admin.status)
         return Stream(frames, media_type="application/x-msgpack")
 
     @get("/models", sync_to_thread=False)
     def list_models() -> Response[bytes]:
+        """The models of this neuron with their state."""
         return _json(admin.status().models)
 
     @get("/models/{path:path}")
     async def one_model(path: FromPath[str]) -> Response[bytes] | Stream:
-        """`/models/{id}`, `…/probe` and `…/events`; ids may hold slashes, so the last word decides."""
+        """`{path}` is a model's id: its state. With `/probe` behind the id: the chat format found in the loaded
+        model. With `/events`: the progress of its load as server-sent events."""
         name, _, word = path.strip("/").rpartition("/")
         if word == "probe":
             return _json(await admin.probe(name))
@@ -212,26 +218,31 @@ def _orders(admin: Admin) -> list[HTTPRouteHandler]:
 
     @post("/models/load", status_code=200)
     async def load(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Load a model: `{"model", "wait"}`, and what else `LoadOrder` has."""
         admin.lifecycle.refuse_when_draining()
         return _json(await admin.load(_decoded(await request.body(), _load_orders)))
 
     @post("/models/unload", status_code=200)
     async def unload(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Unload a model after its running requests: `{"model"}`, and what else `UnloadOrder` has."""
         return _json(await admin.unload(_decoded(await request.body(), _unload_orders)))
 
     @put("/models/profiles")
     async def profiles(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Replace the profiles that a gateway sent before; refused where the neuron has a models.toml of its own."""
         mark = admin.profiles.take(_decoded(await request.body(), _profile_orders))
         await admin.rescan()  # whoever sent them may order loads by them as soon as it has the answer
         return _json(mark)
 
     @post("/infer", status_code=200)
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
+        """One request as msgpack (`wire.inference`), answered with its events as frames."""
         admin.lifecycle.refuse_when_draining()
         return InferExchange(service, decode_request(await request.body()))  # type: ignore[return-value]
 
     @post("/trunk", status_code=200)
     async def trunk() -> ASGIApp:
+        """The connection that carries all requests of one gateway, frames in both directions."""
         admin.lifecycle.refuse_when_draining()
         return ConnectionExchange(service)  # type: ignore[return-value]
 

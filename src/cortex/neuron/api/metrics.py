@@ -42,7 +42,7 @@ class NeuronMetrics:
             registry=self.registry,
         )
         self.registry.register(_ModelCollector(registry))
-        registry.tell = self._on_move
+        registry.on_event = self._on_move
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""

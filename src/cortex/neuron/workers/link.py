@@ -1,7 +1,7 @@
-"""The parent's end of a worker's socketpair: commands out, notices in, as frames.
+"""The parent's end of a worker's socketpair: commands out, notices in, as frames of `wire.framing`.
 
-An asyncio.Protocol rather than streams: every read hands its whole batch of notices to the handler at once, so that
-a token costs no task and the parent wakes once per engine step.
+An asyncio.Protocol rather than asyncio streams: the notices of one read are handled on the reader's stack, so that a
+token wakes no task and the parent wakes once per engine step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _notices: msgspec.msgpack.Decoder[Notice] = msgspec.msgpack.Decoder(Notice)
 
 
 class WorkerLink(asyncio.Protocol):
-    """`on_notice` gets each notice in order; `on_close` is called once, with what broke the stream or None for EOF."""
+    """Calls `on_notice` with each notice in order, and `on_close` once: with the error that broke the link, None for
+    EOF. Both on the event loop."""
 
     def __init__(self, on_notice: Callable[[Notice], None], on_close: Callable[[Exception | None], None]) -> None:
         self._on_notice = on_notice
@@ -59,7 +60,7 @@ class WorkerLink(asyncio.Protocol):
         self._transport.write(encode_frame(command))
 
     def close(self) -> None:
-        """Idempotent; the worker takes the EOF as the order to exit."""
+        """Idempotent. The worker exits at the EOF."""
         if self._transport is not None:
             self._transport.close()
 

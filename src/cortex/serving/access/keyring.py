@@ -1,4 +1,4 @@
-"""API keys: who may ask, and under which name."""
+"""API keys and the principals they belong to."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["Keyring"]
 
 
 class Keyring:
-    """The keys in force. `reload` replaces them as a whole; until then nothing changes.
+    """The configured keys. `reload` replaces all of them at once.
 
-    Keys are looked up by their SHA-256, so that the time a look-up takes says nothing about a key.
+    Keys are looked up by their SHA-256 hash, so that the time of a look-up reveals nothing about a key.
     """
 
     def __init__(self, config: AuthConfig) -> None:
         self._principals = _principals(config)
 
     def reload(self, config: AuthConfig) -> None:
-        """Raises ConfigError and keeps the old keys when the new file can't be read."""
+        """Raises ConfigError and keeps the old keys when the keys file can't be read."""
         self._principals = _principals(config)
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is configured, which lets everyone in."""
+        """Whether no key is configured: then every request is accepted."""
         return not self._principals
 
     def principal_of(self, headers: Mapping[str, str]) -> str | None:
-        """The name behind `Authorization: Bearer` or `x-api-key`; either may hold a valid key (some clients send both).
+        """The principal of the key in `Authorization: Bearer` or `x-api-key`; None when no keys are configured.
 
-        None when no keys are configured. Raises Unauthorized.
+        Clients that send both headers need a valid key in one of them. Raises Unauthorized.
         """
         if self.is_open:
             return None
@@ -60,7 +60,7 @@ def _principals(config: AuthConfig) -> dict[bytes, str]:
     if config.keys_file:
         keys = keys | _from_file(Path(config.keys_file).expanduser())
     if "" in keys:
-        raise ConfigError("auth.keys: an empty key would let everyone in")
+        raise ConfigError("auth.keys: an empty key would admit every request")
     return {_digest(key): name for key, name in keys.items()}
 
 
@@ -69,7 +69,7 @@ def _numbered(keys: list[str]) -> dict[str, str]:
 
 
 def _from_file(path: Path) -> dict[str, str]:
-    """One `key name` a line; empty lines and those that start with # don't count."""
+    """Keys with their names: a key and a name per line; empty lines and lines that start with # are ignored."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:

@@ -22,7 +22,7 @@ from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.exchange.tap import AnswerTap
 from cortex.serving.exchange.timeouts import Due, Pacing
 from cortex.serving.http.errors import ErrorReply, as_cortex_error
-from cortex.serving.http.request_id import RequestIdentity
+from cortex.serving.http.request_id import RequestId
 from cortex.serving.telemetry.records import Observer, RequestMeter
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
 from cortex.wire.inference import InferenceRequest, Request
@@ -61,7 +61,7 @@ class Exchange:
         self,
         service: Service,
         call: Call,
-        identity: RequestIdentity,
+        identity: RequestId,
         *,
         dialect: str,
         encode_error: ErrorEncoder,

@@ -1,4 +1,4 @@
-"""The HTTP application of either role: client routes, the role's own routes, and what applies to all of them."""
+"""The HTTP application of gateway and neuron: client routes, the role's own routes, and the middleware of both."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 
 import cortex
 from cortex.config.settings import Config, parse_bytes
-from cortex.dialects.openai.responses import body as responses_body
+from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.backend import Backend
 from cortex.serving.exchange.exchange import Service
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.endpoints import endpoints
 from cortex.serving.http.errors import handle_exception
-from cortex.serving.http.fast_routes import Application, direct_routes
-from cortex.serving.http.openapi import BodyDocuments
+from cortex.serving.http.fast_routes import FastRoutesApp, fast_routes
+from cortex.serving.http.openapi import RequestSchemas
 from cortex.serving.http.response_routes import closing_store, make_store
 from cortex.serving.http.routes import client_routes
 from cortex.serving.telemetry.records import Observer
@@ -42,20 +42,20 @@ def build_app(
     observers: Sequence[Observer] = (),
     keyring: Keyring | None = None,
 ) -> Litestar:
-    """The application over `backend`; raises ConfigError for unreadable keys.
+    """The application that serves `backend`. Raises ConfigError when the keys or the response store can't be read.
 
-    `routes` are the role's own; keys guard them too, but for handlers with `opt={"public": True}`. `observers` hear of
-    every request once, at its end. Pass a `keyring` to be able to reload it.
+    `routes` are the role's own. They need a key like all others, except for handlers with `opt={"public": True}`.
+    Each of `observers` is called once per request, at its end. Pass a `keyring` to be able to reload it.
     """
     service = Service(backend, config, lifecycle, observers)
     keys = keyring or Keyring(config.auth)
     store = make_store(config.responses)
 
     table = endpoints(config.anthropic)
-    documents = BodyDocuments([responses_body.Body, *dict.fromkeys(endpoint.body for endpoint in table)])
-    client = client_routes(service, store, table, documents)
-    return Application(
-        direct_routes(client, keys),
+    schemas = RequestSchemas([ResponsesBody, *dict.fromkeys(endpoint.body for endpoint in table)])
+    client = client_routes(service, store, table, schemas)
+    return FastRoutesApp(
+        fast_routes(client, keys),
         route_handlers=[*client, *routes],
         lifespan=[*lifespan, partial(closing_store, store)],
         middleware=[partial(_KeyCheck, keys)],
@@ -64,8 +64,8 @@ def build_app(
         openapi_config=OpenAPIConfig(
             title=f"cortex {role}",
             version=cortex.__version__,
-            components=documents.components,
-            # The default is an HTML page whose scripts come from a CDN: nothing here reaches out of the house.
+            components=schemas.components,
+            # Litestar's default is an HTML page that loads its scripts from a CDN; cortex must work without internet.
             render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
         ),
         logging_config=None,
@@ -73,7 +73,10 @@ def build_app(
 
 
 class _KeyCheck:
-    """Middleware rather than a litestar guard: a guard costs a copy of the handler for every request."""
+    """Sets `scope["auth"]` to the principal of the key, or raises Unauthorized.
+
+    A middleware, since a litestar guard costs a copy of the handler for every request.
+    """
 
     def __init__(self, keys: Keyring, app: ASGIApp) -> None:
         self._keys = keys

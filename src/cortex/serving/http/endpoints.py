@@ -1,4 +1,4 @@
-"""Which dialect answers on which path."""
+"""The table of inference endpoints: path, parser, body type and error encoder of each."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from functools import partial
 from msgspec import Struct
 
 from cortex.config.settings import AnthropicConfig
-from cortex.dialects.anthropic import body as messages_body
-from cortex.dialects.anthropic import messages
+from cortex.dialects.anthropic.body import MessagesBody
+from cortex.dialects.anthropic.messages import parse_count_tokens, parse_messages
 from cortex.dialects.anthropic.reply import anthropic_error
 from cortex.dialects.base import Call, CallContext, ErrorEncoder
-from cortex.dialects.openai import embeddings, rerank
-from cortex.dialects.openai.chat import request as chat
-from cortex.dialects.openai.completions import request as completions
-from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.chat.request import ChatBody, parse_chat
+from cortex.dialects.openai.completions.request import CompletionBody, parse_completions
+from cortex.dialects.openai.embeddings import EmbeddingBody, parse_embeddings
+from cortex.dialects.openai.objects import openai_error
+from cortex.dialects.openai.rerank import RerankBody, parse_rerank
 
 __all__ = ["Endpoint", "endpoints"]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route that runs requests. `name` is the dialect's word in records and metrics, `body` documents the request.
+    """A route that runs requests. `name` is the dialect's name in records and metrics; `body` is the documented type of
+    the request.
 
-    The first path is the standard one; the others are what real clients also call: Zed's edit predictions leave out
-    `/v1`, LM Studio's API lives under `/api/v0`.
+    The first path is the standard one. The others serve clients that call them: Zed's edit predictions omit `/v1`
+    (zed#54804), LM Studio's API has the prefix `/api/v0`.
     """
 
     name: str
@@ -37,40 +39,40 @@ class Endpoint:
 
 
 def endpoints(config: AnthropicConfig) -> list[Endpoint]:
-    """Every one but the Responses API, which has state."""
+    """All endpoints except the Responses API, which needs the response store (see `response_routes`)."""
     billing = config.normalise_billing_header
     return [
         Endpoint(
             "openai_chat",
             ("/v1/chat/completions", "/chat/completions", "/api/v0/chat/completions"),
-            chat.parse,
-            chat.ChatBody,
+            parse_chat,
+            ChatBody,
         ),
         Endpoint(
             "openai_completions",
             ("/v1/completions", "/completions", "/api/v0/completions"),
-            completions.parse,
-            completions.CompletionBody,
+            parse_completions,
+            CompletionBody,
         ),
         Endpoint(
             "openai_embeddings",
             ("/v1/embeddings", "/embeddings", "/api/v0/embeddings"),
-            embeddings.parse,
-            embeddings.EmbeddingBody,
+            parse_embeddings,
+            EmbeddingBody,
         ),
-        Endpoint("rerank", ("/v1/rerank", "/rerank"), rerank.parse, rerank.RerankBody),
+        Endpoint("rerank", ("/v1/rerank", "/rerank"), parse_rerank, RerankBody),
         Endpoint(
             "anthropic_messages",
             ("/v1/messages",),
-            partial(messages.parse_messages, normalise_billing=billing),
-            messages_body.Body,
+            partial(parse_messages, normalise_billing=billing),
+            MessagesBody,
             anthropic_error,
         ),
         Endpoint(
             "anthropic_count_tokens",
             ("/v1/messages/count_tokens",),
-            partial(messages.parse_count_tokens, normalise_billing=billing),
-            messages_body.Body,
+            partial(parse_count_tokens, normalise_billing=billing),
+            MessagesBody,
             anthropic_error,
         ),
     ]

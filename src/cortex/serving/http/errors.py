@@ -1,6 +1,6 @@
-"""Every error a client can see, in the envelope of the dialect it speaks.
+"""Error responses in the form of the client's dialect.
 
-The dialect is chosen by the route; on shared routes and unknown paths by what the request looks like.
+The dialect is that of the route; on shared routes and unknown paths the request's headers decide.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from litestar.types import Scope, Send
 
 from cortex.dialects.anthropic.reply import anthropic_error
 from cortex.dialects.base import ErrorEncoder
-from cortex.dialects.openai.envelope import openai_error
+from cortex.dialects.openai.objects import openai_error
 from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
-from cortex.serving.http.request_id import RequestIdentity
+from cortex.serving.http.request_id import RequestId
 
 __all__ = ["CompressedBody", "ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
 
 logger = logging.getLogger(__name__)
 
-
 _SHOWN_PATH = 200
+"""Characters of an unknown path that the error message repeats."""
 
 
 class MethodNotAllowed(CortexError):
-    """`allowed` are the methods that the path takes."""
+    """`allowed` are the methods that the path has."""
 
     status = 405
     code = "method_not_allowed"
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self.allowed = ", ".join(sorted({*allowed, *(["HEAD"] if "GET" in allowed else [])}))
-        super().__init__(f"this path doesn't take that method; it takes {self.allowed}")
+        super().__init__(f"method not allowed on this path; allowed: {self.allowed}")
 
 
 class CompressedBody(CortexError):
@@ -45,7 +45,7 @@ class CompressedBody(CortexError):
     code = "unsupported_encoding"
 
     def __init__(self, encoding: str) -> None:
-        super().__init__(f"the body is compressed (content-encoding: {encoding}); send it as it is")
+        super().__init__(f"compressed bodies are not supported (content-encoding: {encoding}); send it uncompressed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ErrorReply:
 
 
 def _headers(error: CortexError) -> dict[str, str]:
-    """`x-should-retry` overrides what both SDKs would guess from the status."""
+    """The headers of an error. `x-should-retry` overrides what the openai and anthropic SDKs derive from the status."""
     headers = {"content-type": "application/json"}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
@@ -84,7 +84,8 @@ def _headers(error: CortexError) -> dict[str, str]:
 
 
 def as_cortex_error(exception: BaseException, path: str = "") -> CortexError:
-    """Foreign exceptions become ours at this border; one that nobody foresaw is logged and hidden."""
+    """The error for any exception. One that is neither ours nor litestar's is logged, and its text is kept from the
+    client."""
     if isinstance(exception, CortexError):
         return exception
     if isinstance(exception, HTTPException):
@@ -109,21 +110,21 @@ def _from_litestar(exception: HTTPException, path: str) -> CortexError:
 
 
 def handle_exception(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:
-    """Litestar's exception handler for the whole application."""
+    """The exception handler of the litestar application."""
     reply, identity = _reply(request.scope, exception)
     headers = reply.headers | {name.decode(): value.decode() for name, value in identity.headers()}
     return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
 
 
 async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
-    """The same for a request that litestar didn't route."""
+    """Sends the error response for a request that bypassed litestar."""
     reply, identity = _reply(scope, exception)
     await reply.send(send, identity.headers())
 
 
-def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestIdentity]:
+def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestId]:
     headers = Headers.from_scope(scope)
-    identity = RequestIdentity.of(headers)
-    speaks_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
-    encode = anthropic_error if speaks_anthropic else openai_error
+    identity = RequestId.of(headers)
+    is_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
+    encode = anthropic_error if is_anthropic else openai_error
     return ErrorReply.of(as_cortex_error(exception, scope["path"]), encode, identity.echo), identity

@@ -1,8 +1,8 @@
-"""Inference requests on the short way: from the server straight to their handler, past litestar's layers.
+"""Inference requests without litestar's layers: POSTs to the exact paths go from the server to their handler.
 
-Two exception middlewares, a signature model and an exit stack for each request cost a sixth of the CPU that the
-gateway spends on a short one. Litestar's routes for the same paths stay: they document them, refuse other methods and
-take other spellings of a path.
+Litestar's two exception middlewares, its signature model and its exit stack take a sixth of the gateway's CPU time for
+a short request (docs/explanation/performance-diary.md). The routes stay registered in litestar too: for the OpenAPI
+document, for 405 on other methods, and for other spellings of a path (a trailing slash).
 """
 
 from __future__ import annotations
@@ -18,49 +18,55 @@ from litestar.types import ASGIApp, LifeSpanReceive, LifeSpanScope, LifeSpanSend
 from cortex.serving.access.keyring import Keyring
 from cortex.serving.http.errors import send_error
 
-__all__ = ["Application", "Begin", "direct_routes"]
+__all__ = ["FAST_ROUTE", "FastRoutesApp", "fast_routes"]
 
-Begin = Callable[[Scope, Receive], Awaitable[ASGIApp]]
-"""Reads and parses one request whose principal is `scope["auth"]`; what it returns answers it."""
+FAST_ROUTE = "fast_route"
+"""The option (`opt`) of a litestar handler that holds its PrepareAnswer."""
+
+PrepareAnswer = Callable[[Scope, Receive], Awaitable[ASGIApp]]
+"""Reads and parses one request, whose principal is `scope["auth"]`. The application it returns sends the answer."""
 
 
-class Application(Litestar):
-    """Litestar, but for POSTs to the `direct` paths. HEAD is answered as GET; the server leaves the body out."""
+class FastRoutesApp(Litestar):
+    """A litestar application whose POSTs to the paths in `routes` bypass litestar's layers.
 
-    def __init__(self, direct: dict[str, ASGIApp], **options: Any) -> None:
+    HEAD is handled as GET; uvicorn leaves the body out.
+    """
+
+    def __init__(self, routes: dict[str, ASGIApp], **options: Any) -> None:
         super().__init__(**options)
-        self._direct = direct
+        self._fast_routes = routes
 
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
     ) -> None:
         route = None
         if scope["type"] != "lifespan" and scope.get("method") == "POST":
-            route = self._direct.get(scope["path"])
+            route = self._fast_routes.get(scope["path"])
         elif scope.get("method") == "HEAD":
             scope = cast("Scope", {**scope, "method": "GET"})
         await (route or super().__call__)(scope, receive, send)  # type: ignore[arg-type]
 
 
-class _DirectRoute:
-    def __init__(self, keys: Keyring, begin: Begin) -> None:
+class _FastRoute:
+    def __init__(self, keys: Keyring, prepare: PrepareAnswer) -> None:
         self._keys = keys
-        self._begin = begin
+        self._prepare = prepare
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             scope["auth"] = self._keys.principal_of(Headers.from_scope(scope))
-            answer = await self._begin(scope, receive)
+            answer = await self._prepare(scope, receive)
             await answer(scope, receive, send)
-        except Exception as exception:  # noqa: BLE001 - the border: whatever it is, the client gets its envelope
+        except Exception as exception:  # noqa: BLE001 - whatever it is, the client gets an error response
             await send_error(scope, send, exception)
 
 
-def direct_routes(handlers: Sequence[HTTPRouteHandler], keys: Keyring) -> dict[str, ASGIApp]:
-    """By path: the handlers that have a Begin as their option `direct`."""
+def fast_routes(handlers: Sequence[HTTPRouteHandler], keys: Keyring) -> dict[str, ASGIApp]:
+    """An application by path, for the handlers that have the option FAST_ROUTE."""
     return {
-        path: _DirectRoute(keys, handler.opt["direct"])
+        path: _FastRoute(keys, handler.opt[FAST_ROUTE])
         for handler in handlers
-        if "direct" in handler.opt
+        if FAST_ROUTE in handler.opt
         for path in handler.paths
     }

@@ -1,8 +1,8 @@
-"""Fetching the http(s) images that requests refer to, when `images.fetch` allows it.
+"""Fetches the http(s) images that requests refer to, when `images.fetch` allows it.
 
-A URL in a prompt is written by whoever wrote the prompt. So only public addresses are contacted, the address that was
-checked is the one connected to (a second look-up could give another), redirects are checked like first URLs, and
-size and time are bounded.
+Protection against server-side request forgery, because anyone who can write into a prompt can write a URL: only public
+addresses are contacted; the connection goes to the address that was checked (a second DNS look-up could return
+another); redirects are checked like the first URL; size and time are limited.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_IMAGES = 16
 
 
 class ImageFetcher:
-    """`transport` and `resolve` are the network; tests bring their own."""
+    """`transport` (HTTP) and `resolve` (DNS) are replaced in tests; None uses the network."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ImageFetcher:
         self._resolve = resolve or _resolve
 
     async def fetch(self, urls: Sequence[str]) -> dict[str, Image]:
-        """The image behind each URL. Raises BadRequest, saying which one failed and why."""
+        """The image at each URL. Raises BadRequest that names the URL that failed and the reason."""
         wanted = list(dict.fromkeys(urls))
         if len(wanted) > _MAX_IMAGES:
             raise BadRequest(f"at most {_MAX_IMAGES} image URLs are fetched for one request")
@@ -54,7 +54,7 @@ class ImageFetcher:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(client, url)
         except TimeoutError:
-            raise BadRequest(f"{url}: the image didn't come within {self._timeout_s:g} s") from None
+            raise BadRequest(f"{url}: the image did not arrive within {self._timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise BadRequest(f"{url}: the image could not be fetched ({error or type(error).__name__})") from None
 
@@ -72,7 +72,7 @@ class ImageFetcher:
         raise BadRequest(f"{url}: too many redirects")
 
     async def _request(self, client: httpx.AsyncClient, url: httpx.URL) -> httpx.Request:
-        """A request to the checked address, that still names the host for TLS and virtual hosts."""
+        """A request to the checked address, with the host name for TLS (SNI) and in the Host header."""
         if url.scheme not in {"http", "https"} or not url.host:
             raise BadRequest(f"{url}: only http and https images can be fetched")
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -92,7 +92,7 @@ class ImageFetcher:
             raise BadRequest(f"{url}: the image's server answered {response.status_code}")
         mime = response.headers.get("content-type", "").split(";")[0].strip().lower()
         if not mime.startswith("image/"):
-            raise BadRequest(f"{url}: this is {mime or 'untyped'}, not an image")
+            raise BadRequest(f"{url}: the content type is {mime or 'missing'}, not an image type")
         data = bytearray()
         async for chunk in response.aiter_bytes():
             data += chunk
@@ -102,7 +102,8 @@ class ImageFetcher:
 
 
 def public_address(address: str) -> bool:
-    """Whether an IP address belongs to the public internet; IPv4 inside IPv6 is judged as what it carries."""
+    """Whether an IP address is on the public internet. An IPv4 address inside an IPv6 one (mapped, 6to4) decides for
+    it."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip.sixtofour or ip

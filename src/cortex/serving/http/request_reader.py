@@ -1,4 +1,4 @@
-"""From an HTTP request to a parsed call: body, identity, and the images that have to be fetched first."""
+"""Reads and parses client requests: body, request id, and the images that the request refers to."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from cortex.dialects.images import Images
 from cortex.errors import BadRequest, PayloadTooLarge
 from cortex.serving.exchange.exchange import Service
 from cortex.serving.http.errors import CompressedBody
-from cortex.serving.http.request_id import RequestIdentity
+from cortex.serving.http.request_id import RequestId
 
 if TYPE_CHECKING:
     from cortex.serving.http.image_fetcher import ImageFetcher
 
-__all__ = ["Arrived", "Intake"]
+__all__ = ["ReceivedRequest", "RequestReader"]
 
 Parse = Callable[[bytes, CallContext], Call]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A request whose body has been read."""
+class ReceivedRequest:
+    """A request whose body has been read. `context` is what the dialect parses it with."""
 
     body: bytes
-    identity: RequestIdentity
+    identity: RequestId
     context: CallContext
 
 
-class Intake:
-    """Reads and parses client requests; made once per application."""
+class RequestReader:
+    """Reads and parses client requests. One object per application."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._images = _maybe_fetcher(service.config.images)
         self._most_bytes = parse_bytes(service.config.limits.body_bytes)
 
-    async def read(self, scope: Scope, receive: Receive) -> Arrived:
-        """Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest for a body that
-        doesn't come."""
+    async def read(self, scope: Scope, receive: Receive) -> ReceivedRequest:
+        """Reads the body. Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest
+        when the body doesn't arrive within `limits.stall_s`."""
         self._service.lifecycle.refuse_when_draining()
         headers = Headers.from_scope(scope)
-        identity = RequestIdentity.of(headers)
+        identity = RequestId.of(headers)
         context = CallContext(
             request_id=identity.id,
             created=int(time.time()),
@@ -59,7 +59,7 @@ class Intake:
             headers=headers,
             images=Images(allowed=self._images is not None),
         )
-        return Arrived(await self._body(headers, receive), identity, context)
+        return ReceivedRequest(await self._body(headers, receive), identity, context)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         limit = self._service.config.limits.stall_s
@@ -74,21 +74,26 @@ class Intake:
         except TimeoutError:
             raise BadRequest(f"the body did not arrive within {limit:g} s") from None
 
-    async def parse(self, arrived: Arrived, parse: Parse) -> Call:
-        """The call; parsed a second time when it turned out that images had to be fetched. Raises BadRequest & co."""
-        images = arrived.context.images
-        call = parse(arrived.body, arrived.context)
+    async def parse(self, received: ReceivedRequest, parse: Parse) -> Call:
+        """The parsed call. If images have to be fetched, the body is parsed a second time with them.
+
+        Raises what `parse` raises, and BadRequest for images that the model can't take or that can't be fetched.
+        """
+        images = received.context.images
+        call = parse(received.body, received.context)
         if images.any:
-            self._refuse_blind({request.model for request in call.requests})
+            self._reject_images_for_text_models({request.model for request in call.requests})
         if self._images is not None and images.missing:
             images.fetched.update(await self._images.fetch(images.missing))
             images.missing.clear()
-            call = parse(arrived.body, arrived.context)
+            call = parse(received.body, received.context)
         return call
 
-    def _refuse_blind(self, models: set[str]) -> None:
-        """A model that can't see isn't loaded, and none evicted for it, only to say so. Nothing is known of one whose
-        file isn't here yet (no architecture): it may bring a projector."""
+    def _reject_images_for_text_models(self, models: set[str]) -> None:
+        """Raises BadRequest before a model without a vision encoder is loaded, and another evicted for it.
+
+        Of a model whose file isn't downloaded yet (no architecture) it isn't known whether it comes with a projector.
+        """
         for status, _ in self._service.backend.models():
             card = status.card
             if card.id in models and card.architecture and not card.capabilities.vision:
@@ -96,7 +101,8 @@ class Intake:
 
 
 def _maybe_fetcher(config: ImagesConfig) -> ImageFetcher | None:
-    """None unless images are fetched: the HTTP client would be a good part of what a role imports at its start."""
+    """The fetcher if `images.fetch` is set. Imported only then: the HTTP client takes a large part of a role's import
+    time."""
     if not config.fetch:
         return None
     from cortex.serving.http.image_fetcher import ImageFetcher  # noqa: PLC0415 - see above

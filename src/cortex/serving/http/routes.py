@@ -1,4 +1,4 @@
-"""The client routes both roles mount."""
+"""The routes for clients, which gateway and neuron both have: inference, models, health and version."""
 
 from __future__ import annotations
 
@@ -10,50 +10,51 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope
 
 import cortex
-from cortex.dialects.openai import models
-from cortex.dialects.openai.responses.stored import ResponseStore
+from cortex.dialects.openai.models import ListStyle, model_list, model_object
 from cortex.errors import ModelNotFound
 from cortex.serving.exchange.exchange import Exchange, Service
 from cortex.serving.http.endpoints import Endpoint
-from cortex.serving.http.openapi import BodyDocuments
-from cortex.serving.http.request_id import RequestIdentity
-from cortex.serving.http.request_reader import Intake
+from cortex.serving.http.fast_routes import FAST_ROUTE
+from cortex.serving.http.openapi import RequestSchemas
+from cortex.serving.http.request_id import RequestId
+from cortex.serving.http.request_reader import RequestReader
 from cortex.serving.http.response_routes import response_routes
+from cortex.serving.response_store.memory import ResponseStore
 
 __all__ = ["client_routes"]
 
 
 def client_routes(
-    service: Service, store: ResponseStore, table: list[Endpoint], documents: BodyDocuments
+    service: Service, store: ResponseStore, table: list[Endpoint], schemas: RequestSchemas
 ) -> list[HTTPRouteHandler]:
-    """Every route that a client of either role may call."""
-    intake = Intake(service)
+    """All routes that a client of either role may call."""
+    reader = RequestReader(service)
     return [
-        *(_inference_route(endpoint, service, intake, documents) for endpoint in table),
-        *response_routes(service, intake, store, documents),
+        *(_inference_route(endpoint, service, reader, schemas) for endpoint in table),
+        *response_routes(service, reader, store, schemas),
         *_model_routes(service),
         *_status_routes(service),
     ]
 
 
 def _inference_route(
-    endpoint: Endpoint, service: Service, intake: Intake, documents: BodyDocuments
+    endpoint: Endpoint, service: Service, reader: RequestReader, schemas: RequestSchemas
 ) -> HTTPRouteHandler:
-    async def begin(scope: Scope, receive: Receive) -> ASGIApp:
-        arrived = await intake.read(scope, receive)
-        call = await intake.parse(arrived, endpoint.parse)
-        return Exchange(service, call, arrived.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
+    async def prepare(scope: Scope, receive: Receive) -> ASGIApp:
+        received = await reader.read(scope, receive)
+        call = await reader.parse(received, endpoint.parse)
+        return Exchange(service, call, received.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
 
     @post(
         list(endpoint.paths),
         name=endpoint.name,
         summary=endpoint.name.replace("_", " "),
         status_code=200,
-        operation_class=documents.operation(endpoint.body),
-        opt={"direct": begin},
+        operation_class=schemas.operation(endpoint.body),
+        opt={FAST_ROUTE: prepare},
     )
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
-        return await begin(request.scope, request.receive)
+        return await prepare(request.scope, request.receive)
 
     return infer
 
@@ -61,14 +62,16 @@ def _inference_route(
 def _model_routes(service: Service) -> list[HTTPRouteHandler]:
     @get(["/v1/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return _json(models.listing(service.backend.models(), _style(request)), request)
+        """All models, loaded or not. Headers and query choose the form: OpenAI's, Anthropic's, Codex's."""
+        return _json(model_list(service.backend.models(), _style(request)), request)
 
     @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
+        """One model."""
         wanted = service.backend.resolve(model_id.strip("/"))
         for status, neurons in service.backend.models():
             if status.card.id == wanted:
-                return _json(models.entry(status, neurons, _style(request)), request)
+                return _json(model_object(status, neurons, _style(request)), request)
         raise ModelNotFound(f"there is no model {wanted!r}", param="model")
 
     return [list_models, get_model]
@@ -77,7 +80,7 @@ def _model_routes(service: Service) -> list[HTTPRouteHandler]:
 def _status_routes(service: Service) -> list[HTTPRouteHandler]:
     @get("/health", sync_to_thread=False, opt={"public": True})
     def health() -> Response[dict[str, str]]:
-        """200 while new requests are taken, 503 while draining and where nobody could serve them."""
+        """200 while new requests are accepted; 503 while draining, and when no backend could serve them."""
         if service.lifecycle.draining:
             return Response({"status": "draining"}, status_code=503)
         if not service.backend.ready():
@@ -86,17 +89,16 @@ def _status_routes(service: Service) -> list[HTTPRouteHandler]:
 
     @get("/version", sync_to_thread=False)
     def version() -> dict[str, str]:
+        """Name and version of the program."""
         return {"name": "cortex", "version": cortex.__version__}
 
     return [health, version]
 
 
-def _style(request: Request[Any, Any, Any]) -> models.ListStyle:
-    return models.ListStyle(
-        anthropic="anthropic-version" in request.headers, codex="client_version" in request.query_params
-    )
+def _style(request: Request[Any, Any, Any]) -> ListStyle:
+    return ListStyle(anthropic="anthropic-version" in request.headers, codex="client_version" in request.query_params)
 
 
 def _json(body: bytes, request: Request[Any, Any, Any]) -> Response[bytes]:
-    headers = {name.decode(): value.decode() for name, value in RequestIdentity.of(request.headers).headers()}
+    headers = {name.decode(): value.decode() for name, value in RequestId.of(request.headers).headers()}
     return Response(body, media_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""Telling systemd how the service fares (sd_notify(3)); without systemd nothing happens."""
+"""Notifies systemd of the service's state (sd_notify(3)). Does nothing without systemd."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["notify"]
 
 
 def notify(*assignments: str) -> None:
-    """Send e.g. "READY=1" to the socket that systemd named in NOTIFY_SOCKET, if it did.
+    """Sends assignments such as "READY=1" to the socket in NOTIFY_SOCKET, if that is set.
 
-    A name that begins with `@` is in Linux's abstract namespace. Raises OSError when the socket can't be reached: a
-    service that can't say that it is ready would be killed after its start timeout for no visible reason.
+    A name that begins with `@` is in Linux's abstract namespace. Raises OSError when the socket can't be reached:
+    systemd would otherwise kill the service after its start timeout without a visible reason.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:

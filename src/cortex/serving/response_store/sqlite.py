@@ -1,4 +1,4 @@
-"""Stored responses in a SQLite file: they outlive a restart. The file belongs to one process."""
+"""The response store in a SQLite file, which survives a restart. One process may use a file at a time."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _ITEMS = msgspec.json.Decoder(list[Raw])
 
 
 class SqliteResponseStore:
-    """A `ResponseStore` on disk, with the same bounds as the one in memory.
+    """A `ResponseStore` on disk: the `max_entries` responses that were used last, each for at most `max_age_s`.
 
-    All statements run in one thread of its own, since a disk may block. Raises ConfigError when the file can't be
-    opened. Call `close` at the end.
+    Statements run in a thread of their own, because disk access blocks. `now` returns Unix seconds. Raises ConfigError
+    when the file can't be opened. Call `close` at the end.
     """
 
     def __init__(self, path: Path, max_entries: int, max_age_s: float, now: Callable[[], float]) -> None:
@@ -56,7 +56,7 @@ class SqliteResponseStore:
         return await self._run(lambda: self._get(response_id, principal))
 
     async def put(self, response: StoredResponse) -> None:
-        """A response that can't be kept (a full disk) is logged, not raised: the answer itself is good."""
+        """A failure (a full disk) is logged and not raised, because the client's answer is complete."""
         try:
             await self._run(lambda: self._put(response))
         except InternalError as error:

@@ -1,9 +1,10 @@
-"""What requests look like from the front door, as Prometheus families, on gateway and neuron alike.
+"""Prometheus metrics of client requests, for gateway and neuron.
 
-Label values are bounded: a model that doesn't exist is `unknown`, since a client can invent names without end.
+Label values are bounded: a model that doesn't exist is `unknown`, because clients could send any number of names.
 
-Rendering is what a scrape costs: 100 models' histograms took the client library 140 ms, on the loop that relays
-streams. So every model has a registry of its own, whose text is made anew only after a request; a scrape joins texts.
+Rendering all histograms of 100 models with the client library took 140 ms (two x86-64 cores, contrib/bench/scrape.py),
+on the event loop that relays streams. So each model has a registry of its own whose text is kept until its next
+request, and a scrape joins the texts.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from cortex.serving.telemetry.records import RequestRecord
 __all__ = ["LATENCY_BUCKETS", "ModelMetrics", "RequestMetrics"]
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
-"""Seconds: from a cached prefix on a small model to a cold load of a large one."""
+"""Upper bounds in seconds: from a cached prefix on a small model to the load of a large one."""
 
 _TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10)
 _RATE_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
 
 
 class RequestMetrics:
-    """`observe` is an Observer. `is_known(model)` tells which model names may become label values."""
+    """The metrics of all models. `observe` is an Observer; model names for which `is_known` is false count as
+    `unknown`."""
 
     def __init__(self, is_known: Callable[[str], bool]) -> None:
         self._is_known = is_known
@@ -41,7 +43,7 @@ class RequestMetrics:
         self._models[model].observe(record)
 
     def exposition(self) -> bytes:
-        """All models' samples in the text format: each family's head once, then every model's lines of it."""
+        """All samples in Prometheus' text format: the head of each family once, then the lines of every model."""
         families: dict[bytes, list[bytes]] = {}
         for model in self._models.values():
             for head, samples in model.families().items():
@@ -50,7 +52,7 @@ class RequestMetrics:
 
 
 class ModelMetrics:
-    """One model's families, and their text as of its last request."""
+    """The metric families of one model. Their text is cached until the next request."""
 
     def __init__(self, model: str) -> None:
         registry = self.registry = CollectorRegistry()
@@ -58,7 +60,7 @@ class ModelMetrics:
         self._text: dict[bytes, bytes] | None = None
         self._requests = Counter(
             "cortex_requests",
-            "Requests by their end. status is the HTTP status the client saw; 499 = it had gone.",
+            "Finished requests. status is the HTTP status that was sent; 499 = the client had disconnected.",
             ["model", "neuron", "dialect", "status"],
             registry=registry,
         )
@@ -71,7 +73,7 @@ class ModelMetrics:
         )
         self._ttft = Histogram(
             "cortex_time_to_first_token_seconds",
-            "From arrival to the first output, queueing and loading included.",
+            "From arrival to the first output, including queueing and loading.",
             ["model"],
             buckets=LATENCY_BUCKETS,
             registry=registry,
@@ -80,7 +82,7 @@ class ModelMetrics:
         registry.register(self._inter_token)
         self._rate = Histogram(
             "cortex_tokens_per_second",
-            "Decode speed of single requests, after their first token.",
+            "Decode speed of a request, from its first token on.",
             ["model"],
             buckets=_RATE_BUCKETS,
             registry=registry,
@@ -111,15 +113,15 @@ class ModelMetrics:
             self._tokens.labels(self._model, kind).inc(count)
 
     def families(self) -> dict[bytes, bytes]:
-        """Sample lines by the family's head (its HELP and TYPE lines)."""
+        """The sample lines of each family, by its head (HELP and TYPE lines)."""
         if self._text is None:
             self._text = _by_family(generate_latest(self.registry))
         return self._text
 
 
 class _InterToken(Collector):
-    """A histogram that takes all gaps of a request at once. The client library's, observed once a token, cost several
-    microseconds of each."""
+    """A histogram that observes all gaps of a request at once. The client library's histogram, observed once per token,
+    took several microseconds each time."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -137,7 +139,7 @@ class _InterToken(Collector):
     def collect(self) -> Iterable[Metric]:
         bounds = [*map(floatToGoString, _TOKEN_BUCKETS), "+Inf"]
         family = HistogramMetricFamily(
-            "cortex_inter_token_seconds", "Gaps between outputs of one request.", labels=["model"]
+            "cortex_inter_token_seconds", "Gaps between the outputs of a request.", labels=["model"]
         )
         buckets = list(zip(bounds, [*self._up_to, self._count], strict=True))
         family.add_metric([self._model], buckets, self._sum_s)

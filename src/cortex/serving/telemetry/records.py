@@ -1,10 +1,11 @@
-"""What is worth knowing of a request once it is over: measured while its events pass, told once at its end."""
+"""The record of a finished request: measured from its events, passed to the observers once, and its log line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import structlog
 from msgspec import Struct
 
 from cortex.wire.events import (
@@ -21,17 +22,19 @@ from cortex.wire.events import (
     Usage,
 )
 
-__all__ = ["Ended", "Observer", "RequestMeter", "RequestRecord"]
+__all__ = ["Ended", "Observer", "RequestMeter", "RequestRecord", "log_request"]
+
+_logger = structlog.get_logger("cortex.request")
 
 Ended = Literal["ok", "error", "cancelled", "refused"]
-"""`refused` never began (4xx/5xx before Started), `cancelled` lost its client, `error` failed after it began."""
+"""`refused` failed before Started, `error` failed after it, `cancelled`: the client disconnected."""
 
 
 class RequestRecord(Struct, frozen=True):
-    """One request, at its end. Seconds by the process's own clock, from the request's arrival.
+    """One request, at its end. Times in seconds, from the request's arrival.
 
-    `inter_token_s` are the gaps between batches of output, each divided over the deltas it brought. `status` is the
-    HTTP status that the client saw (499 where it had gone).
+    `inter_token_s` are the gaps between batches of output, each divided evenly among the deltas of its batch. `status`
+    is the HTTP status that was sent, 499 if the client had disconnected. `resumed` counts moves to another neuron.
     """
 
     id: str
@@ -53,7 +56,7 @@ class RequestRecord(Struct, frozen=True):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Completion tokens after the first over the time after the first; None for fewer than two."""
+        """Completion tokens after the first, per second after the first; None for fewer than two tokens."""
         if self.ttft_s is None or self.usage.completion_tokens < 2 or self.duration_s <= self.ttft_s:
             return None
         return (self.usage.completion_tokens - 1) / (self.duration_s - self.ttft_s)
@@ -63,7 +66,7 @@ Observer = Callable[[RequestRecord], None]
 
 
 class RequestMeter:
-    """Watches one request's events. `clock` gives monotonic seconds; one reading per batch, not per event."""
+    """Measures one request from its events. `clock` returns monotonic seconds; it is read once per batch."""
 
     def __init__(
         self, request_id: str, dialect: str, model: str, principal: str | None, clock: Callable[[], float]
@@ -113,7 +116,7 @@ class RequestMeter:
         self._deltas += deltas
 
     def finish(self, status: int, ended: Ended | None = None) -> RequestRecord:
-        """The record; `ended` None = judged by the last event."""
+        """The record. Without `ended` the last event decides."""
         end, started = self._end, self._started
         usage = end.usage if isinstance(end, Finished) else self._usage_so_far()
         return RequestRecord(
@@ -123,7 +126,7 @@ class RequestMeter:
             principal=self._principal,
             neuron=started.neuron if started else "",
             status=status,
-            ended=ended or self._judge(),
+            ended=ended or self._ended(),
             finish=self._finish,
             code=end.code if isinstance(end, Failed) else "",
             usage=usage,
@@ -136,7 +139,7 @@ class RequestMeter:
         )
 
     def _usage_so_far(self) -> Usage:
-        """Of a request without a Finished: the prompt as told, and the deltas seen as the tokens there were."""
+        """The usage of a request without Finished: the prompt from Started, and one completion token per delta."""
         if self._started is None:
             return Usage()
         return Usage(
@@ -145,7 +148,7 @@ class RequestMeter:
             completion_tokens=self._deltas,
         )
 
-    def _judge(self) -> Ended:
+    def _ended(self) -> Ended:
         match self._end:
             case Finished():
                 return "ok"
@@ -153,3 +156,28 @@ class RequestMeter:
                 return "error" if self._started else "refused"
             case _:
                 return "cancelled"
+
+
+def log_request(record: RequestRecord) -> None:
+    """An Observer that logs one line per request. Prompts and answers are never logged."""
+    rate, ttft = record.tokens_per_second, record.ttft_s
+    report = _logger.warning if record.ended == "error" else _logger.info
+    report(
+        "request",
+        id=record.id,
+        principal=record.principal or "anonymous",
+        dialect=record.dialect,
+        model=record.model,
+        neuron=record.neuron or None,
+        status=record.status,
+        ended=record.ended,
+        finish=record.finish or record.code or None,
+        prompt_tokens=record.usage.prompt_tokens,
+        cached_tokens=record.usage.cached_tokens,
+        completion_tokens=record.usage.completion_tokens,
+        reasoning_tokens=record.usage.reasoning_tokens,
+        tool_calls=record.tool_calls,
+        ttft_s=None if ttft is None else round(ttft, 4),
+        tokens_per_second=None if rate is None else round(rate, 1),
+        duration_s=round(record.duration_s, 4),
+    )

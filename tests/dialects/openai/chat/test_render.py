@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cortex.dialects.base import Call
-from cortex.dialects.openai.chat import request as chat_request
+from cortex.dialects.openai.chat.request import parse_chat
 from cortex.wire.events import (
     ChoiceFinished,
     Event,
@@ -34,7 +34,7 @@ LOGPROB = TokenLogprob(5, "é".encode()[:1], -0.5, [TopLogprob(5, "é".encode()[
 
 def call(**fields: Any) -> Call:
     body = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "stream": True} | fields
-    return chat_request.parse(msgspec.json.encode(body), CONTEXT)
+    return parse_chat(msgspec.json.encode(body), CONTEXT)
 
 
 def chunks(events: Sequence[Event], **fields: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
-from cortex.dialects.custom_tools import unwrap
+from cortex.dialects.custom_tools import unwrap_input
 from tests.dialects.adapters_openai import OPENAI_CHAT, OPENAI_COMPLETIONS
 from tests.dialects.expectations import end_word
 from tests.dialects.harness import collect, stream
@@ -33,7 +33,7 @@ def check(completion: ChatCompletion, script: Script) -> None:
         else:
             calls.append((call.function.name, call.function.arguments))
     custom = script.tool_kind == "custom"
-    assert calls == [(name, unwrap(text) if custom else text) for name, text in script.calls]
+    assert calls == [(name, unwrap_input(text) if custom else text) for name, text in script.calls]
     assert choice.finish_reason == end_word(OPENAI_CHAT, script)
     assert completion.usage is not None
     assert (completion.usage.prompt_tokens, completion.usage.total_tokens) == (
@@ -58,7 +58,7 @@ def test_a_streamed_free_form_call_concatenates_to_its_raw_input() -> None:
             for choice in chunk.choices:
                 pieces += [call.to_dict()["custom"] for call in choice.delta.tool_calls or []]  # type: ignore[misc]
     assert pieces[0]["name"] == "apply_patch"
-    assert "".join(piece["input"] for piece in pieces) == unwrap(script.calls[0][1])
+    assert "".join(piece["input"] for piece in pieces) == unwrap_input(script.calls[0][1])
 
 
 @pytest.mark.parametrize("script", GOOD, ids=lambda script: script.name)

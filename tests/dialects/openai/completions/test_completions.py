@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cortex.dialects.base import Call
-from cortex.dialects.openai.completions import request as completions_request
+from cortex.dialects.openai.completions.request import parse_completions
 from cortex.errors import BadRequest
 from cortex.wire.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta, TokenLogprob, Usage
 from cortex.wire.inference import InferenceRequest
@@ -18,7 +18,7 @@ END = Finished(Usage(3, 1, 2))
 
 
 def call(**fields: Any) -> Call:
-    return completions_request.parse(msgspec.json.encode({"model": "demo", "prompt": "hi"} | fields), CONTEXT)
+    return parse_completions(msgspec.json.encode({"model": "demo", "prompt": "hi"} | fields), CONTEXT)
 
 
 def requests(**fields: Any) -> list[InferenceRequest]:

@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai.types.responses import Response
 
-from cortex.dialects.custom_tools import unwrap
+from cortex.dialects.custom_tools import unwrap_input
 from tests.dialects.adapters_responses import OPENAI_RESPONSES
 from tests.dialects.harness import collect, stream
 from tests.dialects.scripts import SCRIPTS, Script
@@ -24,7 +24,7 @@ def expected_calls(script: Script) -> list[tuple[str, str | None, str]]:
     """(name, namespace, arguments or raw input) as the client declared the tools."""
     match script.tool_kind:
         case "custom":
-            return [(name, None, unwrap(arguments)) for name, arguments in script.calls]
+            return [(name, None, unwrap_input(arguments)) for name, arguments in script.calls]
         case "namespaced":
             return [(name.split("__")[1], name.split("__")[0], arguments) for name, arguments in script.calls]
         case "function":

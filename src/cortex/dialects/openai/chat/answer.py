@@ -1,4 +1,7 @@
-"""Chat completions as one JSON object."""
+"""Chat completions as one JSON object, and the options that streamed and whole answers share.
+
+Shapes after openai's Python SDK 3.54 (`types/chat/chat_completion.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,9 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, Struct, UnsetType
 
-from cortex.dialects.custom_tools import unwrap
-from cortex.dialects.openai.chat.view import ChatView
+from cortex.dialects.custom_tools import unwrap_input
 from cortex.dialects.openai.logprobs import ChatLogprobs
-from cortex.dialects.openai.objects import FINGERPRINT, TimingsObject, UsageObject, encode
+from cortex.dialects.openai.objects import FINGERPRINT, TimingsObject, UsageObject, encode, finish_reason
 from cortex.wire.events import (
     ChoiceFinished,
     Event,
@@ -23,45 +25,73 @@ from cortex.wire.events import (
     ToolCallStart,
 )
 
-__all__ = ["ChatCollector"]
+__all__ = ["ChatAnswerOptions", "ChatCollector"]
 
 
-class Function(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ChatAnswerOptions:
+    """What the request says about the form of its answer, streamed or not.
+
+    `choices` is the number of choices (`n`). `usage`, `timings` and `progress` are True when the client asked for them.
+    `legacy` is True when the request declared `functions` instead of `tools`. `custom` holds the names of its custom
+    tools.
+    """
+
+    id: str
+    created: int
+    model: str
+    choices: int = 1
+    usage: bool = False
+    timings: bool = False
+    progress: bool = False
+    legacy: bool = False
+    custom: frozenset[str] = frozenset()
+
+    def finish_reason(self, reason: FinishReason, called: bool) -> str:
+        """`finish_reason` of a choice. Clients run its calls only when this says `tool_calls`; a call that was cut off
+        by the token limit keeps `length`."""
+        name = finish_reason(reason)
+        if called and name in {"stop", "tool_calls"}:
+            return "function_call" if self.legacy else "tool_calls"
+        return name
+
+
+class FunctionObject(Struct, frozen=True):
     name: str
     arguments: str
 
 
-class Call(Struct, frozen=True):
+class FunctionCallObject(Struct, frozen=True):
     id: str
-    function: Function
+    function: FunctionObject
     type: str = "function"
 
 
-class Custom(Struct, frozen=True):
+class CustomObject(Struct, frozen=True):
     name: str
     input: str
 
 
-class CustomCall(Struct, frozen=True):
+class CustomCallObject(Struct, frozen=True):
     id: str
-    custom: Custom
+    custom: CustomObject
     type: str = "custom"
 
 
-class AnswerMessage(Struct, frozen=True):
-    """`content` is a string or, beside calls alone, null; keys of what the answer doesn't have are left out."""
+class ChatAnswerMessage(Struct, frozen=True):
+    """`content` is null only in a message that has tool calls and no text. Keys without a value are omitted."""
 
     role: str
     content: str | None
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[Call | CustomCall] | UnsetType = UNSET
-    function_call: Function | UnsetType = UNSET
+    tool_calls: list[FunctionCallObject | CustomCallObject] | UnsetType = UNSET
+    function_call: FunctionObject | UnsetType = UNSET
 
 
-class Choice(Struct, frozen=True):
+class ChatChoice(Struct, frozen=True):
     index: int
-    message: AnswerMessage
+    message: ChatAnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
 
@@ -71,43 +101,43 @@ class ChatCompletion(Struct, frozen=True):
     object: str
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: UsageObject
     system_fingerprint: str = FINGERPRINT
     timings: TimingsObject | UnsetType = UNSET
 
 
 @dataclass(slots=True)
-class _Call:
+class _CallParts:
     id: str
     name: str
     fragments: list[str] = field(default_factory=list)
 
-    def function(self) -> Function:
-        return Function(self.name, "".join(self.fragments) or "{}")
+    def function(self) -> FunctionObject:
+        return FunctionObject(self.name, "".join(self.fragments) or "{}")
 
-    def answered(self, custom: frozenset[str]) -> Call | CustomCall:
+    def result(self, custom: frozenset[str]) -> FunctionCallObject | CustomCallObject:
         function = self.function()
         if self.name in custom:
-            return CustomCall(self.id, Custom(self.name, unwrap(function.arguments)))
-        return Call(self.id, function)
+            return CustomCallObject(self.id, CustomObject(self.name, unwrap_input(function.arguments)))
+        return FunctionCallObject(self.id, function)
 
 
 @dataclass(slots=True)
-class _Choice:
+class _ChoiceParts:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[_CallParts] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     reason: FinishReason = "stop"
 
 
 class ChatCollector:
-    """Implements Collector for one answer."""
+    """Collector of one chat completion."""
 
-    def __init__(self, view: ChatView) -> None:
-        self._view = view
-        self._choices = [_Choice() for _ in range(view.choices)]
+    def __init__(self, options: ChatAnswerOptions) -> None:
+        self._options = options
+        self._choices = [_ChoiceParts() for _ in range(options.choices)]
         self._end = Finished()
 
     def feed(self, part: int, events: Sequence[Event]) -> None:  # noqa: ARG002 - chat has one request per answer
@@ -119,7 +149,7 @@ class ChatCollector:
                 case ReasoningDelta():
                     self._choices[event.choice].reasoning.append(event.text)
                 case ToolCallStart():
-                    self._choices[event.choice].calls.append(_Call(event.id, event.name))
+                    self._choices[event.choice].calls.append(_CallParts(event.id, event.name))
                 case ToolCallArguments():
                     self._choices[event.choice].calls[event.index].fragments.append(event.fragment)
                 case ChoiceFinished():
@@ -130,28 +160,28 @@ class ChatCollector:
                     pass
 
     def finish(self) -> bytes:
-        view = self._view
+        options = self._options
         answer = ChatCompletion(
-            id=view.id,
+            id=options.id,
             object="chat.completion",
-            created=view.created,
-            model=view.model,
+            created=options.created,
+            model=options.model,
             choices=[self._choice(index, choice) for index, choice in enumerate(self._choices)],
             usage=UsageObject.of(self._end.usage),
-            timings=TimingsObject.of(self._end) if view.timings else UNSET,
+            timings=TimingsObject.of(self._end) if options.timings else UNSET,
         )
         return encode(answer)
 
-    def _choice(self, index: int, choice: _Choice) -> Choice:
+    def _choice(self, index: int, choice: _ChoiceParts) -> ChatChoice:
         logprobs = ChatLogprobs.of(choice.logprobs) if choice.logprobs else None
-        word = self._view.finish_word(choice.reason, bool(choice.calls))
-        return Choice(index, self._message(choice), logprobs, word)
+        reason = self._options.finish_reason(choice.reason, bool(choice.calls))
+        return ChatChoice(index, self._message(choice), logprobs, reason)
 
-    def _message(self, choice: _Choice) -> AnswerMessage:
+    def _message(self, choice: _ChoiceParts) -> ChatAnswerMessage:
         text = "".join(choice.text)
-        legacy = self._view.legacy
-        calls = [call.answered(self._view.custom) for call in choice.calls]
-        return AnswerMessage(
+        legacy = self._options.legacy
+        calls = [call.result(self._options.custom) for call in choice.calls]
+        return ChatAnswerMessage(
             role="assistant",
             content=text or (None if calls else ""),
             reasoning_content="".join(choice.reasoning) if choice.reasoning else UNSET,

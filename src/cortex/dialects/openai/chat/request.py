@@ -1,4 +1,8 @@
-"""POST /v1/chat/completions: the body to a wire request."""
+"""OpenAI's `POST /v1/chat/completions`: request body to wire request.
+
+Fields after openai's Python SDK 3.54 (`types/chat/completion_create_params.py`) and llama.cpp's extensions
+(`tools/server/server-schema.cpp`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,9 @@ from msgspec import Meta
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.ids import make_id
 from cortex.dialects.inline_reasoning import InlineCollector, InlineRenderer
-from cortex.dialects.json_body import decode_body, portable
-from cortex.dialects.openai.chat.answer import ChatCollector
+from cortex.dialects.json_body import decode_body, wire_safe
+from cortex.dialects.openai.chat.answer import ChatAnswerOptions, ChatCollector
 from cortex.dialects.openai.chat.stream import ChatRenderer
-from cortex.dialects.openai.chat.view import ChatView
 from cortex.dialects.openai.fields import (
     MAX_ALTERNATIVES,
     GenerationBody,
@@ -21,33 +24,33 @@ from cortex.dialects.openai.fields import (
     max_output_of,
     output_format_of,
     reasoning_of,
-    sampling_of,
     stop_of,
 )
-from cortex.dialects.openai.messages import MessageBody, MessageReader, continues_final
+from cortex.dialects.openai.messages import ChatMessage, ChatMessageReader, continues_final
+from cortex.dialects.openai.sampling import sampling_of
 from cortex.dialects.openai.tools import (
-    ChoiceBody,
-    FunctionChoice,
-    FunctionTool,
-    ToolBody,
-    choice_of,
+    ChatFunction,
+    ChatTool,
+    ChatToolChoice,
+    LegacyFunctionChoice,
     functions_of,
-    legacy_choice_of,
+    legacy_tool_choice_of,
+    tool_choice_of,
     tools_of,
 )
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Tool, ToolChoice
 
-__all__ = ["ChatBody", "parse"]
+__all__ = ["ChatBody", "parse_chat"]
 
 
 class ChatBody(GenerationBody, frozen=True, kw_only=True):
-    messages: list[MessageBody]
-    tools: list[ToolBody] | None = None
-    tool_choice: str | ChoiceBody | None = None
+    messages: list[ChatMessage]
+    tools: list[ChatTool] | None = None
+    tool_choice: str | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[FunctionTool] | None = None
-    function_call: str | FunctionChoice | None = None
+    functions: list[ChatFunction] | None = None
+    function_call: str | LegacyFunctionChoice | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | None = None
     reasoning_effort: str | None = None
@@ -62,23 +65,23 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(ChatBody)
 
 
-def parse(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
+def parse_chat(body: bytes, context: CallContext) -> Call:
+    """A call for a chat completion. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
     chat = decode_body(_decoder, body)
-    _refuse(chat)
-    view = _view(chat, context)
+    _reject_contradictions(chat)
+    options = _options(chat, context)
     inline = chat.reasoning_format == "none"
     return Call(
         requests=[_request(chat, context)],
         stream=chat.stream is True,
-        renderer=lambda: InlineRenderer(ChatRenderer(view)) if inline else ChatRenderer(view),
-        collector=lambda: InlineCollector(ChatCollector(view)) if inline else ChatCollector(view),
+        renderer=lambda: InlineRenderer(ChatRenderer(options)) if inline else ChatRenderer(options),
+        collector=lambda: InlineCollector(ChatCollector(options)) if inline else ChatCollector(options),
         keepalive_s=chat.sse_ping_interval,
     )
 
 
-def _refuse(chat: ChatBody) -> None:
-    """What can't be ignored without changing the meaning of the request."""
+def _reject_contradictions(chat: ChatBody) -> None:
+    """Rejects fields that can't be ignored without changing the meaning of the request."""
     if chat.modalities == ["audio"]:
         raise UnsupportedValue("only text can be generated", param="modalities")
     if chat.top_logprobs and not chat.logprobs:
@@ -88,9 +91,9 @@ def _refuse(chat: ChatBody) -> None:
 
 
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
-    messages = MessageReader(context.images, context.request_id).read(chat.messages)
+    messages = ChatMessageReader(context.images, context.request_id).read(chat.messages)
     tools, choice = _tools(chat)
-    kwargs = portable(chat.chat_template_kwargs or {}, "chat_template_kwargs")
+    kwargs = wire_safe(chat.chat_template_kwargs or {}, "chat_template_kwargs")
     budget = chat.thinking_budget_tokens if chat.reasoning_budget_tokens is None else chat.reasoning_budget_tokens
     return InferenceRequest(
         id=context.request_id,
@@ -119,13 +122,13 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
 def _tools(chat: ChatBody) -> tuple[list[Tool], ToolChoice]:
     if chat.functions is not None and not chat.tools:
         tools = functions_of(chat.functions)
-        return tools, legacy_choice_of(chat.function_call, tools)
+        return tools, legacy_tool_choice_of(chat.function_call, tools)
     tools = tools_of(chat.tools or [])
-    return tools, choice_of(chat.tool_choice, tools)
+    return tools, tool_choice_of(chat.tool_choice, tools)
 
 
-def _view(chat: ChatBody, context: CallContext) -> ChatView:
-    return ChatView(
+def _options(chat: ChatBody, context: CallContext) -> ChatAnswerOptions:
+    return ChatAnswerOptions(
         id=make_id("chatcmpl-", context.request_id),
         created=context.created,
         model=chat.model or context.resolve(chat.model),

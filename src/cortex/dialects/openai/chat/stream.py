@@ -1,8 +1,9 @@
 """Chat completions as SSE: one chunk per event, no `event:` lines, `[DONE]` at the end.
 
-A stream is role chunk, deltas, finish chunk per choice; usage (when asked) rides alone in a chunk without choices,
-because clients reorder chunks that carry it. Ids, names and roles appear once per call or choice: SDKs concatenate
-what repeats. The bytes around the delta are encoded once per choice; a delta costs one small encode.
+Per choice: a role chunk, deltas, a finish chunk. Usage (on request) has a chunk of its own with empty `choices`,
+because clients reorder chunks that contain it. Ids, names and roles are sent once per call or choice: the openai SDK
+concatenates what is repeated (`lib/streaming/_deltas.py`). The bytes around a delta are encoded once per choice, so
+that a delta costs one small encode.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from msgspec import Struct
 
 from cortex.dialects import sse
 from cortex.dialects.custom_tools import CustomInput
-from cortex.dialects.openai.chat.view import ChatView
-from cortex.dialects.openai.envelope import openai_error_frame
+from cortex.dialects.openai.chat.answer import ChatAnswerOptions
 from cortex.dialects.openai.logprobs import ChatLogprobs
 from cortex.dialects.openai.objects import (
     ChunkHead,
@@ -23,6 +23,7 @@ from cortex.dialects.openai.objects import (
     TimingsObject,
     UsageObject,
     encode,
+    openai_error_frame,
 )
 from cortex.errors import CortexError
 from cortex.wire.events import (
@@ -51,8 +52,8 @@ class CustomDelta(Struct, frozen=True, omit_defaults=True):
     input: str | None = None
 
 
-class CallDelta(Struct, frozen=True, omit_defaults=True):
-    """`function` is in every delta of a function call, even where the AI SDK's reader could do without."""
+class ToolCallDelta(Struct, frozen=True, omit_defaults=True):
+    """One piece of a tool call. Every delta of a function call has `function`, which the AI SDK requires."""
 
     index: int
     id: str | None = None
@@ -61,24 +62,24 @@ class CallDelta(Struct, frozen=True, omit_defaults=True):
     custom: CustomDelta | None = None
 
 
-class Delta(Struct, frozen=True, omit_defaults=True):
+class ChatDelta(Struct, frozen=True, omit_defaults=True):
     role: str | None = None
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[CallDelta] | None = None
+    tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionDelta | None = None
 
 
-_OPENING = Delta(role="assistant", content="")
+_OPENING = ChatDelta(role="assistant", content="")
 _TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 _TEXT_TAIL = b"}" + _TAIL
 
 
 @dataclass(slots=True)
-class _Choice:
-    """One choice's part of the stream. `head` is everything in front of the delta, `text_head` in front of a text's
-    JSON string, so that the commonest chunk costs no more than encoding that; `silent` while the open call has
-    sent no arguments; `custom` unwraps the open call's input if its tool is free-form."""
+class _ChoiceState:
+    """The state of one choice. `head` is the chunk up to the delta; `text_head` is the chunk up to the JSON string of a
+    text, so that a text chunk costs one string encode. `silent`: the open call has sent no arguments yet. `custom`
+    unwraps the input of the open call if its tool is a custom tool."""
 
     head: bytes
     text_head: bytes
@@ -88,14 +89,14 @@ class _Choice:
 
 
 class ChatRenderer:
-    """Implements StreamRenderer for one answer."""
+    """StreamRenderer of one chat completion."""
 
-    def __init__(self, view: ChatView) -> None:
-        self._view = view
-        head = ChunkHead(view.id, "chat.completion.chunk", view.created, view.model).open()
+    def __init__(self, options: ChatAnswerOptions) -> None:
+        self._options = options
+        head = ChunkHead(options.id, "chat.completion.chunk", options.created, options.model).open()
         self._head = b"data: " + head
-        heads = [self._head + b',"choices":[{"index":%d,"delta":' % index for index in range(view.choices)]
-        self._choices = [_Choice(head, head + b'{"content":') for head in heads]
+        heads = [self._head + b',"choices":[{"index":%d,"delta":' % index for index in range(options.choices)]
+        self._choices = [_ChoiceState(head, head + b'{"content":') for head in heads]
         self._cached = 0
 
     def feed(self, part: int, events: Sequence[Event]) -> bytes:  # noqa: ARG002 - chat has one request per answer
@@ -112,7 +113,7 @@ class ChatRenderer:
             case TextDelta():
                 return self._text(event)
             case ReasoningDelta():
-                return self._delta(event.choice, Delta(reasoning_content=event.text))
+                return self._delta(event.choice, ChatDelta(reasoning_content=event.text))
             case ToolCallArguments():
                 return self._arguments(event.choice, event.index, event.fragment)
             case ToolCallStart():
@@ -131,47 +132,47 @@ class ChatRenderer:
             case _:
                 return b""
 
-    def _delta(self, choice: int, delta: Delta) -> bytes:
+    def _delta(self, choice: int, delta: ChatDelta) -> bytes:
         return self._choices[choice].head + encode(delta) + _TAIL
 
     def _text(self, event: TextDelta) -> bytes:
         if not event.logprobs:
             return self._choices[event.choice].text_head + encode(event.text) + _TEXT_TAIL
         logprobs = encode(ChatLogprobs.of(event.logprobs))
-        delta = encode(Delta(content=event.text))
+        delta = encode(ChatDelta(content=event.text))
         return self._choices[event.choice].head + delta + b',"logprobs":' + logprobs + b',"finish_reason":null}]}\n\n'
 
     def _call(self, event: ToolCallStart) -> bytes:
         choice = self._choices[event.choice]
         choice.calls += 1
         choice.silent = True
-        choice.custom = CustomInput() if event.name in self._view.custom else None
+        choice.custom = CustomInput() if event.name in self._options.custom else None
         function = FunctionDelta(name=event.name, arguments="")
-        if self._view.legacy:
-            return self._delta(event.choice, Delta(function_call=function))
+        if self._options.legacy:
+            return self._delta(event.choice, ChatDelta(function_call=function))
         if choice.custom:
             custom = CustomDelta(name=event.name, input="")
-            call = CallDelta(event.index, id=event.id, type="custom", custom=custom)
+            call = ToolCallDelta(event.index, id=event.id, type="custom", custom=custom)
         else:
-            call = CallDelta(event.index, id=event.id, type="function", function=function)
-        return self._delta(event.choice, Delta(tool_calls=[call]))
+            call = ToolCallDelta(event.index, id=event.id, type="function", function=function)
+        return self._delta(event.choice, ChatDelta(tool_calls=[call]))
 
     def _arguments(self, choice: int, index: int, fragment: str) -> bytes:
         self._choices[choice].silent = False
         if custom := self._choices[choice].custom:
             return self._input(choice, index, custom.feed(fragment))
         function = FunctionDelta(arguments=fragment)
-        if self._view.legacy:
-            return self._delta(choice, Delta(function_call=function))
-        return self._delta(choice, Delta(tool_calls=[CallDelta(index, function=function)]))
+        if self._options.legacy:
+            return self._delta(choice, ChatDelta(function_call=function))
+        return self._delta(choice, ChatDelta(tool_calls=[ToolCallDelta(index, function=function)]))
 
     def _input(self, choice: int, index: int, text: str) -> bytes:
         if not text:
             return b""
-        return self._delta(choice, Delta(tool_calls=[CallDelta(index, custom=CustomDelta(input=text))]))
+        return self._delta(choice, ChatDelta(tool_calls=[ToolCallDelta(index, custom=CustomDelta(input=text))]))
 
     def _call_end(self, event: ToolCallEnd) -> bytes:
-        """Clients parse the concatenated arguments: a call that had none gets an empty object."""
+        """Clients parse the concatenated arguments, so a call without any gets `{}`."""
         if custom := self._choices[event.choice].custom:
             return self._input(event.choice, event.index, custom.finish())
         if not self._choices[event.choice].silent:
@@ -180,19 +181,19 @@ class ChatRenderer:
 
     def _finish_choice(self, event: ChoiceFinished) -> bytes:
         choice = self._choices[event.choice]
-        word = self._view.finish_word(event.reason, bool(choice.calls))
-        return choice.head + b'{},"logprobs":null,"finish_reason":' + encode(word) + b"}]}\n\n"
+        reason = self._options.finish_reason(event.reason, bool(choice.calls))
+        return choice.head + b'{},"logprobs":null,"finish_reason":' + encode(reason) + b"}]}\n\n"
 
     def _finish(self, event: Finished) -> bytes:
         extra = b""
-        if self._view.usage:
+        if self._options.usage:
             extra += b',"usage":' + encode(UsageObject.of(event.usage))
-        if self._view.timings:
+        if self._options.timings:
             extra += b',"timings":' + encode(TimingsObject.of(event))
         return (self._head + b',"choices":[]' + extra + b"}\n\n" if extra else b"") + sse.DONE
 
     def _progress(self, event: Progress) -> bytes:
-        if not self._view.progress or event.stage != "prefill":
+        if not self._options.progress or event.stage != "prefill":
             return b""
         progress = PromptProgress(event.total, self._cached, event.done)
         return self._choices[0].head + b'{},"finish_reason":null}],"prompt_progress":' + encode(progress) + b"}\n\n"

@@ -1,4 +1,7 @@
-"""Legacy completions as one JSON object."""
+"""Legacy completions as one JSON object, and the options that streamed and whole answers share.
+
+Shapes after openai's Python SDK 3.54 (`types/completion.py`, `types/completion_choice.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,20 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, Struct, UnsetType
 
 from cortex.dialects.openai.logprobs import CompletionLogprobs
-from cortex.dialects.openai.objects import FINGERPRINT, TimingsObject, UsageObject, encode, finish_word
+from cortex.dialects.openai.objects import FINGERPRINT, TimingsObject, UsageObject, encode, finish_reason
 from cortex.wire.events import ChoiceFinished, Event, Finished, ReasoningDelta, TextDelta, TokenLogprob
 
-__all__ = ["CompletionChoice", "CompletionCollector", "CompletionView"]
+__all__ = ["CompletionAnswerOptions", "CompletionChoice", "CompletionCollector"]
 
 
 @dataclass(frozen=True, slots=True)
-class CompletionView:
-    """What an answer needs to know of its request: `parts` prompts, for each `choices` of `generated` candidates."""
+class CompletionAnswerOptions:
+    """What the request says about the form of its answer, streamed or not.
+
+    `parts` is the number of prompts. For each of them `generated` candidates are generated (`best_of`), of which the
+    best `choices` are returned (`n`). `usage`, `timings`, `progress`: the client asked for them. `echo`: the prompt
+    comes first.
+    """
 
     id: str
     created: int
@@ -39,7 +47,7 @@ class CompletionChoice(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """`id` is not optional: Zed's edit predictions read it (zed#54804)."""
+    """`id` is required: Zed's edit predictions read it (zed#54804)."""
 
     id: str
     object: str
@@ -60,17 +68,17 @@ class _Candidate:
 
     @property
     def mean_logprob(self) -> float:
-        """Of what was generated, not of the echoed prompt's tokens."""
+        """The mean over the generated tokens, without those of an echoed prompt."""
         known = [token.logprob for token in self.logprobs[self.echoed :] if token.logprob is not None]
         return sum(known) / max(1, len(known))
 
 
 class CompletionCollector:
-    """Implements Collector for one answer over all prompts."""
+    """Collector of one answer to all prompts."""
 
-    def __init__(self, view: CompletionView) -> None:
-        self._view = view
-        self._candidates = [[_Candidate() for _ in range(view.generated)] for _ in range(view.parts)]
+    def __init__(self, options: CompletionAnswerOptions) -> None:
+        self._options = options
+        self._candidates = [[_Candidate() for _ in range(options.generated)] for _ in range(options.parts)]
         self._ends: list[Finished] = []
 
     def feed(self, part: int, events: Sequence[Event]) -> None:
@@ -78,38 +86,38 @@ class CompletionCollector:
             match event:
                 case TextDelta():
                     candidate = self._candidates[part][event.choice]
-                    if self._view.echo and not candidate.text:
+                    if self._options.echo and not candidate.text:
                         candidate.echoed = len(event.logprobs)
                     candidate.text.append(event.text)
                     candidate.logprobs += event.logprobs
                 case ReasoningDelta():
                     self._candidates[part][event.choice].text.append(event.text)
                 case ChoiceFinished():
-                    self._candidates[part][event.choice].reason = finish_word(event.reason)
+                    self._candidates[part][event.choice].reason = finish_reason(event.reason)
                 case Finished():
                     self._ends.append(event)
                 case _:
                     pass
 
     def finish(self) -> bytes:
-        view = self._view
+        options = self._options
         chosen = [candidate for candidates in self._candidates for candidate in self._best(candidates)]
         answer = Completion(
-            id=view.id,
+            id=options.id,
             object="text_completion",
-            created=view.created,
-            model=view.model,
+            created=options.created,
+            model=options.model,
             choices=[self._choice(index, candidate) for index, candidate in enumerate(chosen)],
             usage=UsageObject.of(*(end.usage for end in self._ends)),
-            timings=TimingsObject.of(self._ends[0]) if view.timings and view.parts == 1 else UNSET,
+            timings=TimingsObject.of(self._ends[0]) if options.timings and options.parts == 1 else UNSET,
         )
         return encode(answer)
 
     def _best(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        if self._view.generated == self._view.choices:
+        if self._options.generated == self._options.choices:
             return candidates
-        return sorted(candidates, key=lambda each: each.mean_logprob, reverse=True)[: self._view.choices]
+        return sorted(candidates, key=lambda each: each.mean_logprob, reverse=True)[: self._options.choices]
 
     def _choice(self, index: int, candidate: _Candidate) -> CompletionChoice:
-        logprobs = CompletionLogprobs.of(candidate.logprobs, 0) if self._view.logprobs else None
+        logprobs = CompletionLogprobs.of(candidate.logprobs, 0) if self._options.logprobs else None
         return CompletionChoice("".join(candidate.text), index, logprobs, candidate.reason)

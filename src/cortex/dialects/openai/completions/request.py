@@ -1,4 +1,7 @@
-"""POST /v1/completions: raw prompts, no template; several prompts in one call, several choices for each."""
+"""OpenAI's legacy `POST /v1/completions`: request body to one wire request per prompt. No chat template is used.
+
+Fields after openai's Python SDK 3.54 (`types/completion_create_params.py`) and llama.cpp's extensions.
+"""
 
 from __future__ import annotations
 
@@ -10,55 +13,56 @@ from msgspec import Meta
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.ids import make_id
 from cortex.dialects.json_body import decode_body
-from cortex.dialects.openai.completions.answer import CompletionCollector, CompletionView
+from cortex.dialects.openai.completions.answer import CompletionAnswerOptions, CompletionCollector
 from cortex.dialects.openai.completions.stream import CompletionRenderer
 from cortex.dialects.openai.fields import (
     MAX_ALTERNATIVES,
-    Choices,
+    ChoiceCount,
     GenerationBody,
-    Token,
+    TokenId,
     alternatives_of,
     max_output_of,
     output_format_of,
-    sampling_of,
     stop_of,
 )
+from cortex.dialects.openai.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest
 
-__all__ = ["CompletionBody", "parse"]
+__all__ = ["CompletionBody", "parse_completions"]
 
 
 class CompletionBody(GenerationBody, frozen=True, kw_only=True):
-    """`prompt`: text or token ids, one or a list of them. `logprobs` is a number here; llama.cpp also takes a flag."""
+    """`prompt`: text or a list of token ids, one or several. `logprobs` is the number of alternatives; llama.cpp
+    accepts a boolean too."""
 
-    prompt: str | list[str | Token | list[Token]]
+    prompt: str | list[str | TokenId | list[TokenId]]
     suffix: str | None = None
     echo: bool | None = None
-    best_of: Choices | None = None
+    best_of: ChoiceCount | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | bool | None = None
 
 
 _decoder = msgspec.json.Decoder(CompletionBody)
 
 
-def parse(body: bytes, context: CallContext) -> Call:
-    """Raises BadRequest, or ModelNotFound from `context.resolve`."""
-    asked = decode_body(_decoder, body)
-    prompts = _prompts(asked.prompt)
-    view = _view(asked, context, len(prompts))
-    _check(asked, view)
+def parse_completions(body: bytes, context: CallContext) -> Call:
+    """A call for completions. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
+    decoded = decode_body(_decoder, body)
+    prompts = _prompts(decoded.prompt)
+    options = _options(decoded, context, len(prompts))
+    _check(decoded, options)
     return Call(
-        requests=[_request(asked, context, view, part, prompt) for part, prompt in enumerate(prompts)],
-        stream=asked.stream is True,
-        renderer=lambda: CompletionRenderer(view),
-        collector=lambda: CompletionCollector(view),
-        keepalive_s=asked.sse_ping_interval,
+        requests=[_request(decoded, context, options, part, prompt) for part, prompt in enumerate(prompts)],
+        stream=decoded.stream is True,
+        renderer=lambda: CompletionRenderer(options),
+        collector=lambda: CompletionCollector(options),
+        keepalive_s=decoded.sse_ping_interval,
     )
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
-    """The prompts one by one. Raises BadRequest for an empty list or a mixture of ids and prompts."""
+    """The list of prompts. Raises BadRequest for an empty list and for a mixture of token ids and prompts."""
     if isinstance(prompt, str):
         return [prompt]
     ids = [item for item in prompt if isinstance(item, int)]
@@ -70,58 +74,60 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]
     return prompts
 
 
-def _check(asked: CompletionBody, view: CompletionView) -> None:
-    if view.generated < view.choices:
+def _check(decoded: CompletionBody, options: CompletionAnswerOptions) -> None:
+    if options.generated < options.choices:
         raise BadRequest("best_of must not be smaller than n", param="best_of")
-    if view.generated > view.choices and asked.stream:
-        raise UnsupportedValue("best_of can't be streamed: which ones are best is known at the end", param="best_of")
+    if options.generated > options.choices and decoded.stream:
+        raise UnsupportedValue(
+            "best_of can't be streamed: the best completions are known only at the end", param="best_of"
+        )
 
 
-def _view(asked: CompletionBody, context: CallContext, parts: int) -> CompletionView:
-    choices = asked.n or 1
-    return CompletionView(
+def _options(decoded: CompletionBody, context: CallContext, parts: int) -> CompletionAnswerOptions:
+    choices = decoded.n or 1
+    return CompletionAnswerOptions(
         id=make_id("cmpl-", context.request_id),
         created=context.created,
-        model=asked.model or context.resolve(asked.model),
+        model=decoded.model or context.resolve(decoded.model),
         parts=parts,
         choices=choices,
-        generated=asked.best_of or choices,
-        logprobs=_logprobs(asked) is not None,
-        echo=asked.echo is True,
-        usage=bool(asked.stream_options and asked.stream_options.include_usage),
-        timings=asked.timings_per_token is True,
-        progress=asked.return_progress is True,
+        generated=decoded.best_of or choices,
+        logprobs=_logprobs(decoded) is not None,
+        echo=decoded.echo is True,
+        usage=bool(decoded.stream_options and decoded.stream_options.include_usage),
+        timings=decoded.timings_per_token is True,
+        progress=decoded.return_progress is True,
     )
 
 
 def _request(
-    asked: CompletionBody, context: CallContext, view: CompletionView, part: int, prompt: str | list[int]
+    decoded: CompletionBody, context: CallContext, options: CompletionAnswerOptions, part: int, prompt: str | list[int]
 ) -> InferenceRequest:
-    logprobs = _logprobs(asked)
-    if logprobs is None and view.generated > view.choices:
-        logprobs = 0  # what the best are chosen by
+    logprobs = _logprobs(decoded)
+    if logprobs is None and options.generated > options.choices:
+        logprobs = 0  # the best candidates are chosen by their log-probabilities
     return InferenceRequest(
-        id=context.request_id if view.parts == 1 else f"{context.request_id}-{part}",
-        model=context.resolve(asked.model),
+        id=context.request_id if options.parts == 1 else f"{context.request_id}-{part}",
+        model=context.resolve(decoded.model),
         prompt=prompt,
-        suffix=asked.suffix or None,
-        echo=asked.echo is True,
-        format=output_format_of(asked),
-        sampling=sampling_of(asked),
-        stop=stop_of(asked),
-        max_output=max_output_of(asked),
-        n=view.generated,
+        suffix=decoded.suffix or None,
+        echo=decoded.echo is True,
+        format=output_format_of(decoded),
+        sampling=sampling_of(decoded),
+        stop=stop_of(decoded),
+        max_output=max_output_of(decoded),
+        n=options.generated,
         logprobs=logprobs,
-        cache_key=asked.prompt_cache_key,
-        cache_prompt=asked.cache_prompt is not False,
+        cache_key=decoded.prompt_cache_key,
+        cache_prompt=decoded.cache_prompt is not False,
         principal=context.principal,
         dialect="openai_completions",
-        report_progress=view.progress and asked.stream is True,
+        report_progress=options.progress and decoded.stream is True,
     )
 
 
-def _logprobs(asked: CompletionBody) -> int | None:
-    """The number of alternatives; `false` is no wish for them, `true` one for the chosen token's only."""
-    if asked.logprobs is None or asked.logprobs is False:
-        return alternatives_of(asked)
-    return 0 if asked.logprobs is True else asked.logprobs
+def _logprobs(decoded: CompletionBody) -> int | None:
+    """The number of alternatives: 0 for `true` (the chosen token only), None for `false` (no log-probabilities)."""
+    if decoded.logprobs is None or decoded.logprobs is False:
+        return alternatives_of(decoded)
+    return 0 if decoded.logprobs is True else decoded.logprobs

@@ -1,4 +1,4 @@
-"""One response from its first event to its last: what the streamed and the collected answer have in common."""
+"""Builds one response from the events of its answer. The streamed and the whole answer share it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import msgspec
 from msgspec import Raw
 
 from cortex.dialects.ids import make_id
-from cortex.dialects.openai.responses.events import Lifecycle, StreamEvent
+from cortex.dialects.openai.responses.events import ResponseEvent, StreamEvent
+from cortex.dialects.openai.responses.item_builders import (
+    CustomCallBuilder,
+    FunctionCallBuilder,
+    ItemBuilder,
+    MessageBuilder,
+    ReasoningBuilder,
+)
 from cortex.dialects.openai.responses.objects import (
     IncompleteDetails,
     ItemStatus,
     OutputItem,
+    ResponseError,
     ResponseObject,
-    ResponseProblem,
     UsageDetails,
-)
-from cortex.dialects.openai.responses.segments import (
-    CustomSegment,
-    FunctionSegment,
-    MessageSegment,
-    ReasoningSegment,
-    Segment,
 )
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
@@ -40,11 +40,11 @@ from cortex.wire.events import (
     ToolCallStart,
 )
 
-__all__ = ["Answer", "AnswerPlan"]
+__all__ = ["ResponseBuilder", "ResponsePlan"]
 
-S = TypeVar("S", bound=Segment)
+S = TypeVar("S", bound=ItemBuilder)
 
-# Codex retries `server_error` and what is overloaded, and takes other codes for final.
+# Codex retries `server_error` and `server_is_overloaded`; other codes end its turn (codex-api/src/sse/responses.rs).
 _CODES = {
     "context_length_exceeded": "context_length_exceeded",
     "rate_limit_exceeded": "rate_limit_exceeded",
@@ -55,27 +55,28 @@ _CODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerPlan:
-    """What is settled before the model speaks. `start` is the response as `response.created` tells it.
+class ResponsePlan:
+    """What is known of an answer before generation. `start` is the response object of `response.created`.
 
-    `conversation` are the input's items, for the store; `keep` is None when nothing is to be stored.
+    `opaque_reasoning`: reasoning items carry `encrypted_content`. `conversation` holds the input items, for the store.
+    `keep` takes the finished response; None when it isn't stored.
     """
 
     request_id: str
     start: ResponseObject
     toolbox: Toolbox
-    seal_reasoning: bool
+    opaque_reasoning: bool
     principal: str | None
     conversation: list[Raw]
     keep: Callable[[StoredResponse], None] | None
 
 
-class Answer:
-    """Inference events in, stream events out; `response` is the response as it stands."""
+class ResponseBuilder:
+    """Turns inference events into the events of a Responses stream. `response` is the response object so far."""
 
-    def __init__(self, plan: AnswerPlan) -> None:
+    def __init__(self, plan: ResponsePlan) -> None:
         self._plan = plan
-        self._open: Segment | None = None
+        self._open: ItemBuilder | None = None
         self._items: list[OutputItem] = []
         self._end = ChoiceFinished("stop")
         self.response = plan.start
@@ -84,36 +85,36 @@ class Answer:
         match event:
             case TextDelta() if event.text:
                 message = yield from self._message()
-                yield from message.grown(event.text, event.logprobs)
+                yield from message.appended(event.text, event.logprobs)
             case ReasoningDelta() if event.text:
                 reasoning = yield from self._reasoning()
-                yield from reasoning.grown(event.text)
+                yield from reasoning.appended(event.text)
             case ToolCallStart():
                 yield from self._call(event)
             case ToolCallArguments() if event.fragment:
-                yield from self._grow(event.fragment)
+                yield from self._append(event.fragment)
             case ToolCallEnd():
                 yield from self._close("completed")
             case ChoiceFinished():
                 self._end = event
-                cut = event.reason in ("length", "content_filter")
-                yield from self._close("incomplete" if cut else "completed")
+                incomplete = event.reason in ("length", "content_filter")
+                yield from self._close("incomplete" if incomplete else "completed")
             case Finished():
                 yield self._finish(event)
             case _:
                 pass
 
-    def failed(self, error: CortexError) -> Lifecycle:
-        """The end of a stream that broke: the items that were done, and why there are no more."""
+    def failed(self, error: CortexError) -> ResponseEvent:
+        """The last event of a failed response: the finished items and the error."""
         message = error.message
         if error.retry_after is not None:
             message = f"{message} (try again in {error.retry_after}s)"
         code = _CODES.get(error.code, "server_error" if error.status >= 500 else "invalid_prompt")
-        problem = ResponseProblem(code, message)
+        problem = ResponseError(code, message)
         self.response = msgspec.structs.replace(self.response, status="failed", error=problem, output=self._items)
-        return Lifecycle(type="response.failed", response=self.response)
+        return ResponseEvent(type="response.failed", response=self.response)
 
-    def _finish(self, event: Finished) -> Lifecycle:
+    def _finish(self, event: Finished) -> ResponseEvent:
         reason = self._incomplete()
         timings = event.timings
         self.response = msgspec.structs.replace(
@@ -125,7 +126,7 @@ class Answer:
             usage=UsageDetails.of(event.usage),
         )
         self._keep()
-        return Lifecycle(type=f"response.{self.response.status}", response=self.response)
+        return ResponseEvent(type=f"response.{self.response.status}", response=self.response)
 
     def _incomplete(self) -> IncompleteDetails | None:
         if self._end.reason == "length":
@@ -141,39 +142,43 @@ class Answer:
         body = Raw(encode(self.response))
         plan.keep(StoredResponse(self.response.id, self.response.created_at, plan.principal, items, body))
 
-    def _message(self) -> Generator[StreamEvent, None, MessageSegment]:
-        if isinstance(self._open, MessageSegment):
+    def _message(self) -> Generator[StreamEvent, None, MessageBuilder]:
+        if isinstance(self._open, MessageBuilder):
             return self._open
-        return (yield from self._start(lambda index: MessageSegment(self._id("msg_", index), index)))
+        return (yield from self._start(lambda index: MessageBuilder(self._id("msg_", index), index)))
 
-    def _reasoning(self) -> Generator[StreamEvent, None, ReasoningSegment]:
-        if isinstance(self._open, ReasoningSegment):
+    def _reasoning(self) -> Generator[StreamEvent, None, ReasoningBuilder]:
+        if isinstance(self._open, ReasoningBuilder):
             return self._open
-        sealed = self._plan.seal_reasoning
-        return (yield from self._start(lambda index: ReasoningSegment(self._id("rs_", index), index, sealed=sealed)))
+        opaque = self._plan.opaque_reasoning
+        return (yield from self._start(lambda index: ReasoningBuilder(self._id("rs_", index), index, opaque=opaque)))
 
-    def _call(self, event: ToolCallStart) -> Generator[StreamEvent, None, FunctionSegment | CustomSegment]:
+    def _call(self, event: ToolCallStart) -> Generator[StreamEvent, None, FunctionCallBuilder | CustomCallBuilder]:
         tool = self._plan.toolbox.client_tool(event.name)
         if tool.custom:
-            return (yield from self._start(lambda index: CustomSegment(self._id("ctc_", index), index, event.id, tool)))
-        return (yield from self._start(lambda index: FunctionSegment(self._id("fc_", index), index, event.id, tool)))
+            return (
+                yield from self._start(lambda index: CustomCallBuilder(self._id("ctc_", index), index, event.id, tool))
+            )
+        return (
+            yield from self._start(lambda index: FunctionCallBuilder(self._id("fc_", index), index, event.id, tool))
+        )
 
     def _start(self, make: Callable[[int], S]) -> Generator[StreamEvent, None, S]:
-        """Closes what is open and opens the segment that `make` makes for its output index."""
+        """Closes the open item and opens the one that `make` returns for the next output index."""
         yield from self._close("completed")
-        self._open = segment = make(len(self._items))
-        yield from segment.opened()
-        return segment
+        self._open = builder = make(len(self._items))
+        yield from builder.opened()
+        return builder
 
-    def _grow(self, piece: str) -> Iterator[StreamEvent]:
+    def _append(self, piece: str) -> Iterator[StreamEvent]:
         if self._open is not None:
-            yield from self._open.grown(piece)
+            yield from self._open.appended(piece)
 
     def _close(self, status: ItemStatus) -> Iterator[StreamEvent]:
-        segment, self._open = self._open, None
-        if segment is not None:
-            yield from segment.closed(status)
-            self._items.append(segment.item(status))
+        builder, self._open = self._open, None
+        if builder is not None:
+            yield from builder.closed(status)
+            self._items.append(builder.item(status))
 
     def _id(self, prefix: str, index: int) -> str:
         return make_id(prefix, self._plan.request_id, index)

@@ -1,4 +1,7 @@
-"""What a client may send to OpenAI's `/v1/responses`. Unknown fields, item types and tool types are not errors."""
+"""The request body of OpenAI's `/v1/responses`, after openai's Python SDK 3.54
+(`types/responses/response_create_params.py`) and Codex (codex-rs/codex-api, ResponsesApiRequest). Unknown fields, item
+types and tool types are ignored.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +13,34 @@ from cortex.dialects.custom_tools import GrammarBody
 from cortex.dialects.openai.fields import GenerationBody
 
 __all__ = [
-    "Body",
     "ContentPart",
     "CustomCallItem",
     "CustomOutputItem",
     "FunctionCallItem",
     "FunctionOutputItem",
-    "Item",
-    "Kind",
+    "InputItem",
+    "ItemKind",
     "MessageItem",
     "ReasoningBody",
     "ReasoningItem",
     "ReferenceItem",
+    "ResponsesBody",
+    "ResponsesTool",
+    "ResponsesToolChoice",
     "TextBody",
     "TextFormatBody",
-    "ToolBody",
-    "ToolChoiceBody",
 ]
 
 
-class Kind(Struct, frozen=True):
-    """An item without a type is a message."""
+class ItemKind(Struct, frozen=True):
+    """The fields that tell the kind of an item. An item without a type is a message."""
 
     type: str | None = None
     role: str | None = None
 
 
 class ContentPart(Struct, frozen=True):
-    """A piece of a message, a tool's output or a reasoning summary; `image_url` is a string here."""
+    """A part of a message, a tool's output or a reasoning summary. `image_url` is a string, unlike in chat messages."""
 
     type: str = "input_text"
     text: str | None = None
@@ -53,7 +56,7 @@ class MessageItem(Struct, frozen=True, tag="message"):
 
 
 class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """Each field may be missing on replay: Codex strips `content`, Copilot `summary`, Zed keeps all."""
+    """A reasoning item of an earlier answer. Each field may be missing: Codex drops `content`, Copilot `summary`."""
 
     summary: list[ContentPart] | None = None
     content: list[ContentPart] | None = None
@@ -88,7 +91,7 @@ class ReferenceItem(Struct, frozen=True, tag="item_reference"):
     id: str = ""
 
 
-Item = (
+InputItem = (
     MessageItem
     | ReasoningItem
     | FunctionCallItem
@@ -99,22 +102,22 @@ Item = (
 )
 
 
-class CustomFormat(GrammarBody, frozen=True):
-    """A custom tool's `format`; `text` has no definition."""
+class ResponsesToolFormat(GrammarBody, frozen=True):
+    """A custom tool's `format`. Type `text` has no grammar."""
 
     type: str = "text"
 
 
-class ToolBody(Struct, frozen=True):
-    """`function`, `custom`, `namespace` (which holds functions), or a hosted tool that is skipped."""
+class ResponsesTool(Struct, frozen=True):
+    """A tool: `function`, `custom`, `namespace` (whose `tools` are functions), or a hosted tool, which is skipped."""
 
     type: str
     name: str = ""
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-    format: CustomFormat | None = None
-    tools: list[ToolBody] | None = None
+    format: ResponsesToolFormat | None = None
+    tools: list[ResponsesTool] | None = None
 
 
 class ToolRef(Struct, frozen=True):
@@ -123,7 +126,7 @@ class ToolRef(Struct, frozen=True):
     namespace: str | None = None
 
 
-class ToolChoiceBody(Struct, frozen=True):
+class ResponsesToolChoice(Struct, frozen=True):
     type: str
     name: str = ""
     namespace: str | None = None
@@ -147,14 +150,13 @@ class TextBody(Struct, frozen=True):
     format: TextFormatBody | None = None
 
 
-class Body(GenerationBody, frozen=True, kw_only=True):
-    """`store` is on unless refused, as at OpenAI. `background`, `conversation` and
-    `prompt` are refused when they are set."""
+class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
+    """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set."""
 
     input: str | list[Raw] | None = None
     instructions: str | list[Raw] | None = None
     tools: list[Raw] | None = None
-    tool_choice: str | ToolChoiceBody | None = None
+    tool_choice: str | ResponsesToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: int | None = None
     top_logprobs: int | None = None

@@ -1,7 +1,8 @@
-"""Responses items as the conversation that models know.
+"""Input items of the Responses API to wire messages.
 
-Items are flat: reasoning, text and calls of one assistant turn follow each other, outputs come whenever they came.
-Models want turns: one assistant message with all of it, then its results, then what was said meanwhile.
+Items are a flat list: reasoning, text and calls of one assistant turn are separate items, and other items may stand
+between a call and its output. Chat templates expect turns: one assistant message with all its parts, the results
+directly after it, then the rest (openai's Python SDK 3.54, `types/responses/response_input_item_param.py`).
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import get_args
 import msgspec
 from msgspec import Raw
 
-from cortex.dialects.custom_tools import wrap
+from cortex.dialects.custom_tools import wrap_input
 from cortex.dialects.images import Images
 from cortex.dialects.json_body import decode_body
-from cortex.dialects.opaque_reasoning import unseal
+from cortex.dialects.opaque_reasoning import decode_opaque
 from cortex.dialects.openai.responses.body import (
     ContentPart,
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
     FunctionOutputItem,
-    Item,
-    Kind,
+    InputItem,
+    ItemKind,
     MessageItem,
     ReasoningItem,
     ReferenceItem,
@@ -39,17 +40,17 @@ __all__ = ["read_conversation", "read_items"]
 
 logger = logging.getLogger(__name__)
 
-_KIND = msgspec.json.Decoder(Kind)
-_ITEM: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
+_KIND = msgspec.json.Decoder(ItemKind)
+_ITEM: msgspec.json.Decoder[InputItem] = msgspec.json.Decoder(InputItem)
 _MESSAGE = msgspec.json.Decoder(MessageItem)
-_KNOWN = {type_.__struct_config__.tag for type_ in get_args(Item)}
+_KNOWN = {type_.__struct_config__.tag for type_ in get_args(InputItem)}
 
-Output = FunctionOutputItem | CustomOutputItem
+CallOutput = FunctionOutputItem | CustomOutputItem
 
 
-def read_items(raws: Iterable[Raw], param: str) -> list[Item]:
-    """Items of known types; others (web searches, compactions, shell calls …) are skipped. Raises BadRequest."""
-    items: list[Item] = []
+def read_items(raws: Iterable[Raw], param: str) -> list[InputItem]:
+    """The items of known types; others (web searches, compactions, shell calls …) are skipped. Raises BadRequest."""
+    items: list[InputItem] = []
     for index, raw in enumerate(raws):
         at = f"{param}[{index}]"
         kind = decode_body(_KIND, raw, at)
@@ -58,12 +59,13 @@ def read_items(raws: Iterable[Raw], param: str) -> list[Item]:
         elif kind.type in _KNOWN:
             items.append(decode_body(_ITEM, raw, at))
         else:
-            logger.debug("skipped an item of type %s", kind.type)
+            logger.debug("skipping input item of unknown type %s", kind.type)
     return items
 
 
-def read_conversation(items: Sequence[Item], toolbox: Toolbox, images: Images) -> list[Message]:
-    """The items as messages. Raises BadRequest for an item_reference and for content that can't be read."""
+def read_conversation(items: Sequence[InputItem], toolbox: Toolbox, images: Images) -> list[Message]:
+    """The items as messages. Raises UnsupportedValue for an item_reference and for content of an unknown type,
+    BadRequest for content that can't be decoded."""
     reader = _Reader(items, toolbox, images)
     for item in items:
         reader.read(item)
@@ -72,19 +74,20 @@ def read_conversation(items: Sequence[Item], toolbox: Toolbox, images: Images) -
 
 
 class _Reader:
-    """`_turn` gathers the assistant message under way; `_outputs` waits, by call id, for the calls to come by."""
+    """`_turn` collects the parts of the current assistant message. `_outputs` holds the outputs that no call has taken
+    yet, by call id."""
 
-    def __init__(self, items: Sequence[Item], toolbox: Toolbox, images: Images) -> None:
+    def __init__(self, items: Sequence[InputItem], toolbox: Toolbox, images: Images) -> None:
         self.messages: list[Message] = []
         self._toolbox = toolbox
         self._images = images
         self._turn: list[Part] = []
-        self._outputs: dict[str, list[Output]] = {}
+        self._outputs: dict[str, list[CallOutput]] = {}
         for item in items:
-            if isinstance(item, Output):
+            if isinstance(item, CallOutput):
                 self._outputs.setdefault(item.call_id, []).append(item)
 
-    def read(self, item: Item) -> None:
+    def read(self, item: InputItem) -> None:
         match item:
             case MessageItem(role="assistant"):
                 self._turn += self._content(item.content)
@@ -98,7 +101,7 @@ class _Reader:
                 self._turn.append(ToolCall(item.call_id, name, item.arguments or "{}"))
             case CustomCallItem():
                 name = self._toolbox.shown_name(item.name, item.namespace)
-                self._turn.append(ToolCall(item.call_id, name, wrap(item.input)))
+                self._turn.append(ToolCall(item.call_id, name, wrap_input(item.input)))
             case FunctionOutputItem() | CustomOutputItem():
                 self.end_turn()
                 self._orphan(item)
@@ -106,7 +109,7 @@ class _Reader:
                 raise UnsupportedValue("item_reference: send the item itself", param="input")
 
     def end_turn(self) -> None:
-        """The assistant's message and, right behind it, the results of its calls, whatever stood in between."""
+        """Adds the assistant's message and, directly after it, the results of its calls, wherever their items are."""
         turn, self._turn = self._turn, []
         self._add(Message("assistant", turn))
         calls = [part for part in turn if isinstance(part, ToolCall)]
@@ -116,14 +119,14 @@ class _Reader:
         outputs = self._outputs.get(call.id)
         return [self._result(outputs.pop(0), call.name)] if outputs else []
 
-    def _orphan(self, item: Output) -> None:
-        """An output that no call came before (cut histories have such), unless its call has already taken it."""
+    def _orphan(self, item: CallOutput) -> None:
+        """Adds an output that has no call before it (in a truncated history), unless a call has already taken it."""
         waiting = self._outputs.get(item.call_id, [])
         if any(other is item for other in waiting):
             waiting.remove(item)
             self._add(Message("tool", [self._result(item, None)]))
 
-    def _result(self, item: Output, name: str | None) -> ToolResult:
+    def _result(self, item: CallOutput, name: str | None) -> ToolResult:
         return ToolResult(item.call_id, self._content(item.output), name)
 
     def _add(self, message: Message) -> None:
@@ -131,7 +134,7 @@ class _Reader:
             self.messages.append(message)
 
     def _content(self, content: str | list[ContentPart] | None) -> list[Text | Image]:
-        """Blank text says nothing and is dropped."""
+        """The text and images of `content`. Blank text is dropped."""
         if isinstance(content, str):
             content = [ContentPart(text=content)]
         parts = [self._part(part) for part in content or []]
@@ -148,22 +151,23 @@ class _Reader:
             case "input_file" if part.file_data:
                 return _text_file(part)
             case _:
-                raise UnsupportedValue(f"content of type {part.type!r} can't be read here", param="input")
+                raise UnsupportedValue(f"content of type {part.type!r} is not supported", param="input")
 
 
 def _thinking(item: ReasoningItem) -> list[Thinking]:
-    """What the model thought: what we sealed is whole; a summary is what other servers leave us."""
-    sealed = item.encrypted_content or ""
+    """The reasoning text: from our own `encrypted_content` if the client kept it, else from `content` or `summary`."""
+    opaque = item.encrypted_content or ""
     pieces = item.content or item.summary or []
-    text = unseal(sealed) or "\n\n".join(piece.text for piece in pieces if piece.text)
+    text = decode_opaque(opaque) or "\n\n".join(piece.text for piece in pieces if piece.text)
     return [Thinking(text)] if text else []
 
 
 def _text_file(part: ContentPart) -> Text:
-    """A file sent as a data URI, if it is text."""
+    """The text of a file that is a data URI. Raises UnsupportedValue when it isn't text, BadRequest when it can't be
+    decoded."""
     head, _, data = (part.file_data or "").partition(",")
     if not head.startswith("data:text/") or not head.endswith(";base64"):
-        raise UnsupportedValue("only text files can be read here, as data:text/…;base64", param="input")
+        raise UnsupportedValue("only text files are supported, as data:text/…;base64", param="input")
     try:
         text = base64.b64decode(data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from cortex.dialects.openai.logprobs import Entry
+from cortex.dialects.openai.logprobs import TokenEntry
 from cortex.dialects.openai.responses.objects import OutputItem, OutputText, ResponseObject, SummaryText
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "InputDone",
     "ItemAdded",
     "ItemDone",
-    "Lifecycle",
     "PartAdded",
     "PartDone",
+    "ResponseEvent",
     "StreamEvent",
     "SummaryDelta",
     "SummaryDone",
@@ -28,13 +28,13 @@ __all__ = [
 
 
 class StreamEvent(Struct, kw_only=True):
-    """The renderer numbers the events as it writes them, from 0 without a gap."""
+    """An event. The renderer sets `sequence_number`, counting from 0 without gaps."""
 
     sequence_number: int = 0
 
 
-class Lifecycle(StreamEvent, kw_only=True):
-    """`type` is response.created, .in_progress, .completed, .incomplete or .failed."""
+class ResponseEvent(StreamEvent, kw_only=True):
+    """An event of the whole response; `type` is response.created, .in_progress, .completed, .incomplete or .failed."""
 
     type: str
     response: ResponseObject
@@ -50,66 +50,66 @@ class ItemDone(StreamEvent, kw_only=True, tag="response.output_item.done"):
     item: OutputItem
 
 
-class InItem(StreamEvent, kw_only=True):
-    """What happens inside an item that was added before."""
+class ItemEvent(StreamEvent, kw_only=True):
+    """An event inside an item that an ItemAdded has announced."""
 
     item_id: str
     output_index: int
 
 
-class PartAdded(InItem, kw_only=True, tag="response.content_part.added"):
+class PartAdded(ItemEvent, kw_only=True, tag="response.content_part.added"):
     content_index: int = 0
     part: OutputText
 
 
-class PartDone(InItem, kw_only=True, tag="response.content_part.done"):
+class PartDone(ItemEvent, kw_only=True, tag="response.content_part.done"):
     content_index: int = 0
     part: OutputText
 
 
-class TextDeltaEvent(InItem, kw_only=True, tag="response.output_text.delta"):
+class TextDeltaEvent(ItemEvent, kw_only=True, tag="response.output_text.delta"):
     content_index: int = 0
     delta: str
-    logprobs: list[Entry] = []
+    logprobs: list[TokenEntry] = []
 
 
-class TextDone(InItem, kw_only=True, tag="response.output_text.done"):
+class TextDone(ItemEvent, kw_only=True, tag="response.output_text.done"):
     content_index: int = 0
     text: str
-    logprobs: list[Entry] = []
+    logprobs: list[TokenEntry] = []
 
 
-class SummaryPartAdded(InItem, kw_only=True, tag="response.reasoning_summary_part.added"):
+class SummaryPartAdded(ItemEvent, kw_only=True, tag="response.reasoning_summary_part.added"):
     summary_index: int = 0
     part: SummaryText
 
 
-class SummaryPartDone(InItem, kw_only=True, tag="response.reasoning_summary_part.done"):
+class SummaryPartDone(ItemEvent, kw_only=True, tag="response.reasoning_summary_part.done"):
     summary_index: int = 0
     part: SummaryText
 
 
-class SummaryDelta(InItem, kw_only=True, tag="response.reasoning_summary_text.delta"):
+class SummaryDelta(ItemEvent, kw_only=True, tag="response.reasoning_summary_text.delta"):
     summary_index: int = 0
     delta: str
 
 
-class SummaryDone(InItem, kw_only=True, tag="response.reasoning_summary_text.done"):
+class SummaryDone(ItemEvent, kw_only=True, tag="response.reasoning_summary_text.done"):
     summary_index: int = 0
     text: str
 
 
-class ArgumentsDelta(InItem, kw_only=True, tag="response.function_call_arguments.delta"):
+class ArgumentsDelta(ItemEvent, kw_only=True, tag="response.function_call_arguments.delta"):
     delta: str
 
 
-class ArgumentsDone(InItem, kw_only=True, tag="response.function_call_arguments.done"):
+class ArgumentsDone(ItemEvent, kw_only=True, tag="response.function_call_arguments.done"):
     arguments: str
 
 
-class InputDelta(InItem, kw_only=True, tag="response.custom_tool_call_input.delta"):
+class InputDelta(ItemEvent, kw_only=True, tag="response.custom_tool_call_input.delta"):
     delta: str
 
 
-class InputDone(InItem, kw_only=True, tag="response.custom_tool_call_input.done"):
+class InputDone(ItemEvent, kw_only=True, tag="response.custom_tool_call_input.done"):
     input: str

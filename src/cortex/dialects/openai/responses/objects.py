@@ -1,31 +1,33 @@
-"""The objects that Responses answers are made of: output items, usage, the response itself.
+"""JSON objects of Responses answers: output items, usage, the response, the answer to its deletion.
 
-Shapes after openai's Python SDK 3.54 (`types/responses`). Its stream helper, Zed, the AI SDK and Codex each refuse
-different omissions; what any of them requires is always there, and no count is ever null.
+Shapes after openai's Python SDK 3.54 (`types/responses`). Its stream helper, Zed, the AI SDK and Codex each require
+different keys: all keys that any of them requires are always present, and no count is null.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from cortex.dialects.openai.logprobs import Entry
+from cortex.dialects.openai.logprobs import TokenEntry
 from cortex.wire import events
 
 __all__ = [
-    "CustomCall",
-    "FunctionCall",
     "IncompleteDetails",
     "ItemStatus",
+    "OutputCustomCall",
+    "OutputFunctionCall",
     "OutputItem",
     "OutputMessage",
+    "OutputReasoning",
     "OutputText",
-    "ReasoningOutput",
+    "ResponseError",
     "ResponseObject",
-    "ResponseProblem",
     "SummaryText",
     "UsageDetails",
+    "deleted_reply",
 ]
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -34,7 +36,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 class OutputText(Struct, frozen=True, tag="output_text"):
     text: str
     annotations: list[Raw] = []
-    logprobs: list[Entry] = []
+    logprobs: list[TokenEntry] = []
 
 
 class OutputMessage(Struct, frozen=True, tag="message"):
@@ -48,15 +50,15 @@ class SummaryText(Struct, frozen=True, tag="summary_text"):
     text: str
 
 
-class ReasoningOutput(Struct, frozen=True, tag="reasoning"):
-    """Thought goes out as a summary, the one form that Zed, Codex and the AI SDK all read."""
+class OutputReasoning(Struct, frozen=True, tag="reasoning"):
+    """Reasoning is sent as a summary, the only form that Zed, Codex and the AI SDK all read."""
 
     id: str
     summary: list[SummaryText]
     encrypted_content: str | UnsetType = UNSET
 
 
-class FunctionCall(Struct, frozen=True, tag="function_call"):
+class OutputFunctionCall(Struct, frozen=True, tag="function_call"):
     id: str
     status: ItemStatus
     call_id: str
@@ -65,7 +67,7 @@ class FunctionCall(Struct, frozen=True, tag="function_call"):
     namespace: str | UnsetType = UNSET
 
 
-class CustomCall(Struct, frozen=True, tag="custom_tool_call"):
+class OutputCustomCall(Struct, frozen=True, tag="custom_tool_call"):
     id: str
     status: ItemStatus
     call_id: str
@@ -74,7 +76,7 @@ class CustomCall(Struct, frozen=True, tag="custom_tool_call"):
     namespace: str | UnsetType = UNSET
 
 
-OutputItem = OutputMessage | ReasoningOutput | FunctionCall | CustomCall
+OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall | OutputCustomCall
 
 
 class CachedDetails(Struct, frozen=True):
@@ -89,7 +91,7 @@ class ReasoningDetails(Struct, frozen=True):
 
 
 class UsageDetails(Struct, frozen=True):
-    """`input_tokens` includes what was cached."""
+    """Token counts. `input_tokens` includes cached tokens. `resumed`: see chat's `UsageObject`."""
 
     input_tokens: int
     input_tokens_details: CachedDetails
@@ -114,16 +116,16 @@ class IncompleteDetails(Struct, frozen=True):
     reason: Literal["max_output_tokens", "content_filter"]
 
 
-class ResponseProblem(Struct, frozen=True):
-    """Codex decides by `code` whether to try again."""
+class ResponseError(Struct, frozen=True):
+    """Codex decides by `code` whether to retry."""
 
     code: str
     message: str
 
 
 class ResponseObject(Struct, frozen=True, kw_only=True):
-    """A response at any point of its life. `usage` is left out until it is known; everything from `instructions` on
-    echoes the request."""
+    """A response in any state. `usage` is absent until it is known; the fields from `instructions` on repeat the
+    request."""
 
     id: str
     object: Literal["response"] = "response"
@@ -131,7 +133,7 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
     background: bool = False
     completed_at: int | None = None
-    error: ResponseProblem | None = None
+    error: ResponseError | None = None
     incomplete_details: IncompleteDetails | None = None
     model: str
     output: list[OutputItem] = []
@@ -152,3 +154,14 @@ class ResponseObject(Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     truncation: str = "disabled"
     user: Raw
+
+
+class DeletedReply(Struct, frozen=True):
+    id: str
+    object: str = "response"
+    deleted: bool = True
+
+
+def deleted_reply(response_id: str) -> bytes:
+    """The JSON body of the answer to `DELETE /v1/responses/{id}`."""
+    return msgspec.json.encode(DeletedReply(response_id))

@@ -1,7 +1,8 @@
-"""OpenAI's `POST /v1/responses`, as Codex, Zed, the openai SDK and the AI SDK send it.
+"""OpenAI's `POST /v1/responses`: request body to wire request.
 
-Field by field after openai's Python SDK 3.54 (`types/responses/response_create_params.py`) and Codex's own request
-type. State is optional: a client that sends `previous_response_id` gets its conversation from the store.
+Field by field after openai's Python SDK 3.54 (`types/responses/response_create_params.py`) and Codex's own request type
+(codex-rs/codex-api, ResponsesApiRequest). State is optional: a request with `previous_response_id` continues the
+conversation of a stored response.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from msgspec import Raw, Struct
 
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.ids import make_id
-from cortex.dialects.json_body import decode_body, portable
-from cortex.dialects.openai.fields import reasoning_of, sampling_of, stop_of
-from cortex.dialects.openai.responses.answer import AnswerPlan
-from cortex.dialects.openai.responses.body import Body, TextBody, TextFormatBody
+from cortex.dialects.json_body import decode_body, wire_safe
+from cortex.dialects.openai.fields import reasoning_of, stop_of
+from cortex.dialects.openai.responses.answer import ResponsePlan
+from cortex.dialects.openai.responses.body import ResponsesBody, TextBody, TextFormatBody
 from cortex.dialects.openai.responses.conversation import read_conversation, read_items
 from cortex.dialects.openai.responses.objects import ResponseObject
 from cortex.dialects.openai.responses.render import ResponseCollector, ResponseRenderer
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
+from cortex.dialects.openai.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     InferenceRequest,
@@ -37,16 +39,16 @@ from cortex.wire.inference import (
 __all__ = ["parse_responses", "previous_id"]
 
 _MAX_INT = 2**31 - 1
-_BODY = msgspec.json.Decoder(Body)
+_BODY = msgspec.json.Decoder(ResponsesBody)
 _NULL = b"null"
 
 
-class Previous(Struct, frozen=True):
+class PreviousId(Struct, frozen=True):
     previous_response_id: str | None = None
 
 
-class Echo(Struct, frozen=True):
-    """The parts of a request that its response repeats as they came."""
+class EchoedFields(Struct, frozen=True):
+    """The fields of a request that its response repeats unchanged."""
 
     instructions: str | list[Raw] | None = None
     metadata: Raw = Raw(_NULL)
@@ -56,12 +58,12 @@ class Echo(Struct, frozen=True):
     user: Raw = Raw(_NULL)
 
 
-_PREVIOUS = msgspec.json.Decoder(Previous)
-_ECHO = msgspec.json.Decoder(Echo)
+_PREVIOUS = msgspec.json.Decoder(PreviousId)
+_ECHO = msgspec.json.Decoder(EchoedFields)
 
 
 def previous_id(body: bytes) -> str | None:
-    """The response this one goes on from, to be looked up before `parse_responses`. Raises BadRequest."""
+    """The id of the response that this request continues, needed before `parse_responses`. Raises BadRequest."""
     return decode_body(_PREVIOUS, body).previous_response_id
 
 
@@ -72,21 +74,22 @@ def parse_responses(
     previous: StoredResponse | None = None,
     keep: Callable[[StoredResponse], None] | None = None,
 ) -> Call:
-    """One response. `previous` is what the store has under `previous_id(body)`.
+    """A call for one response. `previous` is the stored response with the id `previous_id(body)`.
 
-    `keep` is called once, with the finished response, while the answer's last bytes are made; not at all when the
-    client said `store: false` or the response failed. Raises BadRequest, or ModelNotFound from `context.resolve`.
+    `keep` is called once with the finished response, before the answer's last bytes are returned; not at all when the
+    request has `store: false` or the response failed. Raises BadRequest, UnsupportedValue, and ModelNotFound from
+    `context.resolve`.
     """
     decoded = decode_body(_BODY, body)
     _check(decoded, previous)
     conversation = (previous.items if previous else []) + _input_items(decoded)
     toolbox = Toolbox(decoded.tools or [])
     request = _request(decoded, context, conversation, toolbox)
-    plan = AnswerPlan(
+    plan = ResponsePlan(
         request_id=context.request_id,
         start=_start(decoded, decode_body(_ECHO, body), request, context),
         toolbox=toolbox,
-        seal_reasoning="reasoning.encrypted_content" in (decoded.include or []),
+        opaque_reasoning="reasoning.encrypted_content" in (decoded.include or []),
         principal=context.principal,
         conversation=conversation,
         keep=None if decoded.store is False else keep,
@@ -99,13 +102,13 @@ def parse_responses(
     )
 
 
-def _check(body: Body, previous: StoredResponse | None) -> None:
-    """Refuses what would silently change the meaning if it were ignored."""
+def _check(body: ResponsesBody, previous: StoredResponse | None) -> None:
+    """Rejects fields that can't be ignored without changing the meaning of the request."""
     if body.background:
-        raise UnsupportedValue("background responses are not supported here: stream instead", param="background")
+        raise UnsupportedValue("background responses are not supported: use stream", param="background")
     for name in ("conversation", "prompt"):
         if getattr(body, name) is not None:
-            raise UnsupportedValue(f"{name} is not supported here: send the items in input", param=name)
+            raise UnsupportedValue(f"{name} is not supported: send the items in input", param=name)
     if body.previous_response_id and previous is None:
         raise BadRequest(
             f"previous response {body.previous_response_id!r} is not stored here (any more): send the whole input",
@@ -115,20 +118,20 @@ def _check(body: Body, previous: StoredResponse | None) -> None:
         raise BadRequest("input is required", param="input")
 
 
-def _input_items(body: Body) -> list[Raw]:
-    """Copies: what the store keeps mustn't hold on to the body's bytes."""
+def _input_items(body: ResponsesBody) -> list[Raw]:
+    """The items, copied: a reference from the store would keep the whole body in memory."""
     if isinstance(body.input, str):
         return [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": body.input}))]
     return [raw.copy() for raw in body.input or []]
 
 
-def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox: Toolbox) -> InferenceRequest:
+def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw], toolbox: Toolbox) -> InferenceRequest:
     messages = _instructions(body, toolbox, context)
     messages += read_conversation(read_items(conversation, "input"), toolbox, context.images)
     if not messages:
         raise BadRequest("input has no message with content", param="input")
     limit = body.max_output_tokens
-    template_kwargs = portable(body.chat_template_kwargs or {}, "chat_template_kwargs")
+    template_kwargs = wire_safe(body.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(body.model),
@@ -149,8 +152,8 @@ def _request(body: Body, context: CallContext, conversation: list[Raw], toolbox:
     )
 
 
-def _instructions(body: Body, toolbox: Toolbox, context: CallContext) -> list[Message]:
-    """The system message; instructions of an earlier response don't carry over."""
+def _instructions(body: ResponsesBody, toolbox: Toolbox, context: CallContext) -> list[Message]:
+    """The system message. The instructions of an earlier response don't apply to this one."""
     if isinstance(body.instructions, list):
         return read_conversation(read_items(body.instructions, "instructions"), toolbox, context.images)
     text = body.instructions or ""
@@ -163,32 +166,32 @@ def _format(text: TextBody | None) -> OutputFormat:
         return TextFormat()
     if not asked.schema:
         return JsonObjectFormat()
-    return JsonSchemaFormat(portable(asked.schema, "text"), asked.name or "response", asked.strict is not False)
+    return JsonSchemaFormat(wire_safe(asked.schema, "text"), asked.name or "response", asked.strict is not False)
 
 
-def _logprobs(body: Body) -> int | None:
+def _logprobs(body: ResponsesBody) -> int | None:
     if body.top_logprobs is None and "message.output_text.logprobs" not in (body.include or []):
         return None
     return min(20, max(0, body.top_logprobs or 0))
 
 
-def _start(body: Body, echo: Echo, request: InferenceRequest, context: CallContext) -> ResponseObject:
-    """The response before the model has spoken."""
+def _start(body: ResponsesBody, echo: EchoedFields, request: InferenceRequest, context: CallContext) -> ResponseObject:
+    """The response object before generation."""
     return ResponseObject(
         id=make_id("resp_", context.request_id),
         created_at=context.created,
         model=body.model or request.model,
         instructions=echo.instructions,
         max_output_tokens=body.max_output_tokens,
-        metadata=_said(echo.metadata, b"{}"),
+        metadata=_or_default(echo.metadata, b"{}"),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         previous_response_id=body.previous_response_id,
         prompt_cache_key=body.prompt_cache_key,
-        reasoning=_said(echo.reasoning, b'{"effort":null,"summary":null}'),
+        reasoning=_or_default(echo.reasoning, b'{"effort":null,"summary":null}'),
         store=body.store is not False,
         temperature=body.temperature,
-        text=_said(echo.text, b'{"format":{"type":"text"}}'),
-        tool_choice=_said(echo.tool_choice, b'"auto"'),
+        text=_or_default(echo.text, b'{"format":{"type":"text"}}'),
+        tool_choice=_or_default(echo.tool_choice, b'"auto"'),
         tools=body.tools or [],
         top_logprobs=body.top_logprobs or 0,
         top_p=body.top_p,
@@ -196,5 +199,5 @@ def _start(body: Body, echo: Echo, request: InferenceRequest, context: CallConte
     )
 
 
-def _said(raw: Raw, default: bytes) -> Raw:
+def _or_default(raw: Raw, default: bytes) -> Raw:
     return Raw(default) if bytes(raw) == _NULL else raw

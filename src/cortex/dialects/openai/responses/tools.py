@@ -1,8 +1,9 @@
-"""The tools of a Responses request under the names that models are shown, and the way back.
+"""The tools of a Responses request: their names in the prompt, and back to the client's names in calls.
 
-A `namespace` (every MCP server in Codex is one) is flattened: `files` with `read` becomes `files__read`, since
-templates and tool-call formats know no namespaces; its calls leave split in two again. Hosted tools (web_search and
-the like) are skipped: refusing them ends the conversation, and nothing here could run them.
+A `namespace` (Codex declares one per MCP server) is flattened, because templates and tool-call formats have no
+namespaces: `read` in `files` becomes `files__read`, and a call of it is sent with `name` and `namespace` again
+(codex#36942). Hosted tools (web_search …) are skipped: nothing here can run them, and rejecting them makes every
+request of the conversation fail (llama.cpp#20156).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import msgspec
 from msgspec import Raw
 
 from cortex.dialects.custom_tools import custom_tool
-from cortex.dialects.json_body import decode_body, portable
-from cortex.dialects.openai.responses.body import ToolBody, ToolChoiceBody
+from cortex.dialects.json_body import decode_body, wire_safe
+from cortex.dialects.openai.responses.body import ResponsesTool, ResponsesToolChoice
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Tool, ToolChoice
 
@@ -25,13 +26,13 @@ __all__ = ["ClientTool", "Toolbox"]
 
 logger = logging.getLogger(__name__)
 
-_TOOL = msgspec.json.Decoder(ToolBody)
+_TOOL = msgspec.json.Decoder(ResponsesTool)
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTool:
-    """How the client knows a tool."""
+    """A tool's name as the client declared it. `custom`: it takes raw text."""
 
     name: str
     namespace: str | None = None
@@ -39,7 +40,7 @@ class ClientTool:
 
 
 class Toolbox:
-    """The offered tools; `offered` for the model, `client_tool` for what it calls."""
+    """The tools of one request. `offered` are the wire tools, with their names in the prompt."""
 
     def __init__(self, tools: Sequence[Raw]) -> None:
         self.offered: list[Tool] = []
@@ -49,17 +50,19 @@ class Toolbox:
             self._add(decode_body(_TOOL, raw, at), None, at)
 
     def shown_name(self, name: str, namespace: str | None) -> str:
-        """The model's name for a tool, also for one that an earlier turn had and this one hasn't."""
+        """The name in the prompt of a tool in the history, which this request may not declare any more."""
         for shown, tool in self._by_shown.items():
             if tool.name == name and tool.namespace == namespace:
                 return shown
         return _flattened(name, namespace)
 
     def client_tool(self, shown: str) -> ClientTool:
+        """The client's tool for a name that the model called; unknown names are returned unchanged."""
         return self._by_shown.get(shown) or ClientTool(shown)
 
-    def choice(self, choice: str | ToolChoiceBody | None) -> ToolChoice:
-        """Raises BadRequest for a tool that isn't offered. What asks for hosted tools alone asks for nothing."""
+    def choice(self, choice: str | ResponsesToolChoice | None) -> ToolChoice:
+        """The wire tool choice. Raises BadRequest for a tool that isn't offered, UnsupportedValue for an unknown value.
+        A choice of hosted tools counts as no choice."""
         match choice:
             case None | "auto":
                 return ToolChoice()
@@ -67,18 +70,18 @@ class Toolbox:
                 return ToolChoice("none")
             case "required":
                 return ToolChoice("required") if self.offered else ToolChoice()
-            case ToolChoiceBody(type="function" | "custom"):
+            case ResponsesToolChoice(type="function" | "custom"):
                 return ToolChoice("required", [self._offered_name(choice.name, choice.namespace)])
-            case ToolChoiceBody(type="allowed_tools"):
+            case ResponsesToolChoice(type="allowed_tools"):
                 allowed = [tool for tool in choice.tools if tool.type in ("function", "custom")]
                 names = [self._offered_name(tool.name, tool.namespace) for tool in allowed]
                 return ToolChoice(choice.mode if names else "auto", names)
-            case ToolChoiceBody():
+            case ResponsesToolChoice():
                 return ToolChoice()
             case _:
                 raise UnsupportedValue("tool_choice must be none, auto, required or name a tool", param="tool_choice")
 
-    def _add(self, body: ToolBody, namespace: str | None, at: str) -> None:
+    def _add(self, body: ResponsesTool, namespace: str | None, at: str) -> None:
         match body.type:
             case "namespace":
                 for index, member in enumerate(body.tools or []):
@@ -89,7 +92,7 @@ class Toolbox:
                 tool = custom_tool(_named(body, at), body.description, body.format, strict=body.strict is True)
                 self._offer(tool, ClientTool(tool.name, namespace, custom=True))
             case hosted:
-                logger.debug("skipped a tool of type %s", hosted)
+                logger.debug("skipping hosted tool of type %s", hosted)
 
     def _offer(self, offered: Tool, tool: ClientTool) -> None:
         shown = self._unused(_flattened(tool.name, tool.namespace))
@@ -97,7 +100,7 @@ class Toolbox:
         self.offered.append(msgspec.structs.replace(offered, name=shown))
 
     def _unused(self, shown: str) -> str:
-        """`shown`, with a number if another tool is called so already: two namespaces may flatten to one name."""
+        """`shown`, with a number appended if another tool has that name: two namespaces may flatten to one name."""
         number = 2
         candidate = shown
         while candidate in self._by_shown:
@@ -119,13 +122,13 @@ def _flattened(name: str, namespace: str | None) -> str:
     return _UNSAFE.sub("_", f"{namespace.rstrip('_')}__{name}")
 
 
-def _named(body: ToolBody, at: str) -> str:
+def _named(body: ResponsesTool, at: str) -> str:
     if not body.name.strip():
         raise BadRequest(f"{at} has no name", param=f"{at}.name")
     return body.name
 
 
-def _function(body: ToolBody) -> Tool:
+def _function(body: ResponsesTool) -> Tool:
     tool = Tool(body.name, body.description or "", strict=body.strict is True)
-    parameters = portable(body.parameters, "tools")
+    parameters = wire_safe(body.parameters, "tools")
     return tool if parameters is None else msgspec.structs.replace(tool, parameters=parameters)
