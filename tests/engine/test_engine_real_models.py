@@ -38,7 +38,7 @@ def usage(events: list[object]) -> tuple[int, int]:
 
 
 def test_greedy_text_is_the_same_alone_and_among_others(smol: WorkerProcess) -> None:
-    """But for ties: a batch row more or less changes the last bits of a logit."""
+    """Equal but for ties: a batch row more or less changes the last bits of a logit."""
     wanted = {"max_output": 12, "cache_prompt": False, "logprobs": 2}
     alone = [scored(smol.run(chat(f"alone {i}", question, **wanted))) for i, question in enumerate(QUESTIONS)]
     names = [smol.submit(chat(f"among {i}", question, **wanted)) for i, question in enumerate(QUESTIONS)]
@@ -48,7 +48,7 @@ def test_greedy_text_is_the_same_alone_and_among_others(smol: WorkerProcess) -> 
 
 
 def assert_same_but_for_ties(scores: list[TokenLogprob], ids: list[int]) -> None:
-    """Two greedy answers are one up to where the best two words were nearly tied, which rounding decides."""
+    """Two greedy answers agree up to where the two best tokens were nearly tied, which rounding decides."""
     for mine, other in zip(scores, ids, strict=False):
         if mine.token_id != other:
             assert other in [top.token_id for top in mine.top]
@@ -96,7 +96,7 @@ def test_later_turns_find_at_least_95_percent_cached(smol: WorkerProcess) -> Non
     ("path", "text", "tokens"), [(smollm2, LONG, 150), (gemma, BEYOND_THE_WINDOW, 512)], ids=["smollm2", "gemma"]
 )
 def test_a_reused_prefix_gives_the_text_of_a_cold_one(path: Callable[[], Path], text: str, tokens: int) -> None:
-    """Also for Gemma, whose sliding window forgets unless told not to."""
+    """Also for Gemma, whose sliding window loses older tokens unless its cache has full size."""
     spec = LoadSpec("m", str(path()), context=1024, parallel=4, prompt_lookup=False)
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec)
@@ -155,7 +155,7 @@ def _ids(events: list[Event]) -> list[int]:
 
 
 def test_a_token_scores_the_same_when_sampled_and_when_echoed(smol: WorkerProcess) -> None:
-    """But for rounding, which differs by batch shape and place in the pool: up to 0.15 between two plain runs."""
+    """Equal but for rounding, which differs by batch shape and place in the pool: up to 0.15 between two plain runs."""
     events = smol.run(raw("sampled", LONG[:600], logprobs=3, max_output=12, report_tokens=True))
     ids = _ids(events)
     sampled = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
@@ -213,7 +213,7 @@ def _dot(a: list[float], b: list[float]) -> float:
 
 
 def test_repacked_weights_say_the_same_with_one_thread_and_with_two() -> None:
-    """A second copy of ggml's library once computed half of every matrix: Q4_K models talked nonsense on CPUs."""
+    """A second copy of ggml's library once computed every other row wrongly: Q4_K models made nonsense on CPUs."""
     answers = []
     for threads in ("1", "2"):
         with WorkerProcess("--cpu-threads", threads) as worker:

@@ -1,6 +1,6 @@
-"""Isolation at a fleet's size: what a conversation is told is read from its own KV cells alone.
+"""Isolation with hundreds of conversations: an answer is read from the conversation's own KV cells alone.
 
-Each conversation ends with one of sixty marks, and its script says that mark's canary over and over. Which canary comes
+Each conversation ends with one of sixty marks, and the model's script repeats that mark's canary. Which canary comes
 next is decided by attention to the mark, so a cell of another conversation in the wrong place changes the words.
 """
 

@@ -1,4 +1,4 @@
-"""An answer moved to another worker goes on as it would have gone on: the same text, whatever was drawn before."""
+"""An answer moved to another worker continues with the text that it would have had, whatever was drawn before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = "Once upon a time there was a small robot who"
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """A model in f32 that says something else with every seed. A batch's shape moves its logits by next to nothing;
+    """A model in f32 whose text differs with every seed. A batch's shape moves its logits by next to nothing;
     a quantised model's move enough, on some CPUs, for another token to be drawn."""
     path = build_random(tmp_path_factory.mktemp("gguf") / "noise.gguf", "llama")
     with WorkerProcess("--cpu-threads", "1") as worker:

@@ -1,4 +1,4 @@
-"""Freed memory leaves the process."""
+"""Loading and unloading: freed memory is returned to the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from cortex.engine import heap
+from cortex.engine.loading import return_free_pages
 
 MIB = 1024 * 1024
 BLOCK = 64 * 1024
@@ -26,6 +26,6 @@ def test_freed_blocks_behind_one_that_lives_are_returned() -> None:
     full = process.memory_full_info().uss
     for block in blocks[:-1]:
         c.free(block)
-    heap.give_back()
+    return_free_pages()
     assert process.memory_full_info().uss < full - 24 * MIB
     c.free(blocks[-1])
