@@ -222,7 +222,7 @@ async def test_a_neuron_without_traffic_keeps_its_connection_and_is_not_asked() 
     async with fleet_of(FakeNeuron("n", models("a"))) as fleet:
         await fleet.settled()
         assert fleet.neurons.pushes == 1
-        assert fleet.connections.is_open("n")
+        assert fleet.connections._links["n"].connection is not None
 
 
 async def test_a_neuron_whose_connection_breaks_is_down_at_once() -> None:
@@ -231,7 +231,7 @@ async def test_a_neuron_whose_connection_breaks_is_down_at_once() -> None:
         neuron.kill()
         await fleet.settled()
         assert fleet.loop.scheduler.state.fleet.neurons["n"].health == "down"
-        assert not fleet.connections.is_open("n")
+        assert fleet.connections._links["n"].connection is None
 
 
 async def test_a_neuron_that_comes_back_is_connected_again() -> None:

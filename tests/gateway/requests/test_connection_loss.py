@@ -121,7 +121,11 @@ class Wire(asyncio.Transport):
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-@given(sizes=st.lists(st.integers(1, 400), max_size=12), total=st.integers(0, 3000), greedy=st.booleans())
+@given(
+    sizes=st.lists(st.integers(1, 400), max_size=12),
+    total=st.one_of(st.just(100_000), st.integers(0, 3000)),
+    greedy=st.booleans(),
+)
 async def test_every_request_ends_in_exactly_one_way(sizes: list[int], total: int, greedy: bool) -> None:
     network, mailboxes, clock = Network(sizes, total), Mailboxes(), ManualClock()
     runner = EffectRunner(mailboxes, lambda _: None, lambda *_: None, lambda _: None)

@@ -55,6 +55,15 @@ async def test_a_client_that_reads_costs_no_task() -> None:
     assert not writer.blocked
 
 
+async def test_nothing_follows_the_end() -> None:
+    connection = Connection()
+    writer = connection.writer()
+    writer.write(b"a", more=False)
+    writer.write(b"b")
+    writer.write(b"c", more=False)
+    assert connection.sent == [b"a"]
+
+
 async def test_what_waits_leaves_in_order_and_nothing_overtakes_it() -> None:
     connection = Connection()
     writer = connection.writer()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
+import httpx
 import pytest
 
 from cortex.config.settings import Config, LimitsConfig
 from cortex.serving.exchange.answers import StreamAnswer
 from cortex.serving.exchange.backend import Emit
-from cortex.serving.exchange.response_writer import MAX_UNSENT_BYTES
+from cortex.serving.exchange.response_writer import MAX_UNSENT_BYTES, ResponseWriter
 from cortex.wire.events import ChoiceFinished, Event, Finished, Started, TextDelta
 from cortex.wire.inference import Request
 from tests.serving.conftest import Serve, until
@@ -124,9 +126,7 @@ async def test_a_client_that_takes_nothing_for_long_is_dropped_for_it_and_not_fo
     assert [record.why for record in caplog.records if hasattr(record, "why")] == ["it took nothing for 0.3 s"]
 
 
-def _unbounded(*arguments, **options):  # type: ignore[no-untyped-def]
-    from cortex.serving.exchange.response_writer import ResponseWriter
-
+def _unbounded(*arguments: Any, **options: Any) -> ResponseWriter:
     return ResponseWriter(*arguments, **options, max_unsent_bytes=1 << 40)
 
 
@@ -158,4 +158,30 @@ async def test_an_answer_that_cannot_be_rendered_ends_with_an_error_of_its_own(
     assert '"error"' in reply.text
     assert "w2 " in reply.text
     assert running.records[0].ended == "error"
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_write_that_fails_ends_the_answer(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_once: bool
+) -> None:
+    """On the stack of whoever emits, or later, in the task that sends what had to wait."""
+
+    def failing(scope: Any, send: Any, **options: Any) -> ResponseWriter:
+        async def send_or_fail(message: Any) -> None:
+            if b"w3 " in message.get("body", b""):
+                raise RuntimeError("a bug")
+            await send(message)
+
+        return ResponseWriter(scope if at_once else {}, send_or_fail, **options)  # type: ignore[typeddict-item]
+
+    monkeypatch.setattr("cortex.serving.exchange.exchange.ResponseWriter", failing)
+    backend = Talking(5, hangs=True)
+    async with serve(backend) as running:
+        with contextlib.suppress(httpx.RemoteProtocolError):  # what could not be written has no end
+            reply = await running.http.post("/v1/chat/completions", json=CHAT | {"stream": True})
+            assert '"error"' in reply.text
+        await until(lambda: running.records)
+    assert running.records[0].ended == "error"
+    assert backend.cancelled
     assert "a bug" in caplog.text

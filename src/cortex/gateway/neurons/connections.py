@@ -105,10 +105,6 @@ class NeuronConnections:
         if link := self._links.get(name):
             link.refresh()
 
-    def is_open(self, name: str) -> bool:
-        link = self._links.get(name)
-        return link is not None and link.connection is not None
-
     async def aclose(self) -> None:
         links, self._links = list(self._links.values()), {}
         for link in links:

@@ -55,7 +55,7 @@ class ClientTooSlow(Exception):
 
 
 class ResponseWriter:
-    """`start` comes first, once; then `write`, the last one with `more` False.
+    """`start` comes first, once; then `write`, the last one with `more` False. What is written behind that is dropped.
 
     `on_failure` is called once when writing can't go on: `failure` is ClientTooSlow, or what `send` raised. What is
     written after that is dropped. A single write may be of any size: only those that come while too much waits are
@@ -77,6 +77,7 @@ class ResponseWriter:
         self._unsent: deque[dict[str, Any]] = deque()
         self._unsent_bytes = 0
         self._taken_at = 0.0
+        self._is_over = False
         self.sending: asyncio.Task[None] | None = None
         self.failure: Exception | None = None
 
@@ -84,6 +85,9 @@ class ResponseWriter:
         self._put({"type": "http.response.start", "status": status, "headers": headers}, 0)
 
     def write(self, body: bytes, *, more: bool = True) -> None:
+        if self._is_over:
+            return
+        self._is_over = not more
         self._put({"type": "http.response.body", "body": body, "more_body": more}, len(body))
 
     @property
