@@ -63,7 +63,7 @@ PURE = re.compile(
     r"|gateway/report\.py|neuron/memory/(ledger|estimate)\.py|neuron/models/load_plan\.py"
     r"|operator/(model_rows|load_job|formatting)\.py|top/(commands|rows|state|view)\.py|bench/(statistics|workload)\.py"
 )
-IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "aiohttp", "selectors", "multiprocessing"}
+IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "selectors", "multiprocessing"}
 
 
 def source_files() -> list[Path]:
@@ -177,7 +177,7 @@ def _walk_all(graph: dict[Path, set[Path]], starts: list[Path], order: list[Path
 
 _IMPORT_EACH_ALONE = """
 import importlib, os, sys, traceback
-for library in ("aiohttp", "litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
+for library in ("litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
     importlib.import_module(library)  # once for all children; cortex itself is never imported here
 for name in sys.argv[1:]:
     if (pid := os.fork()) == 0:

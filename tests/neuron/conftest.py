@@ -64,9 +64,10 @@ class Bench:
         )
 
     async def ask(self, model: str, prompt: str = "hi", *, within_s: float = 60.0, **fields: object) -> list[Event]:
+        events: list[Event] = []
         async with asyncio.timeout(within_s):
-            batches = [batch async for batch in self.neuron.backend.infer(self.request(model, prompt, **fields))]
-        return [event for batch in batches for event in batch]
+            await self.neuron.backend.serve(self.request(model, prompt, **fields), events.extend)
+        return events
 
     def let_load(self, model: str) -> None:
         """A `held` model's load goes on behind its half, where it waits."""

@@ -129,8 +129,7 @@ def test_foreign_memory_in_the_way_may_go_away() -> None:
     ("change", "reason"),
     [
         ({"drained": True}, "draining"),
-        ({"timeouts": 3, "reason": "no route"}, "down: no route"),
-        ({"timeouts": 1, "reason": "slow"}, "stale: slow"),
+        ({"lost_at": 1.0, "reason": "no route"}, "down: no route"),
     ],
 )
 def test_neurons_that_take_no_orders_say_why(change: dict[str, object], reason: str) -> None:

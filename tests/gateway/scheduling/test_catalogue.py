@@ -7,7 +7,7 @@ import pytest
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import NeuronEntry
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.gateway.neurons.fleet import Fleet, Unreachable
+from cortex.gateway.neurons.fleet import Fleet
 from cortex.gateway.scheduling.catalogue import Catalogue
 from tests.fakes import FakeModel, FakeNeuron
 from tests.gateway.scheduling.world import models
@@ -58,6 +58,6 @@ def test_models_of_a_lost_neuron_stay_known_but_are_nowhere() -> None:
     fake = FakeNeuron("n", models("a"))
     fake.models["a"].state, fake.models["a"].devices = "ready", ["cpu0"]
     known = fleet(fake)
-    lost = known.with_(known.neurons["n"].missed(Unreachable("gone", refused=True), 1.0))
+    lost = known.with_(known.neurons["n"].lost("gone", 1.0))
     ((_, where),) = catalogue(lost).models()
     assert where == []

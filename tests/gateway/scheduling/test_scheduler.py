@@ -548,13 +548,10 @@ def test_a_neuron_that_comes_back_with_other_models_is_followed_within_one_poll(
     assert world.granted == {"3": "n"}
 
 
-def test_a_hung_neuron_is_stale_and_then_down_and_its_streams_break() -> None:
+def test_a_neuron_that_is_lost_is_down_at_once_and_its_streams_break() -> None:
     world = one("a")
     world.ask("1")
     world.neurons["n"].hung = True
-    world.poll()
-    assert world.scheduler.state.fleet.neurons["n"].health == "stale"
-    world.poll()
     world.poll()
     assert world.scheduler.state.fleet.neurons["n"].health == "down"
     assert AbortNeuron("n") in world.effects

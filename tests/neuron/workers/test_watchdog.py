@@ -13,7 +13,7 @@ from cortex.config.settings import EvictionConfig
 from cortex.errors import ModelLoadFailed
 from cortex.neuron.workers import watchdog as watchdog_module
 from cortex.neuron.workers.watchdog import Watchdog
-from cortex.wire.events import Failed, Finished, Started
+from cortex.wire.events import Event, Failed, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.neuron.conftest import Bench, until
 
@@ -55,12 +55,12 @@ async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:
 
 async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answered(bench) -> None:
     async with bench("m", heartbeat_s=2.0) as neuron:
-        stream = neuron.neuron.backend.infer(neuron.request("m", "mute"))
-        while not any(isinstance(event, Started) for event in await anext(stream)):
-            pass
+        events: list[Event] = []
+        serving = asyncio.create_task(neuron.neuron.backend.serve(neuron.request("m", "mute"), events.extend))
+        await until(lambda: any(isinstance(event, Started) for event in events))
         (worker,) = neuron.registry.pool.all()
         await until(lambda: worker.restarts == 1)
-        await stream.aclose()
+        serving.cancel()
         assert isinstance((await neuron.ask("m"))[-1], Finished)
 
 

@@ -32,4 +32,4 @@ class EventOutbox:
     def take(self) -> list[Emission]:
         """Everything that was added since the last call."""
         taken, self._events = self._events, {}
-        return [Emission(request_id, events) for request_id, events in taken.items()]
+        return [Emission.of(request_id, events) for request_id, events in taken.items()]

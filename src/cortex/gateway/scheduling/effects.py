@@ -124,7 +124,7 @@ class OrderUnload(Struct, frozen=True):
 
 
 class PollNeuron(Struct, frozen=True):
-    """Poll this neuron now: its last status may no longer hold."""
+    """Ask this neuron for its status now: its last one may no longer hold."""
 
     neuron: str
 

@@ -1,7 +1,7 @@
 """When each loaded copy was loaded and last used, and how long its loads take, as far as this gateway can know. Pure.
 
-Statuses say how long a model has been idle, so a restarted gateway has the right times after one poll. Only requests
-count as use: polling, listing and scraping don't.
+Statuses say how long a model has been idle, so a restarted gateway has the right times after the first one. Only
+requests count as use: statuses, listing and scraping don't.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from cortex.wire.status import ModelStatus
 __all__ = ["CopyKey", "PrefixIndex"]
 
 _BELIEVED_S = 5.0
-"""Seconds: longer than a busy neuron's poll interval and a usual prefill. After that only its status counts."""
+"""Seconds: longer than a busy neuron's status interval and a usual prefill. After that only its status counts."""
 
 
 class CopyKey(Struct, frozen=True):

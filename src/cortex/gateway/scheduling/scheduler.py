@@ -10,7 +10,7 @@ from msgspec import structs
 
 from cortex.config.settings import NeuronEntry
 from cortex.errors import Conflict, CortexError
-from cortex.gateway.neurons.fleet import Fleet, Neuron, Unreachable
+from cortex.gateway.neurons.fleet import Fleet, Neuron
 from cortex.gateway.scheduling import idle_models, rejections
 from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.breaker import Breaker
@@ -95,7 +95,7 @@ class Scheduler:
     # ---- neurons
 
     def on_status(self, name: str, status: NeuronStatus, now: float) -> list[Effect]:
-        """A neuron's status has arrived, by poll or by its own notice."""
+        """A neuron has sent its status."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
@@ -103,7 +103,7 @@ class Scheduler:
         if known is not None and known.boot == status.boot and status.revision < known.revision:
             return []  # an older one that has arrived late
         if twin := self.state.fleet.twin(name, status.boot):
-            return self.on_unreachable(name, Unreachable(f"it is {twin} under another address", refused=True), now)
+            return self.on_unreachable(name, f"it is {twin} under another address", now)
         restarted = known is not None and known.boot != status.boot
         if restarted:
             self.state.orders.abandon(name)
@@ -114,22 +114,22 @@ class Scheduler:
             self._replace(structs.replace(self.state.fleet.neurons[name], suspect=True), now)
         return [*effects, *pushes, *self.dispatcher.settle(now)]
 
-    def on_unreachable(self, name: str, error: Unreachable, now: float) -> list[Effect]:
-        """A neuron can't be reached. Once it is down, its requests and orders are broken off: none could end there."""
+    def on_unreachable(self, name: str, why: str, now: float) -> list[Effect]:
+        """A neuron's connection broke or couldn't be opened: what is under way there is broken off, since nothing of it
+        can end by itself."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
-        missed = neuron.missed(error, now)
-        self._replace(missed, now)
+        self._replace(neuron.lost(why, now), now)
         effects: list[Effect] = []
-        if missed.health == "down" and neuron.health != "down":
+        if neuron.health != "down":
             self.state.orders.abandon(name)
             effects.append(AbortNeuron(name))
         return effects + self.dispatcher.settle(now)
 
     def on_ordered(self, neuron: str, model: str, error: CortexError | None, now: float) -> list[Effect]:
-        """An order was answered, and a status from after it has been taken. Conflict means that the neuron's state had
-        changed since the decision: no failure, the next settle decides anew."""
+        """An order was answered, and the neuron's status that shows its outcome came before. Conflict means that the
+        neuron's state had changed since the decision: no failure, the next settle decides anew."""
         order = self.state.orders.close(neuron, model)
         if order is None:
             return []

@@ -1,7 +1,7 @@
 """Everything the scheduler knows, and the views its decisions are made on. Changed by the scheduler alone.
 
 Two counts are kept apart: requests this gateway has on a copy (exact, at this moment) and requests others have there
-(as of the last poll). Only their sum says whether a copy is busy.
+(as of the last status). Only their sum says whether a copy is busy.
 """
 
 from __future__ import annotations

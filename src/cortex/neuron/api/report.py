@@ -1,4 +1,4 @@
-"""What the neuron says of itself: status documents, made from memory alone."""
+"""The neuron's status documents, made from memory alone."""
 
 from __future__ import annotations
 

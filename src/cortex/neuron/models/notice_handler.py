@@ -12,13 +12,13 @@ from cortex.neuron.models.registry import ModelRegistry
 from cortex.neuron.models.state import Loading, ManagedModel
 from cortex.neuron.workers.process import Worker
 from cortex.wire.worker import (
-    Emissions,
     Heartbeat,
     Loaded,
     LoadFailed,
     LoadProgress,
-    Notice,
     ProbeReport,
+    RelayedEmissions,
+    RelayedNotice,
     StateSaved,
     Unloaded,
 )
@@ -49,14 +49,14 @@ class NoticeHandler:
 
     # ---- notices
 
-    def on_notice(self, worker: Worker, notice: Notice) -> None:
-        if isinstance(notice, Emissions):
+    def on_notice(self, worker: Worker, notice: RelayedNotice) -> None:
+        if isinstance(notice, RelayedEmissions):
             self._registry.active_requests.feed(notice)
             return
         self._on_other(worker, notice)
         self._registry.changes.tell()
 
-    def _on_other(self, worker: Worker, notice: Notice) -> None:
+    def _on_other(self, worker: Worker, notice: RelayedNotice) -> None:
         match notice:
             case Heartbeat():
                 self._on_heartbeat(worker, notice)

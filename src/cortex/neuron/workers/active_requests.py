@@ -6,15 +6,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cortex.neuron.workers.process import Worker
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.inference import Request
-from cortex.wire.worker import Emissions
+from cortex.wire.worker import Emission, RelayedEmission, RelayedEmissions
 
-__all__ = ["ActiveRequest", "ActiveRequests", "Emit", "LostWorker"]
+__all__ = ["ActiveRequest", "ActiveRequests", "LostWorker", "Relay", "events_of"]
 
-Emit = Callable[[Sequence[Event]], None]
-"""Takes one batch of a request's events. Called from the event loop; must not block or raise."""
+Relay = Callable[[Emission | RelayedEmission, Sequence[Event] | None], None]
+"""Takes one batch of a request's events: as it can be sent on, and decoded. None in place of the events: the batch is
+nothing but output, `deltas` pieces of it. Called from the event loop's thread; must not block or raise."""
+
+_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
+
+
+def events_of(item: Emission | RelayedEmission) -> list[Event]:
+    """Raises msgspec.DecodeError."""
+    return item.events if isinstance(item, Emission) else _events.decode(item.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +42,20 @@ class ActiveRequest:
     request: Request
     worker: Worker
     started_at: float
-    emit: Emit
+    emit: Relay
     ended: asyncio.Future[Finished | Failed | LostWorker] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def feed(self, events: Sequence[Event]) -> None:
-        """Emit `events`; a last one that is terminal ends the request."""
+    def feed(self, item: RelayedEmission) -> None:
+        """Raises msgspec.DecodeError for a batch that is no list of events."""
         if self.ended.done():
             return
-        self.emit(events)
+        if item.deltas is not None:
+            self.emit(item, None)
+            return
+        events = events_of(item)
+        self.emit(item, events)
         last = events[-1]
         if isinstance(last, Finished | Failed):
             self.ended.set_result(last)
@@ -72,11 +86,11 @@ class ActiveRequests:
     def get(self, request_id: str) -> ActiveRequest | None:
         return self._by_id.get(request_id)
 
-    def feed(self, emissions: Emissions) -> None:
+    def feed(self, emissions: RelayedEmissions) -> None:
         """Give each request its events of one engine step."""
         for item in emissions.items:
             if active := self._by_id.get(item.request_id):
-                active.feed(item.events)
+                active.feed(item)
 
     def lose(self, worker: Worker, reason: str) -> None:
         """End every request of `worker` with LostWorker."""

@@ -20,7 +20,7 @@ from cortex.neuron.workers.link import WorkerLink, connect
 from cortex.neuron.workers.spawn import LogTail, exit_reason, prefer_oom_kill, spawn_worker
 from cortex.neuron.workers.states import WorkerEvent, backoff_s, next_state
 from cortex.wire.status import WorkerState, WorkerStatus
-from cortex.wire.worker import Command, Heartbeat, Notice, Ready, Shutdown
+from cortex.wire.worker import Command, Heartbeat, Ready, RelayedNotice, Shutdown
 
 __all__ = ["Worker", "WorkerOwner", "WorkerSettings"]
 
@@ -35,7 +35,7 @@ _STABLE_S = 60.0
 class WorkerOwner(Protocol):
     """Who loads models into workers. Both methods are called on the event loop and must not block."""
 
-    def on_notice(self, worker: Worker, notice: Notice) -> None: ...
+    def on_notice(self, worker: Worker, notice: RelayedNotice) -> None: ...
     def on_death(self, worker: Worker, reason: str) -> None:
         """The process has exited without having been asked to; `reason` names cause and exit code."""
         ...
@@ -211,7 +211,7 @@ class Worker:
 
     # ---- events
 
-    def _on_notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: RelayedNotice) -> None:
         self.last_notice_at = self._settings.clock()
         match notice:
             case Ready():
