@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
+from cortex.dialects.fields import GenerationBody
+
 __all__ = [
     "BlockKind",
     "BlockSource",
@@ -18,11 +20,8 @@ __all__ = [
     "ImageBlock",
     "MessageParam",
     "MessagesBody",
-    "OutputConfig",
-    "OutputFormatParam",
     "TextBlock",
     "ThinkingBlock",
-    "ThinkingConfig",
     "ToolChoiceParam",
     "ToolParam",
     "ToolResultBlock",
@@ -103,25 +102,7 @@ class ToolChoiceParam(Struct, frozen=True):
     disable_parallel_tool_use: bool | None = None
 
 
-class ThinkingConfig(Struct, frozen=True):
-    """`display: "omitted"` asks for thinking blocks without text; their signature then carries the text."""
-
-    type: str
-    budget_tokens: int | None = None
-    display: str | None = None
-
-
-class OutputFormatParam(Struct, frozen=True):
-    type: str
-    schema: dict[str, Any] = {}
-
-
-class OutputConfig(Struct, frozen=True):
-    effort: str | None = None
-    format: OutputFormatParam | None = None
-
-
-class MessagesBody(Struct, frozen=True):
+class MessagesBody(GenerationBody, frozen=True, kw_only=True):
     """`max_tokens` is optional here: count_tokens has none, and the default is the rest of the context."""
 
     model: str
@@ -130,12 +111,5 @@ class MessagesBody(Struct, frozen=True):
     system: str | list[Raw] | None = None
     tools: list[ToolParam] | None = None
     tool_choice: ToolChoiceParam | None = None
-    thinking: ThinkingConfig | None = None
-    output_config: OutputConfig | None = None
-    output_format: OutputFormatParam | None = None
-    stop_sequences: list[str] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     top_k: int | None = None
     metadata: Raw = Raw(b"null")
-    stream: bool | None = None

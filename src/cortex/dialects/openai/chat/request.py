@@ -6,28 +6,19 @@ Fields after openai's Python SDK 3.54 (`types/chat/completion_create_params.py`)
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from cortex.dialects.base import Call, CallContext
+from cortex.dialects.fields import MAX_ALTERNATIVES, GenerationBody, alternatives_of, max_output_of, stop_of
 from cortex.dialects.ids import make_id
 from cortex.dialects.inline_reasoning import InlineCollector, InlineRenderer
 from cortex.dialects.json_body import decode_body, wire_safe
 from cortex.dialects.openai.chat.answer import ChatAnswerOptions, ChatCollector
 from cortex.dialects.openai.chat.stream import ChatRenderer
-from cortex.dialects.openai.fields import (
-    MAX_ALTERNATIVES,
-    GenerationBody,
-    alternatives_of,
-    max_output_of,
-    output_format_of,
-    reasoning_of,
-    stop_of,
-)
 from cortex.dialects.openai.messages import ChatMessage, ChatMessageReader, continues_final
-from cortex.dialects.openai.sampling import sampling_of
 from cortex.dialects.openai.tools import (
     ChatFunction,
     ChatTool,
@@ -38,6 +29,9 @@ from cortex.dialects.openai.tools import (
     tool_choice_of,
     tools_of,
 )
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.reasoning import reasoning_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Tool, ToolChoice
 
@@ -53,11 +47,7 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     function_call: str | LegacyFunctionChoice | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | None = None
-    reasoning_effort: str | None = None
-    reasoning_budget_tokens: int | None = None
-    thinking_budget_tokens: int | None = None
     reasoning_format: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool | None = None
     modalities: list[str] | None = None
 
@@ -86,15 +76,12 @@ def _reject_contradictions(chat: ChatBody) -> None:
         raise UnsupportedValue("only text can be generated", param="modalities")
     if chat.top_logprobs and not chat.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
-    if chat.grammar and (chat.tools or chat.functions):
-        raise BadRequest("grammar and tools can't be combined", param="grammar")
 
 
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
     messages = ChatMessageReader(context.images, context.request_id).read(chat.messages)
     tools, choice = _tools(chat)
     kwargs = wire_safe(chat.chat_template_kwargs or {}, "chat_template_kwargs")
-    budget = chat.thinking_budget_tokens if chat.reasoning_budget_tokens is None else chat.reasoning_budget_tokens
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(chat.model),
@@ -102,13 +89,13 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         tools=tools,
         tool_choice=choice,
         parallel=chat.parallel_tool_calls if chat.functions is None else False,
-        format=output_format_of(chat),
+        format=output_format_of(chat, tools),
         sampling=sampling_of(chat),
         stop=stop_of(chat),
         max_output=max_output_of(chat),
         n=chat.n or 1,
         logprobs=(chat.top_logprobs or 0) if chat.logprobs else alternatives_of(chat),
-        reasoning=reasoning_of(chat.reasoning_effort, budget, kwargs),
+        reasoning=reasoning_of(chat),
         template_kwargs=kwargs,
         continue_final=continues_final(messages, chat.continue_final_message),
         cache_key=chat.prompt_cache_key,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Raw, Struct
 
 from cortex.dialects.custom_tools import GrammarBody
-from cortex.dialects.openai.fields import GenerationBody
+from cortex.dialects.fields import GenerationBody
 
 __all__ = [
     "ContentPart",
@@ -21,14 +21,11 @@ __all__ = [
     "InputItem",
     "ItemKind",
     "MessageItem",
-    "ReasoningBody",
     "ReasoningItem",
     "ReferenceItem",
     "ResponsesBody",
     "ResponsesTool",
     "ResponsesToolChoice",
-    "TextBody",
-    "TextFormatBody",
 ]
 
 
@@ -134,22 +131,6 @@ class ResponsesToolChoice(Struct, frozen=True):
     tools: list[ToolRef] = []
 
 
-class ReasoningBody(Struct, frozen=True):
-    effort: str | None = None
-    summary: str | None = None
-
-
-class TextFormatBody(Struct, frozen=True):
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    name: str | None = None
-    schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class TextBody(Struct, frozen=True):
-    format: TextFormatBody | None = None
-
-
 class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
     """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set."""
 
@@ -158,14 +139,11 @@ class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
     tools: list[Raw] | None = None
     tool_choice: str | ResponsesToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    max_output_tokens: int | None = None
+    logprobs: bool | int | None = None
     top_logprobs: int | None = None
-    reasoning: ReasoningBody | None = None
-    text: TextBody | None = None
     include: list[str] | None = None
     store: bool | None = None
     previous_response_id: str | None = None
     background: bool | None = None
     conversation: Any = None
     prompt: Any = None
-    chat_template_kwargs: dict[str, Any] | None = None

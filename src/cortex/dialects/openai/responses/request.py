@@ -14,31 +14,24 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.base import Call, CallContext
+from cortex.dialects.fields import MAX_ALTERNATIVES, alternatives_of, max_output_of, stop_of
 from cortex.dialects.ids import make_id
 from cortex.dialects.json_body import decode_body, wire_safe
-from cortex.dialects.openai.fields import reasoning_of, stop_of
 from cortex.dialects.openai.responses.answer import ResponsePlan
-from cortex.dialects.openai.responses.body import ResponsesBody, TextBody, TextFormatBody
+from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.conversation import read_conversation, read_items
 from cortex.dialects.openai.responses.objects import ResponseObject
 from cortex.dialects.openai.responses.render import ResponseCollector, ResponseRenderer
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
-from cortex.dialects.openai.sampling import sampling_of
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.reasoning import reasoning_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
-from cortex.wire.inference import (
-    InferenceRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    Message,
-    OutputFormat,
-    Text,
-    TextFormat,
-)
+from cortex.wire.inference import InferenceRequest, Message, Text
 
 __all__ = ["parse_responses", "previous_id"]
 
-_MAX_INT = 2**31 - 1
 _BODY = msgspec.json.Decoder(ResponsesBody)
 _NULL = b"null"
 
@@ -99,6 +92,7 @@ def parse_responses(
         stream=bool(decoded.stream),
         renderer=partial(ResponseRenderer, plan),
         collector=partial(ResponseCollector, plan),
+        keepalive_s=decoded.sse_ping_interval,
     )
 
 
@@ -114,6 +108,8 @@ def _check(body: ResponsesBody, previous: StoredResponse | None) -> None:
             f"previous response {body.previous_response_id!r} is not stored here (any more): send the whole input",
             param="previous_response_id",
         )
+    if (body.n or 1) > 1:
+        raise UnsupportedValue("a response is one answer: n must be 1", param="n")
     if body.input is None:
         raise BadRequest("input is required", param="input")
 
@@ -130,7 +126,6 @@ def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw],
     messages += read_conversation(read_items(conversation, "input"), toolbox, context.images)
     if not messages:
         raise BadRequest("input has no message with content", param="input")
-    limit = body.max_output_tokens
     template_kwargs = wire_safe(body.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
         id=context.request_id,
@@ -139,14 +134,15 @@ def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw],
         tools=toolbox.offered,
         tool_choice=toolbox.choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        format=_format(body.text),
+        format=output_format_of(body, toolbox.offered),
         sampling=sampling_of(body),
         stop=stop_of(body),
-        max_output=None if limit is None else min(max(0, limit), _MAX_INT),
+        max_output=max_output_of(body),
         logprobs=_logprobs(body),
-        reasoning=reasoning_of(body.reasoning.effort if body.reasoning else None, None, template_kwargs),
+        reasoning=reasoning_of(body),
         template_kwargs=template_kwargs,
         cache_key=body.prompt_cache_key,
+        cache_prompt=body.cache_prompt is not False,
         principal=context.principal,
         dialect="openai_responses",
     )
@@ -160,19 +156,14 @@ def _instructions(body: ResponsesBody, toolbox: Toolbox, context: CallContext) -
     return [Message("system", [Text(text)])] if text.strip() else []
 
 
-def _format(text: TextBody | None) -> OutputFormat:
-    asked = (text.format if text else None) or TextFormatBody()
-    if asked.type == "text":
-        return TextFormat()
-    if not asked.schema:
-        return JsonObjectFormat()
-    return JsonSchemaFormat(wire_safe(asked.schema, "text"), asked.name or "response", asked.strict is not False)
-
-
 def _logprobs(body: ResponsesBody) -> int | None:
-    if body.top_logprobs is None and "message.output_text.logprobs" not in (body.include or []):
-        return None
-    return min(20, max(0, body.top_logprobs or 0))
+    """The number of alternatives. `logprobs` is chat's boolean or, as in completions, the number itself."""
+    number = body.top_logprobs
+    if number is None and isinstance(body.logprobs, int) and body.logprobs is not False:
+        number = 0 if body.logprobs is True else body.logprobs
+    if number is None and "message.output_text.logprobs" not in (body.include or []):
+        return alternatives_of(body)
+    return min(MAX_ALTERNATIVES, max(0, number or 0))
 
 
 def _start(body: ResponsesBody, echo: EchoedFields, request: InferenceRequest, context: CallContext) -> ResponseObject:
@@ -182,7 +173,7 @@ def _start(body: ResponsesBody, echo: EchoedFields, request: InferenceRequest, c
         created_at=context.created,
         model=body.model or request.model,
         instructions=echo.instructions,
-        max_output_tokens=body.max_output_tokens,
+        max_output_tokens=request.max_output,
         metadata=_or_default(echo.metadata, b"{}"),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         previous_response_id=body.previous_response_id,

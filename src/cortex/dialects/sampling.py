@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cortex.dialects.openai.fields import GenerationBody
+from cortex.dialects.fields import MAX_INT, GenerationBody
 from cortex.errors import UnsupportedValue
 from cortex.wire.inference import Sampling
 
@@ -29,7 +29,7 @@ def sampling_of(body: GenerationBody) -> Sampling:
         temperature=_clamped(body.temperature, 0.0, None),
         top_p=_clamped(body.top_p, 0.0, 1.0),
         min_p=_clamped(body.min_p, 0.0, 1.0),
-        top_k=None if body.top_k is None else max(0, body.top_k),
+        top_k=None if body.top_k is None else min(max(0, body.top_k), MAX_INT),
         seed=None if body.seed is None else _seed(body.seed),
         logit_bias=_logit_bias(body.logit_bias),
         **{name: getattr(body, name) for name in _SAME_NAME},
