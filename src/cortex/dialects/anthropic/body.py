@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from cortex.dialects.fields import GenerationBody
+from cortex.dialects.history import CallId
 
 __all__ = [
     "BlockKind",
@@ -67,14 +68,16 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
 class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
     """`input` is kept as the JSON text that the client sent."""
 
-    id: str
+    id: CallId
     name: str
     input: Raw = Raw(b"{}")
 
 
 class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
-    tool_use_id: str
-    content: str | list[Raw] | None = None
+    """`content` is text or a list of blocks by the API; clients send their tools' objects and numbers too."""
+
+    tool_use_id: CallId
+    content: Raw = Raw(b"null")
     is_error: bool | None = None
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from cortex.dialects.anthropic.answer import CountCollector, MessageCollector
 from cortex.dialects.anthropic.body import MessagesBody, ToolChoiceParam, ToolParam
-from cortex.dialects.anthropic.conversation import Conversation, system_message
+from cortex.dialects.anthropic.conversation import read_messages, system_message
 from cortex.dialects.anthropic.reply import MessageHead
 from cortex.dialects.anthropic.stream import MessageRenderer
 from cortex.dialects.base import Call, CallContext
@@ -97,14 +97,12 @@ def _request(body: MessagesBody, context: CallContext, *, normalise_billing: boo
 
 
 def _messages(body: MessagesBody, context: CallContext, *, normalise_billing: bool) -> list[Message]:
-    conversation = Conversation(context.images)
-    for index, message in enumerate(body.messages):
-        conversation.add(message, f"messages[{index}]")
-    if not conversation.messages:
+    messages = read_messages(body.messages, context.images)
+    if not messages:
         raise BadRequest("messages: at least one message with content is required", param="messages")
-    if any(isinstance(part, ToolCall) for part in conversation.messages[-1].parts):
+    if any(isinstance(part, ToolCall) for part in messages[-1].parts):
         raise BadRequest("messages: the last message calls tools and no tool_result follows", param="messages")
-    return system_message(body.system, normalise_billing=normalise_billing) + conversation.messages
+    return system_message(body.system, normalise_billing=normalise_billing) + messages
 
 
 def _tool(body: ToolParam) -> Tool | None:

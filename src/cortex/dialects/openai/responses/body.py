@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from cortex.dialects.custom_tools import GrammarBody
 from cortex.dialects.fields import GenerationBody
+from cortex.dialects.history import CallId
 
 __all__ = [
     "ContentPart",
@@ -36,13 +37,18 @@ class ItemKind(Struct, frozen=True):
     role: str | None = None
 
 
+class ImageUrl(Struct, frozen=True):
+    url: str
+
+
 class ContentPart(Struct, frozen=True):
-    """A part of a message, a tool's output or a reasoning summary. `image_url` is a string, unlike in chat messages."""
+    """A part of a message, a tool's output or a reasoning summary. `image_url` is a string, or an object as in chat
+    messages."""
 
     type: str = "input_text"
     text: str | None = None
     refusal: str | None = None
-    image_url: str | None = None
+    image_url: str | ImageUrl | None = None
     file_data: str | None = None
     filename: str | None = None
 
@@ -61,27 +67,31 @@ class ReasoningItem(Struct, frozen=True, tag="reasoning"):
 
 
 class FunctionCallItem(Struct, frozen=True, tag="function_call"):
-    call_id: str
+    """`arguments` is JSON text by the API; what clients send back may be anything."""
+
+    call_id: CallId
     name: str
-    arguments: str = "{}"
+    arguments: Any = None
     namespace: str | None = None
 
 
 class CustomCallItem(Struct, frozen=True, tag="custom_tool_call"):
-    call_id: str
+    call_id: CallId
     name: str
     input: str = ""
     namespace: str | None = None
 
 
 class FunctionOutputItem(Struct, frozen=True, tag="function_call_output"):
-    call_id: str
-    output: str | list[ContentPart] | None = None
+    """`output` is text or a list of content parts by the API; clients send their tools' objects and numbers too."""
+
+    call_id: CallId
+    output: Raw = Raw(b"null")
 
 
 class CustomOutputItem(Struct, frozen=True, tag="custom_tool_call_output"):
-    call_id: str
-    output: str | list[ContentPart] | None = None
+    call_id: CallId
+    output: Raw = Raw(b"null")
 
 
 class ReferenceItem(Struct, frozen=True, tag="item_reference"):

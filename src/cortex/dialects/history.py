@@ -1,0 +1,86 @@
+"""Reading what clients send back of earlier turns, which can't be refused: no client can take it out of its history.
+
+What a model wrote is sent back as it was, broken JSON included, and what a tool returned is of any type. A request that
+fails for it fails in every later turn of the conversation. So it is read as far as it can be, and the model sees a
+placeholder for what can't. Only the user's newest message is judged as input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+__all__ = ["CallId", "newest_input", "object_arguments", "omitted", "plain_text"]
+
+CallId = str | int
+"""A call's id; some servers count their calls, and their clients send the numbers back."""
+
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+_FENCE = re.compile(r"\s*```[\w-]*\s(.*?)```\s*", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAX_LAYERS = 4
+"""How often encoded or fenced arguments are unpacked. Twice occurs (a gateway encodes what was encoded before)."""
+
+
+def object_arguments(arguments: Any) -> str:
+    """A call's arguments as the JSON text of an object, whatever the client sent back.
+
+    The text of an object is returned unchanged. An object that is encoded twice, in a code fence, or with raw line
+    breaks in its strings is read; anything else is wrapped as the member `arguments` of an object, since chat templates
+    need one.
+    """
+    if isinstance(arguments, str):
+        try:
+            _OBJECT.decode(arguments)
+        except (msgspec.MsgspecError, RecursionError):
+            return _as_json(_object_in(arguments))
+        return arguments
+    return _as_json(_object_in(arguments))
+
+
+def _object_in(value: Any) -> dict[str, Any]:
+    inner = value
+    for _ in range(_MAX_LAYERS):
+        if not isinstance(inner, str):
+            break
+        if not inner.strip():
+            return {}
+        fenced = _FENCE.fullmatch(inner)
+        try:
+            inner = json.loads(fenced[1] if fenced else inner, strict=False)
+        except (ValueError, RecursionError):
+            break
+    if inner is None:
+        return {}
+    return inner if isinstance(inner, dict) else {"arguments": value}
+
+
+def plain_text(value: Any) -> str:
+    """A tool's result as text: JSON, where it is an object or a number."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def omitted(kind: str, name: str | None = None) -> str:
+    """The placeholder for a part that can't be read."""
+    return f"[{kind} {name!r} omitted: it can't be read here]" if name else f"[{kind} omitted: it can't be read here]"
+
+
+def newest_input(roles: Sequence[str]) -> int:
+    """The index of the user's message that nobody has answered yet, -1 if there is none. A last message of the
+    assistant is the beginning of the answer."""
+    end = len(roles) - 1 if roles and roles[-1] == "assistant" else len(roles)
+    for index in range(end - 1, -1, -1):
+        if roles[index] in ("user", "assistant"):
+            return index if roles[index] == "user" else -1
+    return -1
