@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import llama_cpp as c
 
-from cortex.engine.chat.formats import by_name
+from cortex.engine.chat.formats.families import family_by_name
 from cortex.engine.chat.splitting.markers import MarkerTable
 from cortex.engine.chat.tool_grammar import tool_constraint
 from cortex.engine.chat.types import ConstraintSpec
@@ -56,7 +56,7 @@ def cases(vocab: Vocab) -> dict[str, tuple[ConstraintSpec, str]]:
     found = {"json_object": (JsonObjectFormat(), written), "json_schema": (JsonSchemaFormat(SCHEMA), written)}
     result = {name: (spec, text) for name, (form, text) in found.items() if (spec := spec_for_format(form))}
     for name, text in calls.items():
-        form = by_name(name)
+        form = family_by_name(name)
         assert form is not None
         markers = MarkerTable(vocab, None, form)
         spec = tool_constraint(

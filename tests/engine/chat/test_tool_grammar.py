@@ -1,4 +1,4 @@
-"""What a grammar lets a model write, its family's parser reads as valid calls; what it doesn't, it forbids."""
+"""The grammars of tool calls: what they allow, the family's parser reads as valid calls."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from llguidance import LLMatcher
 
-from cortex.engine.chat.formats import FAMILIES, ReasoningFormat, ToolFormat, by_name
-from cortex.engine.chat.formats.hermes import HERMES
-from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.formats.families import FAMILIES, family_by_name
+from cortex.engine.chat.formats.json_families import HERMES
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Delta
-from cortex.engine.grammar.lark import LarkBuilder
 from cortex.errors import InvalidSchema
 from cortex.wire.inference import Tool, ToolChoice
 from tests.engine.chat.byte_vocabulary import ByteVocabulary
@@ -54,7 +54,7 @@ _STEPS = 2000
 
 
 class Walk:
-    """A model that writes at random what a grammar allows, with a taste for ending things."""
+    """A model that writes at random what a grammar allows, and prefers to end values."""
 
     def __init__(self, spec: ConstraintSpec, vocabulary: ByteVocabulary, seed: int) -> None:
         self._vocabulary = vocabulary
@@ -109,7 +109,7 @@ def outcome_of(plan: SplitPlan, tokens: Iterator[int], vocabulary: ByteVocabular
 def made(
     form: ToolFormat, choice: ToolChoice, *, parallel: bool | None = None, reasoning: ReasoningFormat | None = None
 ) -> tuple[ConstraintSpec | None, MarkerTable, ByteVocabulary]:
-    atoms = [*form.atoms, *(["<think>", "</think>"] if reasoning is THINK else [])]
+    atoms = [*form.special_tokens, *(["<think>", "</think>"] if reasoning is THINK else [])]
     vocabulary = ByteVocabulary(list(dict.fromkeys(atoms)))
     markers = MarkerTable(vocabulary, reasoning, form)
     spec = tool_constraint(
@@ -176,7 +176,7 @@ def test_auto_is_constrained_from_the_marker_token_on() -> None:
 
 
 def test_auto_goes_on_after_a_call_that_has_no_closing_mark() -> None:
-    form = by_name("mistral_args")
+    form = family_by_name("mistral_args")
     assert form is not None
     spec, _, vocabulary = made(form, AUTO)
     assert spec is not None
@@ -202,7 +202,7 @@ def test_auto_with_one_call_at_most_ends_after_it() -> None:
 
 
 def test_auto_with_an_answer_format_allows_calls_or_that_answer() -> None:
-    vocabulary = ByteVocabulary(HERMES.atoms)
+    vocabulary = ByteVocabulary(HERMES.special_tokens)
     markers = MarkerTable(vocabulary, None, HERMES)
     answer = ConstraintSpec('start: %json {"type": "object", "required": ["a"]}\n')
     arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False, "answer": answer}
@@ -223,7 +223,7 @@ def test_no_tools_or_tool_choice_none_constrains_nothing() -> None:
 
 @pytest.mark.parametrize("tokens", [True, False])
 def test_thinking_may_come_before_what_is_required(tokens: bool) -> None:
-    vocabulary = ByteVocabulary(["<think>", "</think>", *HERMES.atoms] if tokens else [])
+    vocabulary = ByteVocabulary(["<think>", "</think>", *HERMES.special_tokens] if tokens else [])
     markers = MarkerTable(vocabulary, THINK, HERMES)
     spec = tool_constraint(markers, HERMES, TOOLS, REQUIRED, parallel=False, reasoning=THINK, starts_in_reasoning=False)
     assert spec is not None
@@ -270,7 +270,7 @@ def test_thinking_that_the_prompt_opened_is_part_of_the_grammar_where_its_end_is
 def test_tagged_values_are_written_raw_where_they_may_be_strings(
     types: object, written: str, means: object, special: list[str]
 ) -> None:
-    form = by_name("qwen3_coder")
+    form = family_by_name("qwen3_coder")
     assert form is not None
     tool = Tool("t", parameters={"type": "object", "properties": {"k": types}, "required": ["k"]})
     vocabulary = ByteVocabulary(special)
@@ -285,9 +285,9 @@ def test_tagged_values_are_written_raw_where_they_may_be_strings(
 
 
 def test_harmony_calls_and_answers_have_their_headers() -> None:
-    form = by_name("harmony")
+    form = family_by_name("harmony")
     assert form is not None
-    vocabulary = ByteVocabulary(list(dict.fromkeys(form.atoms)))
+    vocabulary = ByteVocabulary(list(dict.fromkeys(form.special_tokens)))
     markers = MarkerTable(vocabulary, CHANNELS, form)
     spec = tool_constraint(markers, form, TOOLS, REQUIRED, parallel=None, reasoning=CHANNELS, starts_in_reasoning=False)
     assert spec is not None
@@ -301,36 +301,8 @@ def test_harmony_calls_and_answers_have_their_headers() -> None:
 
 def test_a_strict_tool_that_no_grammar_takes_is_named() -> None:
     broken = Tool("t", parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})
-    markers = MarkerTable(ByteVocabulary(HERMES.atoms), None, HERMES)
+    markers = MarkerTable(ByteVocabulary(HERMES.special_tokens), None, HERMES)
     arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
     with pytest.raises(InvalidSchema, match=r"tools\[1\]\.parameters\.properties\.a.*unclosed group"):
         tool_constraint(markers, HERMES, [*TOOLS[:1], broken], REQUIRED, **arguments)
     assert tool_constraint(markers, HERMES, [broken], AUTO, **arguments) is not None
-
-
-# ---- raw text up to a closing tag
-
-
-def lets_pass(marker: str, text: str) -> bool:
-    """Whether `text` is anything, then `marker`, then the tag `<.`."""
-    vocabulary = ByteVocabulary()
-    lark = LarkBuilder(MarkerTable(vocabulary))
-    grammar = LLMatcher.grammar_from_lark(lark.build(f'{lark.raw_until(marker)} "<."'))
-    matcher = LLMatcher(vocabulary.for_llguidance(), grammar)
-    assert not matcher.is_error(), matcher.get_error()
-    tokens = vocabulary.tokenize(text)
-    return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
-
-
-@pytest.mark.parametrize("marker", ["</p>", "</｜D｜p>", "]<]m[>[</k>", "<|close|>p<|sep|>"])
-def test_raw_text_ends_at_its_closing_tag(marker: str) -> None:
-    assert lets_pass(marker, f"{marker}<.")
-    assert lets_pass(marker, f'if a < b:\n\tprint("</")\n{marker}<.')
-    assert not lets_pass(marker, "no end<.")
-    assert not lets_pass(marker, marker)
-
-
-@pytest.mark.parametrize("marker", ["</p>", "</｜D｜p>"])
-def test_a_closing_tag_with_text_behind_it_is_text_and_blanks_are_none(marker: str) -> None:
-    assert lets_pass(marker, f"a{marker}x{marker[:-1]}y{marker}\n    <.")
-    assert lets_pass(marker, f"{marker}   <.")

@@ -1,4 +1,4 @@
-"""One model's chat side: its templates, what they take, and the formats it speaks."""
+"""One model's chat templates and formats: prepares requests for it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cortex.engine.chat.detection.probe import Findings, probe_model
-from cortex.engine.chat.detection.probe_renderer import Rendition
-from cortex.engine.chat.detection.reasoning import KNOWN, reasoning_by_name
-from cortex.engine.chat.formats import FAMILIES, ToolFormat, by_name
-from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.detection.capabilities import detect_capabilities
+from cortex.engine.chat.detection.detect import DetectedFormats, detect_formats
+from cortex.engine.chat.detection.probe_renderer import ProbeRenderer
+from cortex.engine.chat.detection.reasoning import KNOWN_REASONING, reasoning_by_name
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.formats.families import FAMILIES, family_by_name
+from cortex.engine.chat.formats.json_families import HERMES
 from cortex.engine.chat.splitting.markers import MarkerTable
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.templates.image_markers import collect_images, prompt_parts
 from cortex.engine.chat.templates.prompt_renderer import PromptRenderer
-from cortex.engine.chat.templates.reasoning_effort import thinks_not
+from cortex.engine.chat.templates.reasoning_effort import reasoning_disabled
 from cortex.engine.chat.templates.template import FALLBACK, ChatTemplate
-from cortex.engine.chat.templates.tool_instructions import with_instruction
+from cortex.engine.chat.templates.tool_instructions import with_tool_instructions
 from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Prepared
 from cortex.engine.chat.vocabulary import Vocabulary
@@ -31,11 +33,14 @@ __all__ = ["ChatModel"]
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """Turns chat requests into prompts and splitters. Made once per load; `prepare` is pure and may be called often."""
+    """Turns chat requests into prompts, grammars and splitters. Made once per loaded model; `prepare` changes nothing.
+
+    `with_tools` renders requests with tools (a GGUF may have a template of its own for them), `default` all others.
+    """
 
     default: PromptRenderer
     with_tools: PromptRenderer
-    findings: Findings
+    detected: DetectedFormats
     vocabulary: Vocabulary
     markers: MarkerTable
     vision: bool = False
@@ -53,39 +58,44 @@ class ChatModel:
         tool_format: str | None = None,
         vision: bool = False,
     ) -> ChatModel:
-        """Probe a GGUF's `template` and its `named` variants.
+        """Detect the formats of a GGUF from its `template`, its `named` variants and its vocabulary.
 
-        `override` replaces them all, `reasoning_format` and `tool_format` ("none" or a format's name) what the probe
-        finds. Raises ModelLoadFailed if a template doesn't compile, BadRequest if a format is unknown.
+        `override` replaces all templates; `reasoning_format` and `tool_format` ("none" or a format's name) replace what
+        is detected; `template_kwargs` are the profile's template variables. Raises ModelLoadFailed if a template
+        doesn't compile, BadRequest if a format is unknown.
         """
         sources = _sources(template, named, override)
         kwargs = template_kwargs or {}
-        prompters = {name: PromptRenderer.probed(_compiled(text, vocab), kwargs) for name, text in sources.items()}
-        default = prompters["default"]
-        with_tools = prompters.get("tool_use", default)
-        rendition = Rendition(with_tools.template, with_tools.takes, vocab)
-        findings = probe_model(rendition, list(sources.values()), vocab)
-        _override_formats(findings, reasoning_format, tool_format)
-        markers = MarkerTable(vocab, findings.reasoning, findings.tool_format or HERMES)
-        return cls(default, with_tools, findings, vocab, markers, vision)
+        renderers = {name: _renderer(_compiled(text, vocab), kwargs) for name, text in sources.items()}
+        default = renderers["default"]
+        with_tools = renderers.get("tool_use", default)
+        probes = ProbeRenderer(with_tools.template, with_tools.capabilities, vocab)
+        detected = detect_formats(probes, list(sources.values()), vocab)
+        _override_formats(detected, reasoning_format, tool_format)
+        markers = MarkerTable(vocab, detected.reasoning, detected.tool_format or HERMES)
+        return cls(default, with_tools, detected, vocab, markers, vision)
 
     @property
     def supports_tools(self) -> bool:
-        """Whether the model has a tool-call format of its own (any model can be made to call with `required`)."""
-        return self.findings.tool_format is not None
+        """Whether the model has a tool-call format of its own (`tool_choice: required` works with any model)."""
+        return self.detected.tool_format is not None
 
     @property
     def supports_reasoning(self) -> bool:
-        return self.findings.reasoning is not None
+        """Whether the markers of the model's reasoning are known."""
+        return self.detected.reasoning is not None
 
     def prepare(self, request: InferenceRequest) -> Prepared:
-        """Render `request` and say how its output is to be split. Raises BadRequest where it can't be rendered."""
+        """Render `request`. Raises BadRequest if it can't be rendered, InvalidSchema if a schema makes no grammar."""
         images = self._images(request)
         tools = [] if request.tool_choice.mode == "none" else request.tools
         offered = _offered(request, tools)
-        prompter = self.with_tools if tools else self.default
-        shown = with_instruction(request, tools, prompter.takes, self.findings)
-        prompt = self._without_thinking(prompter.prompt(shown, tools if prompter.takes.tools else []), request)
+        renderer = self.with_tools if tools else self.default
+        capabilities, detected = renderer.capabilities, self.detected
+        has_format = detected.tool_format is not None
+        shown = with_tool_instructions(request, tools, capabilities, has_format=has_format, example=detected.example)
+        prompt = renderer.prompt(shown, tools if capabilities.tools else [])
+        prompt = self._close_unwanted_reasoning(prompt, request)
         plan = self._plan(prompt, offered)
         constraint = self._constraint(request, offered, plan, prompt)
         plan = replace(plan, constraint_start=constraint.start if constraint else None)
@@ -98,58 +108,60 @@ class ChatModel:
         )
 
     def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
-        reasoning = self.findings.reasoning
-        thinking = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
-        return SplitPlan(self.markers, reasoning, self._form, tuple(offered), thinking)
+        reasoning = self.detected.reasoning
+        starts_in_reasoning = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
+        return SplitPlan(self.markers, reasoning, self._tool_format, tuple(offered), starts_in_reasoning)
 
     @property
-    def _form(self) -> ToolFormat:
-        return self.findings.tool_format or HERMES
+    def _tool_format(self) -> ToolFormat:
+        """The model's own format, or the one that `with_tool_instructions` teaches it."""
+        return self.detected.tool_format or HERMES
 
-    def _without_thinking(self, prompt: str, request: InferenceRequest) -> str:
-        """`prompt` with the thinking closed that the template opens although the request wants none."""
-        reasoning = self.findings.reasoning
-        if reasoning is None or not thinks_not(request.reasoning) or not prompt.rstrip().endswith(reasoning.open):
+    def _close_unwanted_reasoning(self, prompt: str, request: InferenceRequest) -> str:
+        """`prompt` with reasoning closed that the template opened although the request turns it off."""
+        reasoning = self.detected.reasoning
+        if reasoning is None or not reasoning_disabled(request.reasoning):
+            return prompt
+        if not prompt.rstrip().endswith(reasoning.open):
             return prompt
         return f"{prompt.rstrip()}\n\n{reasoning.close}{reasoning.next}{reasoning.answer}\n\n"
 
     def _budget(self, request: InferenceRequest) -> int | None:
-        if self.findings.reasoning is None:
+        if self.detected.reasoning is None:
             return None
-        return 0 if thinks_not(request.reasoning) else request.reasoning.budget
+        return 0 if reasoning_disabled(request.reasoning) else request.reasoning.budget
 
     def _constraint(
         self, request: InferenceRequest, offered: Sequence[Tool], plan: SplitPlan, prompt: str
     ) -> ConstraintSpec | None:
-        """The grammar for the output. Raises InvalidSchema, or BadRequest for a grammar beside tools."""
-        closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
-        reasoning = None if closed or thinks_not(request.reasoning) else plan.reasoning
-        thinking = plan.starts_in_reasoning
+        """The grammar for the output, if any. Raises InvalidSchema, or BadRequest for a grammar together with tools."""
+        is_closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
+        reasoning = None if is_closed or reasoning_disabled(request.reasoning) else plan.reasoning
         answer = spec_for_format(request.format)
         if answer is not None and offered and isinstance(request.format, Grammar):
             raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
         if not offered:
-            return answer and after_reasoning(answer, self.markers, reasoning, thinking)
+            return answer and after_reasoning(answer, self.markers, reasoning, plan.starts_in_reasoning)
         return tool_constraint(
             self.markers,
-            self._form,
+            self._tool_format,
             offered,
             request.tool_choice,
             parallel=request.parallel,
             reasoning=reasoning,
-            starts_in_reasoning=thinking,
+            starts_in_reasoning=plan.starts_in_reasoning,
             answer=answer,
         )
 
     def report(self, model: str) -> ProbeReport:
-        """What the probe found, for people."""
-        found = self.findings
+        """What was detected, for people; `model` is the name to show."""
+        found = self.detected
         return ProbeReport(
             model=model,
             reasoning_format=found.reasoning.name if found.reasoning else None,
             tool_format=found.tool_format.name if found.tool_format else None,
             evidence=list(found.evidence),
-            template=_described(self.with_tools),
+            template=_capability_texts(self.with_tools),
             self_test=found.self_test,
         )
 
@@ -166,6 +178,10 @@ def _sources(template: str | None, named: Mapping[str, str], override: str | Non
     return {**named, "default": template or named.get("default") or next(iter(named.values()), FALLBACK)}
 
 
+def _renderer(template: ChatTemplate, defaults: Mapping[str, Any]) -> PromptRenderer:
+    return PromptRenderer(template, detect_capabilities(template), dict(defaults))
+
+
 def _compiled(source: str, vocabulary: Vocabulary) -> ChatTemplate:
     return ChatTemplate(source, bos=_piece(vocabulary, vocabulary.bos), eos=_piece(vocabulary, vocabulary.eos))
 
@@ -174,15 +190,15 @@ def _piece(vocabulary: Vocabulary, token: int | None) -> str:
     return "" if token is None else vocabulary.piece(token).decode("utf-8", "replace")
 
 
-def _override_formats(findings: Findings, reasoning: str | None, tool_format: str | None) -> None:
+def _override_formats(detected: DetectedFormats, reasoning: str | None, tool_format: str | None) -> None:
     if reasoning is not None:
-        findings.reasoning = None if reasoning == "none" else reasoning_by_name(reasoning)
-        _require(reasoning, findings.reasoning, "reasoning_format", [form.name for form in KNOWN])
-        findings.evidence.append(f"reasoning: the profile says {reasoning}")
+        detected.reasoning = None if reasoning == "none" else reasoning_by_name(reasoning)
+        _require(reasoning, detected.reasoning, "reasoning_format", [known.name for known in KNOWN_REASONING])
+        detected.evidence.append(f"reasoning: the profile says {reasoning}")
     if tool_format is not None:
-        findings.tool_format = None if tool_format == "none" else by_name(tool_format)
-        _require(tool_format, findings.tool_format, "tool_format", [form.name for form in FAMILIES])
-        findings.evidence.append(f"tools: the profile says {tool_format}")
+        detected.tool_format = None if tool_format == "none" else family_by_name(tool_format)
+        _require(tool_format, detected.tool_format, "tool_format", [family.name for family in FAMILIES])
+        detected.evidence.append(f"tools: the profile says {tool_format}")
 
 
 def _require(name: str, found: object, key: str, known: Sequence[str]) -> None:
@@ -191,7 +207,7 @@ def _require(name: str, found: object, key: str, known: Sequence[str]) -> None:
 
 
 def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
-    """The tools that may be called. Raises BadRequest if the choice names one that isn't there."""
+    """The tools that may be called. Raises BadRequest if the choice names one, or requires any, that was not sent."""
     only = request.tool_choice.only if request.tool_choice.mode != "none" else []
     for name in only:
         if all(tool.name != name for tool in tools):
@@ -201,6 +217,6 @@ def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
     return [tool for tool in tools if not only or tool.name in only]
 
 
-def _described(prompter: PromptRenderer) -> dict[str, str]:
-    takes = prompter.takes
-    return {name: str(getattr(takes, name)) for name in takes.__dataclass_fields__}
+def _capability_texts(renderer: PromptRenderer) -> dict[str, str]:
+    capabilities = renderer.capabilities
+    return {name: str(getattr(capabilities, name)) for name in capabilities.__dataclass_fields__}

@@ -1,11 +1,11 @@
-"""When tool calls, and what follows thinking, are held to a grammar."""
+"""The grammars that constrain tool calls, and answers after reasoning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
-from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat
 from cortex.engine.chat.types import ConstraintSpec
 from cortex.engine.grammar.json_schema import checked_schema, is_compilable
 from cortex.engine.grammar.lark import LarkBuilder
@@ -13,13 +13,13 @@ from cortex.wire.inference import JsonSchema, Tool, ToolChoice
 
 __all__ = ["after_reasoning", "tool_constraint"]
 
-# More calls in one answer than any client sends at once; a small model that repeats itself has to end somewhere.
-_MOST_BLOCKS = 16
+# More calls than models make in one answer; the limit ends a small model that repeats itself.
+_MAX_BLOCKS = 16
 
 
 def tool_constraint(
     markers: MarkerTable,
-    form: ToolFormat,
+    tool_format: ToolFormat,
     tools: Sequence[Tool],
     choice: ToolChoice,
     *,
@@ -28,88 +28,89 @@ def tool_constraint(
     starts_in_reasoning: bool,
     answer: ConstraintSpec | None = None,
 ) -> ConstraintSpec | None:
-    """The grammar that `choice` asks for, None where the model is free. Raises InvalidSchema.
+    """The grammar that `choice` requires, None where the output is unconstrained. Raises InvalidSchema.
 
-    `answer` is what a plain answer is held to where the model may give one.
+    `answer` is the grammar of a plain answer, where the request has one.
     1. required or named: one block, or several unless `parallel` is false, after reasoning.
     2. auto with an `answer`: either calls or the answer.
-    3. auto, and one call at most: any text, then perhaps one block.
-    4. auto: free up to a block's trigger, then one valid block.
-    In 3 and 4 only where the trigger is a token: a text may mention a marker that is mere text, and mustn't be turned
-    into a call by that.
+    3. auto with `parallel` false: any text, then at most one block.
+    4. auto: unconstrained up to a block's trigger, then one valid block.
+    3 and 4 apply only where the trigger is a token: text may mention a marker that isn't one, and would be forced to
+    become a call.
     """
     offered = [tool for tool in tools if not choice.only or tool.name in choice.only]
     if choice.mode == "none" or not offered:
         return None
     lark = LarkBuilder(markers)
     forced = choice.mode == "required"
-    ready = [_with_schema(tool, forced=forced, place=place) for place, tool in enumerate(offered)]
-    trigger = form.triggers[0].text
-    body = form.grammar(lark, ready, parallel=parallel is not False)
+    ready = [_with_schema(tool, forced=forced, index=index) for index, tool in enumerate(offered)]
+    trigger = tool_format.triggers[0].text
+    body = tool_format.grammar(lark, ready, parallel=parallel is not False)
     block = lark.rule(f"{lark.literal(trigger)} {body}")
     several = ""
-    if parallel is not False and not form.holds_several:
-        several = f"({lark.blanks()} {block}){{0,{_MOST_BLOCKS - 1}}}"
+    if parallel is not False and not tool_format.holds_several:
+        several = f"({lark.whitespace()} {block}){{0,{_MAX_BLOCKS - 1}}}"
     calls = lark.rule(f"{block} {several}")
     if forced:
-        return _thoughtful(lark, calls, reasoning, starts_in_reasoning)
+        return _with_reasoning(lark, calls, reasoning, starts_in_reasoning)
     if answer is not None:
         either = lark.any_of([calls, _embedded(lark, answer, reasoning)])
-        return _thoughtful(lark, either, reasoning, starts_in_reasoning)
-    if not markers.is_token(trigger) or form.frames:
+        return _with_reasoning(lark, either, reasoning, starts_in_reasoning)
+    if not markers.is_token(trigger) or tool_format.frames:
         return None
     if parallel is False:
-        return _thoughtful(lark, f"{lark.any_text()} {block}?", reasoning, starts_in_reasoning)
-    # More blocks belong to it for formats without a closing mark: there the parser waits for another call, too.
+        return _with_reasoning(lark, f"{lark.any_text()} {block}?", reasoning, starts_in_reasoning)
+    # Further blocks are included for formats without a closing marker, whose parsers read on for another call.
     return ConstraintSpec(lark.build(f"{body} {several}"), start="on_tool_marker")
 
 
 def after_reasoning(
     spec: ConstraintSpec, markers: MarkerTable, reasoning: ReasoningFormat | None, starts_in_reasoning: bool
 ) -> ConstraintSpec:
-    """`spec`, made for a whole answer, with room for the model's thinking (and its answer's header) before it."""
+    """`spec`, a grammar for a whole answer, preceded by optional reasoning and by the answer's header."""
     if reasoning is None:
         return spec
     lark = LarkBuilder(markers)
-    return _thoughtful(lark, _embedded(lark, spec, reasoning), reasoning, starts_in_reasoning)
+    return _with_reasoning(lark, _embedded(lark, spec, reasoning), reasoning, starts_in_reasoning)
 
 
 def _embedded(lark: LarkBuilder, spec: ConstraintSpec, reasoning: ReasoningFormat | None) -> str:
-    """The grammar of a plain answer, with the header that the model puts before one."""
+    """The grammar of a plain answer, preceded by its header (`ReasoningFormat.answer`)."""
     header = lark.literal(reasoning.answer) if reasoning is not None and reasoning.answer else ""
     body = lark.rule("%lark {\n" + spec.lark + "\n}")
     return f"{header} {body}"
 
 
-def _with_schema(tool: Tool, *, forced: bool, place: int) -> Tool:
-    """`tool` with a schema that a grammar takes.
+def _with_schema(tool: Tool, *, forced: bool, index: int) -> Tool:
+    """`tool` with a schema that compiles to a grammar.
 
-    A tool that isn't strict has its schema enforced as far as a grammar can. In auto mode one that doesn't compile at
-    all leaves the arguments any object: most requests that carry such a schema never call the tool.
+    A tool that isn't strict has its schema enforced as far as a grammar can. In auto mode, a schema that doesn't
+    compile at all is replaced by one that allows any object: most requests with such a schema never call the tool.
+    `index` is the tool's index in the request, for error messages.
     """
     schema: JsonSchema = {"type": "object", **tool.parameters}
     if not tool.strict and not forced and not is_compilable(schema, strict=False):
         schema = {"type": "object"}
-    where = f"tools[{place}].parameters"
+    where = f"tools[{index}].parameters"
     ready = checked_schema(schema, strict=tool.strict, where=where, compact=True)
     return Tool(tool.name, tool.description, ready, tool.strict)
 
 
-def _thoughtful(
+def _with_reasoning(
     lark: LarkBuilder, answer: str, reasoning: ReasoningFormat | None, starts_in_reasoning: bool
 ) -> ConstraintSpec:
-    """`answer` after thinking.
+    """`answer` after reasoning.
 
-    Where only the close marker's token can end open thinking, the mask isn't needed before it. Otherwise thinking is
-    part of the grammar: it may or may not come, or its end isn't at a token's edge.
+    Where only the token of the closing marker can end open reasoning, no mask is needed before it. Otherwise reasoning
+    is part of the grammar: it is optional, or its end isn't at a token boundary.
     """
     if reasoning is None:
         return ConstraintSpec(lark.build(answer))
-    blanks = lark.blanks()
+    whitespace = lark.whitespace()
     if starts_in_reasoning and lark.is_token(reasoning.close) and not reasoning.next:
-        return ConstraintSpec(lark.build(f"{blanks} {answer}"), start="after_reasoning")
+        return ConstraintSpec(lark.build(f"{whitespace} {answer}"), start="after_reasoning")
     following = lark.literal(reasoning.next) if reasoning.next else ""
-    thought = f"{lark.until(reasoning.close)} {following} {blanks}"
+    reasoned = f"{lark.until(reasoning.close)} {following} {whitespace}"
     if starts_in_reasoning:
-        return ConstraintSpec(lark.build(f"{thought} {answer}"))
-    return ConstraintSpec(lark.build(f"({lark.literal(reasoning.open)} {thought})? {answer}"))
+        return ConstraintSpec(lark.build(f"{reasoned} {answer}"))
+    return ConstraintSpec(lark.build(f"({lark.literal(reasoning.open)} {reasoned})? {answer}"))

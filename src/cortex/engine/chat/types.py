@@ -1,4 +1,4 @@
-"""Where chat and engine meet: what a request becomes before decoding, and how its tokens come apart again."""
+"""What the chat code gives the engine: a rendered request, its grammar, and a splitter for its output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Delta = TextDelta | ReasoningDelta | ToolCallStart | ToolCallArguments | ToolCal
 
 @dataclass(frozen=True, slots=True)
 class ConstraintSpec:
-    """A grammar for the output, in llguidance's Lark dialect, and when it takes hold.
+    """A grammar for the output, in llguidance's Lark dialect, and when it applies.
 
-    `after_reasoning`: from the first token that isn't reasoning. `on_tool_marker`: from the token after a tool-call
-    marker to the block's end, as often as one comes (each block starts the grammar anew).
+    `now`: from the first token. `after_reasoning`: from the first token that isn't reasoning. `on_tool_marker`: from
+    the token after a tool-call trigger to the block's end, anew for each block.
     """
 
     lark: str
@@ -26,38 +26,37 @@ class ConstraintSpec:
 
 
 class Constraint(Protocol):
-    """A compiled grammar at one sequence's position."""
+    """A compiled grammar at one sequence's position. One thread at a time may call it."""
 
     def prepare(self) -> None:
-        """Compute what may come next, if that isn't known yet: `apply` then only lays it over the logits.
+        """Compute the mask for the next token, if that isn't done yet, so that `apply` only copies it.
 
-        May run in another thread while the batch decodes; nothing else here may be called meanwhile.
+        May run in another thread while the batch decodes; nothing else here may be called until it returns.
         """
         ...
 
     def apply(self, logits: object) -> None:
-        """Set what the grammar forbids next to -inf, in place; `logits` is float32 of vocabulary size (numpy view)."""
+        """Set the logits of forbidden tokens to -inf, in place. `logits`: numpy float32, shape (vocabulary size,)."""
         ...
 
     def accept(self, token: int) -> None:
-        """Move on by the token that was sampled. Raises InternalError if the grammar forbade it."""
+        """Advance by the sampled token. Raises InternalError if the grammar forbids it."""
         ...
 
     def is_complete(self) -> bool:
-        """Whether nothing more may follow: the sequence ends here."""
+        """Whether no token may follow: the sequence ends here."""
         ...
 
     def reset(self) -> None:
-        """Back to the start (the next tool block)."""
+        """Return to the start of the grammar (for the next tool-call block)."""
         ...
 
 
 class Splitter(Protocol):
-    """One choice's tokens in, its segments out; see `wire.events` for the invariants.
+    """Splits one choice's tokens into deltas; `wire.events` lists the invariants of their order.
 
-    The engine feeds every sampled token but the end token, with the whole characters it completed ("" when it ends
-    inside one). `finish` flushes what is held back; `cut` says that the output was cut by a length limit.
-    Deltas carry `choice`.
+    The engine feeds every sampled token except the end token, with the whole characters that it completed ("" if it
+    ends inside one). `finish` flushes what is held back; `cut`: a length limit ended the output. Deltas carry `choice`.
     """
 
     def feed(self, token: int, text: str) -> Sequence[Delta]: ...
@@ -70,30 +69,31 @@ class Splitter(Protocol):
 
     @property
     def constrained(self) -> bool:
-        """Whether the constraint (if the request has one) governs the next token."""
+        """Whether the constraint (if the request has one) applies to the next token."""
         ...
 
     @property
     def tool_calls(self) -> int:
-        """Calls announced so far; more than none makes the finish reason `tool_calls`."""
+        """Calls announced so far; with one or more, the finish reason is `tool_calls`."""
         ...
 
     @property
     def unparsed_calls(self) -> int:
-        """Blocks that began like a tool call and came out as text."""
+        """Blocks that began with a tool-call trigger and were emitted as text."""
         ...
 
     def end_reasoning(self) -> list[int]:
-        """Tokens that close open reasoning when its budget is spent; the engine forces them next."""
+        """Tokens that close open reasoning when its budget is spent; the engine forces them next. Empty if none is
+        open."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A chat request rendered for its model. With images in it, `parts` is `prompt` in pieces, the images in their
-    places; else it is empty.
+    """A chat request rendered for its model.
 
-    `stop` are further stop strings that the format needs. `make_splitter(choice)` makes one per choice.
+    `make_splitter(choice)` makes one splitter per choice. `stop` are further stop strings that the format needs.
+    `parts` is empty for a prompt without images; else it is `prompt` in pieces, with each image's bytes in its place.
     `reasoning_budget` in tokens, None = unlimited.
     """
 

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - answers stand as the models write them
+# ruff: noqa: E501 - answers are as the models write them
 """One answer per family and shape, as the models write it, and what it means.
 
 Each is (family, text, segments): reasoning and text as they are, calls with their arguments as Python values.

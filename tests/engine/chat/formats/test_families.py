@@ -1,7 +1,7 @@
-"""What each real template renders as an assistant's turn, taken apart again by the model's own splitter.
+"""Assistant turns rendered by each real template, parsed by the model's own splitter.
 
-The template is the only one who knows what its model was trained to write, so it writes the turns; where it leaves
-something out (a thought, words before a call) the model is not expected to have written it.
+The template shows what its model was trained to write, so it writes the turns. What it leaves out (reasoning, text
+before a call), the model isn't expected to write.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from cortex.engine.chat.detection.probe_messages import Message, assistant, call, declaration
-from cortex.engine.chat.detection.probe_renderer import Rendition
+from cortex.engine.chat.detection.probe_messages import assistant, call, declaration
+from cortex.engine.chat.detection.probe_renderer import ProbeRenderer
 from cortex.engine.chat.model import ChatModel
+from cortex.engine.chat.templates.template import Message
 from cortex.engine.chat.types import Delta, Prepared
 from cortex.wire.inference import Reasoning, Tool
 from tests.engine.chat.histories import chat_request, said
@@ -88,20 +89,22 @@ def shown(name: str, vocabulary: type[MarkerVocabulary] = MarkerVocabulary) -> d
 
 def written(chat: ChatModel, turn: Turn) -> str | None:
     """The turn as the model writes it, or None where the template shows no such turn."""
-    takes = chat.with_tools.takes
+    capabilities = chat.with_tools.capabilities
     calls = [
-        call(arguments if takes.object_arguments else json.dumps(arguments), name, f"aB3dE6gH{number}")
+        call(arguments if capabilities.object_arguments else json.dumps(arguments), name, f"aB3dE6gH{number}")
         for number, (name, arguments) in enumerate(turn.calls)
     ]
-    if (calls and not takes.tool_calls) or (len(calls) > 1 and not takes.parallel_calls):
+    if (calls and not capabilities.tool_calls) or (len(calls) > 1 and not capabilities.parallel_calls):
         return None
     more: Message = {"tool_calls": calls} if calls else {}
-    if turn.thought and takes.reasoning_key:
-        more |= {takes.reasoning_key: turn.thought}
-    rendition = Rendition(chat.with_tools.template, takes, chat.vocabulary)
-    content = takes.empty_content if calls and not turn.text else turn.text
+    if turn.thought and capabilities.reasoning_key:
+        more |= {capabilities.reasoning_key: turn.thought}
+    renderer = ProbeRenderer(chat.with_tools.template, capabilities, chat.vocabulary)
+    content = capabilities.empty_content if calls and not turn.text else turn.text
     tools = [declaration(name, **properties) for name, properties in TOOLS.items()]
-    output = rendition.output(assistant(content, **more), **({takes.tools_variable: tools} if takes.tools else {}))
+    output = renderer.output(
+        assistant(content, **more), **({capabilities.tools_variable: tools} if capabilities.tools else {})
+    )
     return output if output is not None and all(name in output for name, _ in turn.calls) else None
 
 
@@ -115,10 +118,10 @@ def prepared(chat: ChatModel) -> Prepared:
 
 
 def split(chat: ChatModel, output: str, ready: Prepared) -> Outcome:
-    reasoning = chat.findings.reasoning
+    reasoning = chat.detected.reasoning
     splitter = ready.make_splitter(0)
     if reasoning and splitter.in_reasoning and reasoning.close not in output:
-        output = f"{reasoning.close}\n\n{output}"  # the prompt has opened a thought that this turn doesn't have
+        output = f"{reasoning.close}\n\n{output}"  # the prompt has opened reasoning that this turn doesn't have
     decoder = codecs.getincrementaldecoder("utf-8")()
     deltas: list[Delta] = []
     for token in chat.vocabulary.tokenize(output, special=True):
@@ -142,8 +145,8 @@ def test_what_a_template_writes_is_read_back(name: str, vocabulary: type[MarkerV
 
 
 def as_rendered(chat: ChatModel, turn: Turn, output: str) -> Turn:
-    """`turn` without the words that its template left out, those before a call a thought where it files them so."""
-    reasoning = chat.findings.reasoning
+    """`turn` without what its template left out; text before a call is reasoning where the template puts it there."""
+    reasoning = chat.detected.reasoning
     text, thought = turn.text if turn.text in output else "", turn.thought if turn.thought in output else ""
     if reasoning and text and reasoning.open + text in output:
         return Turn("", text, list(turn.calls))
@@ -151,5 +154,5 @@ def as_rendered(chat: ChatModel, turn: Turn, output: str) -> Turn:
 
 
 def test_most_templates_show_most_turns() -> None:
-    """The promise above isn't kept by skipping."""
+    """The test above has turns to parse."""
     assert sum(len(shown(name)) for name in template_names()) > 450

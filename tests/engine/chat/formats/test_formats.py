@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.engine.chat.formats import FAMILIES, by_name
-from cortex.engine.chat.formats.base import ReasoningFormat
+from cortex.engine.chat.formats.families import FAMILIES, family_by_name
+from cortex.engine.chat.splitting.markers import ReasoningFormat
 from cortex.engine.chat.splitting.splitter import SplitPlan
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
 from tests.engine.chat.formats.examples import EXAMPLES, TOOLS
@@ -32,9 +32,9 @@ _IDS = [f"{family}-{number}" for number, (family, _, _) in enumerate(EXAMPLES)]
 
 
 def plan_for(family: str, *, tokens: bool) -> SplitPlan:
-    form = by_name(family)
+    form = family_by_name(family)
     assert form is not None
-    atoms = [*dict.fromkeys(form.atoms), "<think>", "</think>"] if tokens else []
+    atoms = [*dict.fromkeys(form.special_tokens), "<think>", "</think>"] if tokens else []
     reasoning = {"harmony": CHANNELS, "atem": TO_SELF}.get(family, THINK)
     return make_plan(form, tools=TOOLS, reasoning=reasoning, vocabulary=FakeVocabulary(control=atoms))
 

@@ -1,4 +1,4 @@
-"""Real templates in real GGUFs: llama.cpp decodes what each template writes, and the worker's events tell it apart."""
+"""Real templates in real GGUFs: llama.cpp decodes what each template writes, and the worker splits it into events."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FAMILIES = [
 ]
 # These templates write values as Python does, which the grammar for their JSON values doesn't let a model do.
 PYTHON_VALUES = {"ByteDance-Seed-OSS": {"hard arguments"}}
-# What picks the script stands at the prompt's end; blanks there hide nothing from the code under test.
+# The mark that selects the script is at the prompt's end; it is whitespace, so the code under test isn't affected.
 MARKS = [f"\u2000{blank}" for blank in "\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"]
 
 
@@ -66,7 +66,7 @@ def worker() -> Iterator[WorkerProcess]:
 def pieces(text: str, markers: list[str]) -> list[str]:
     """`text` as tokens: markers, words and single characters.
 
-    That is also how llama.cpp's tokenizer cuts it, which a grammar insists on where it knows what comes next.
+    That is also how llama.cpp's tokenizer cuts it, which a grammar requires where only one continuation is allowed.
     """
     longest_first = sorted(markers, key=len, reverse=True)
     return re.findall("|".join([*map(re.escape, longest_first), r"\w+", r"\W"]), text)
@@ -122,7 +122,7 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     chat = model(f"{name}.jinja")
     turns = {title: turn for title, turn in TURNS.items() if title not in PYTHON_VALUES.get(name, ())}
     outputs = {title: output for title, turn in turns.items() if (output := written(chat, turn)) is not None}
-    reasoning = chat.findings.reasoning
+    reasoning = chat.detected.reasoning
     asked = chat.prepare(request(name, "x", ""))
     if reasoning and asked.make_splitter(0).in_reasoning:
         outputs = {t: o if reasoning.close in o else f"{reasoning.close}\n\n{o}" for t, o in outputs.items()}
@@ -155,7 +155,7 @@ def test_a_call_cut_by_the_token_limit_is_closed_and_says_so(worker: WorkerProce
 
 
 def test_a_block_that_is_no_call_comes_out_as_it_was_written(worker: WorkerProcess, tmp_path: Path) -> None:
-    """Where the marker is mere text no grammar holds, and a model may write what it likes behind it."""
+    """Where the marker is only text there is no grammar, and a model may write anything after it."""
     name = "meta-llama-Llama-3.1-8B-Instruct"
     written = '{"name": "nobody", "parameters": {"a": 1}} and so on'
     worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="malformed"))

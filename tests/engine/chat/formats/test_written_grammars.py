@@ -1,4 +1,4 @@
-"""A grammar never fights its model: what a template writes, the grammar for its format allows."""
+"""The grammar of a format allows what the templates of its models write."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def model(name: str, as_tokens: bool) -> ChatModel:
 
 
 def answers(chat: ChatModel, name: str) -> dict[str, str]:
-    """The turns of calls as written, thinking left out."""
-    reasoning, form = chat.findings.reasoning, chat.findings.tool_format
-    framed = form is not None and form.frames  # then a header, not thinking, comes first
+    """The turns of calls as written, without reasoning."""
+    reasoning, form = chat.detected.reasoning, chat.detected.tool_format
+    framed = form is not None and form.frames  # then a header comes first
     found = {}
     for title, turn in TURNS.items():
         output = written(chat, turn) if turn.calls and not turn.text and not turn.thought else None

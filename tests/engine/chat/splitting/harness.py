@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
-from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.types import Delta
 from cortex.wire.events import ReasoningDelta, TextDelta, ToolCallArguments, ToolCallEnd, ToolCallStart

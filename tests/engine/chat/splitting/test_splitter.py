@@ -1,4 +1,4 @@
-"""Reasoning, text and calls apart: what opens and closes what, what stays text, what is promised when."""
+"""Splitting into reasoning, text and calls: what opens and closes them, what stays text, when calls are announced."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from cortex.engine.chat.formats import by_name
-from cortex.engine.chat.formats.base import ReasoningFormat
-from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.formats.families import family_by_name
+from cortex.engine.chat.formats.json_families import HERMES
+from cortex.engine.chat.splitting.markers import ReasoningFormat
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.wire.events import TextDelta, ToolCallArguments, ToolCallStart
 from cortex.wire.inference import Tool
@@ -205,7 +205,7 @@ def test_text_is_verbatim_but_for_blanks_between_segments() -> None:
     assert len(outcome.calls) == 2
 
 
-# ---- what is promised when
+# ---- when calls are announced
 
 
 def long_call(size: int) -> str:
@@ -276,7 +276,7 @@ def test_ids_are_fresh_and_indices_count() -> None:
 
 
 def test_kimis_own_ids_go_through() -> None:
-    form = by_name("kimi_k2")
+    form = family_by_name("kimi_k2")
     assert form is not None
     block = '<|tool_call_begin|>functions.f:3<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|>'
     splitter = MessageSplitter(make_plan(form, vocabulary=AS_TEXT))
@@ -289,7 +289,7 @@ def test_deltas_carry_their_choice() -> None:
     assert list(splitter.feed(ord("a"), "a")) == [TextDelta("a", choice=3)]
 
 
-# ---- when the constraint governs
+# ---- when the constraint applies
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whatever a model writes: no character is lost, none comes twice, and the arguments of a call are always JSON."""
+"""For any output: no character is lost or repeated, and the arguments of a call are always JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.engine.chat.formats import FAMILIES, by_name
 from cortex.engine.chat.formats.base import ToolFormat
-from cortex.engine.chat.formats.hermes import HERMES
+from cortex.engine.chat.formats.families import FAMILIES, family_by_name
+from cortex.engine.chat.formats.json_families import HERMES
 from cortex.wire.inference import Tool
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
 from tests.engine.chat.formats.examples import EXAMPLES, TOOLS
@@ -69,10 +69,10 @@ _FRAGMENTS = sorted({piece for _, text, _ in EXAMPLES for piece in re.findall(r"
 )
 def test_no_family_chokes_on_anything(form: object, pieces: list[str], tokens: bool, sizes: list[int]) -> None:
     assert form in FAMILIES
-    family = by_name(form.name)  # type: ignore[attr-defined]
+    family = family_by_name(form.name)  # type: ignore[attr-defined]
     assert family is not None
     text = "".join(pieces)
-    vocabulary = FakeVocabulary(control=list(dict.fromkeys([*family.atoms, *MARKS[:2]])) if tokens else ())
+    vocabulary = FakeVocabulary(control=list(dict.fromkeys([*family.special_tokens, *MARKS[:2]])) if tokens else ())
     plan = make_plan(family, tools=TOOLS, reasoning=THINK, vocabulary=vocabulary)
     outcome = split(plan, text)
     assert outcome.segments == split(plan, text, sizes=sizes).segments
@@ -87,7 +87,7 @@ NOISE = [*_FRAGMENTS, "<tool_call>", "</think>", "<think>", "😀", "é"]
 
 
 def _as_fed(family: ToolFormat, tokens: bool) -> FakeVocabulary:
-    return FakeVocabulary(control=list(dict.fromkeys([*family.atoms, *MARKS[:2]])) if tokens else ())
+    return FakeVocabulary(control=list(dict.fromkeys([*family.special_tokens, *MARKS[:2]])) if tokens else ())
 
 
 def _unframed(text: str, family: ToolFormat) -> str:
@@ -129,7 +129,7 @@ def test_what_is_no_call_comes_out_verbatim_in_every_family(
 def test_nothing_beside_calls_is_lost_said_twice_or_made_up(
     example: tuple[str, str, list[tuple[object, ...]]], before: list[str], after: list[str], tokens: bool
 ) -> None:
-    family = by_name(example[0])
+    family = family_by_name(example[0])
     assert family is not None
     text = "".join([*before, example[1], *after])
     outcome = split(make_plan(family, tools=TOOLS, reasoning=THINK, vocabulary=_as_fed(family, tokens)), text)

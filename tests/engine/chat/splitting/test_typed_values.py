@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.engine.chat.splitting.typed_values import json_value, property_schema, types_of
+from cortex.engine.chat.splitting.typed_values import json_value, nested_tags_value, property_schema, types_of
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,19 @@ def test_an_arguments_schema_keeps_the_definitions_it_refers_to() -> None:
     parameters = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
     assert types_of(property_schema(parameters, "a")) == {"integer"}
     assert property_schema(parameters, "b") == {}
+
+
+@pytest.mark.parametrize(
+    ("raw", "schema", "expected"),
+    [
+        ("@<a>1@</a>@<b>x@</b>", {}, {"a": 1, "b": "x"}),
+        ("@<item>1@</item>@<item>2@</item>", {"items": {"type": "string"}}, ["1", "2"]),
+        ("@<a>@<a>1@</a>@</a>", {}, {"a": {"a": 1}}),
+        ("@<a>@</a>", {"properties": {"a": {"type": "object"}}}, {"a": {}}),
+        ("@<a>@</a>", {"properties": {"a": {"type": "string"}}}, {"a": ""}),
+        ("@<a>never closed", {}, {"a": "never closed"}),
+        ("no tag", {"type": "string"}, "no tag"),
+    ],
+)
+def test_nested_tags_are_typed_by_the_schema(raw: str, schema: dict[str, Any], expected: object) -> None:
+    assert json.loads(nested_tags_value(raw, schema, "@")) == expected

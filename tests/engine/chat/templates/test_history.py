@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cortex.engine.chat.detection.capabilities import Capabilities
-from cortex.engine.chat.detection.probe_messages import Message as TemplateMessage
-from cortex.engine.chat.templates.history import normalise
+from cortex.engine.chat.templates.capabilities import Capabilities
+from cortex.engine.chat.templates.history import adapt_history
 from cortex.engine.chat.templates.image_markers import image_marker
+from cortex.engine.chat.templates.template import Message as TemplateMessage
 from cortex.errors import BadRequest
 from cortex.wire.inference import Image, Message, Text, Thinking, ToolCall, ToolResult
 from tests.engine.chat.histories import HISTORIES, said
@@ -15,8 +15,8 @@ from tests.engine.chat.histories import HISTORIES, said
 EASY = Capabilities(tools=True, tool_calls=True, parallel_calls=True, orphan_results=True, reasoning_key="reasoning")
 
 
-def told(messages: list[Message], takes: Capabilities = EASY) -> list[tuple[str, object]]:
-    return [(message["role"], message["content"]) for message in normalise(messages, takes)]
+def told(messages: list[Message], capabilities: Capabilities = EASY) -> list[tuple[str, object]]:
+    return [(message["role"], message["content"]) for message in adapt_history(messages, capabilities)]
 
 
 def test_an_easy_template_gets_the_history_as_it_is() -> None:
@@ -54,7 +54,7 @@ def test_results_nobody_asked_for_become_user_text() -> None:
 
 
 def test_calls_made_together_are_told_one_by_one_where_a_turn_takes_one() -> None:
-    shown = normalise(HISTORIES["calls together"], replace(EASY, parallel_calls=False))
+    shown = adapt_history(HISTORIES["calls together"], replace(EASY, parallel_calls=False))
     assert [message["role"] for message in shown] == [
         "user",
         "assistant",
@@ -78,12 +78,12 @@ def test_calls_and_results_are_plain_turns_where_the_template_shows_none() -> No
 
 @pytest.mark.parametrize(("as_object", "expected"), [(True, {"city": "OSLO"}), (False, '{"city": "OSLO"}')])
 def test_arguments_come_as_the_template_takes_them(as_object: bool, expected: object) -> None:
-    shown = normalise(HISTORIES["a call"], replace(EASY, object_arguments=as_object))
+    shown = adapt_history(HISTORIES["a call"], replace(EASY, object_arguments=as_object))
     assert shown[1]["tool_calls"][0]["function"]["arguments"] == expected
 
 
 def test_ids_are_shortened_alike_in_call_and_result() -> None:
-    shown = normalise(HISTORIES["a call"], replace(EASY, any_id=False))
+    shown = adapt_history(HISTORIES["a call"], replace(EASY, any_id=False))
     call_id = shown[1]["tool_calls"][0]["id"]
     assert len(call_id) == 9
     assert call_id.isalnum()
@@ -91,7 +91,7 @@ def test_ids_are_shortened_alike_in_call_and_result() -> None:
 
 
 def test_a_result_learns_its_tools_name_from_the_call() -> None:
-    assert normalise(HISTORIES["a call"], EASY)[2]["name"] == "get_weather"
+    assert adapt_history(HISTORIES["a call"], EASY)[2]["name"] == "get_weather"
 
 
 def test_an_error_result_says_so() -> None:
@@ -112,8 +112,8 @@ def test_content_becomes_parts_where_the_template_wants_parts() -> None:
 def test_earlier_thinking_goes_where_the_template_looks_for_it() -> None:
     history = [said("user", "Q"), said("assistant", Thinking("hm"), "A")]
     expected: TemplateMessage = {"role": "assistant", "content": "A", "reasoning": "hm"}
-    assert normalise(history, EASY)[1] == expected
-    assert normalise(history, replace(EASY, reasoning_key=None))[1] == {"role": "assistant", "content": "A"}
+    assert adapt_history(history, EASY)[1] == expected
+    assert adapt_history(history, replace(EASY, reasoning_key=None))[1] == {"role": "assistant", "content": "A"}
 
 
 def test_images_leave_markers() -> None:
@@ -123,11 +123,11 @@ def test_images_leave_markers() -> None:
 
 @pytest.mark.parametrize("arguments", ["", "null", "{}"])
 def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
-    shown = normalise([said("user", Text("x")), said("assistant", ToolCall("c1", "f", arguments))], EASY)
+    shown = adapt_history([said("user", Text("x")), said("assistant", ToolCall("c1", "f", arguments))], EASY)
     assert shown[1]["tool_calls"][0]["function"]["arguments"] == {}
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", '"x"'])
 def test_arguments_that_are_no_object_are_the_callers_mistake(arguments: str) -> None:
     with pytest.raises(BadRequest, match="tool call 'c1' \\(f\\)"):
-        normalise([said("assistant", ToolCall("c1", "f", arguments))], EASY)
+        adapt_history([said("assistant", ToolCall("c1", "f", arguments))], EASY)

@@ -1,4 +1,4 @@
-"""Images keep their places in a prompt, whatever the template does around them."""
+"""Images keep their places in a prompt, however the template reorders it."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""What a chat template takes, found once per model by rendering small conversations with needles in them."""
+"""Finds out what a chat template supports, by rendering small conversations and searching for their words."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cortex.engine.chat.detection.probe_messages import (
-    Message,
     assistant,
     call,
     declaration,
@@ -16,65 +14,23 @@ from cortex.engine.chat.detection.probe_messages import (
     try_render,
     user,
 )
-from cortex.engine.chat.templates.template import ChatTemplate
+from cortex.engine.chat.templates.capabilities import EFFORTS, Capabilities
+from cortex.engine.chat.templates.template import ChatTemplate, Message
 
-__all__ = ["EFFORTS", "STRICTEST", "Capabilities", "probe_capabilities"]
+__all__ = ["detect_capabilities"]
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _EFFORT_VARIABLES = ("reasoning_effort", "reasoning_strength", "thinking_effort")
-_SWITCHES = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
+_THINKING_SWITCHES = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
 _TOOL_VARIABLES = ("tools", "xml_tools", "custom_tools")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What may be put before a template. Each is "True: it renders this as meant"; the defaults are the easy template.
-
-    `system` at the head; `late_system` between other messages; `adjacent_users` two user turns in a row;
-    `user_after_tool` a user turn right after a tool result; `without_user` no user turn at all; `tools` declarations,
-    in `tools_variable`, which `tools_always` wants to be a list; `tool_calls` and their results; `parallel_calls` for
-    several in a turn, `text_with_calls` for text before them; `orphan_results` results nobody asked for;
-    `object_arguments` a call's arguments as mapping (else as JSON text); `any_id` call ids of any form (else nine
-    alphanumerics); `text_content` content as string (else as a list of parts); `empty_content` what a turn of calls
-    alone has; `reasoning_key` where earlier reasoning goes; `thinking_switch` the boolean that turns thinking on and
-    off; `effort_variable` and the `efforts` it accepts.
-    """
-
-    system: bool = True
-    late_system: bool = True
-    adjacent_users: bool = True
-    user_after_tool: bool = True
-    without_user: bool = True
-    tools: bool = False
-    tools_always: bool = False
-    tools_variable: str = "tools"
-    tool_calls: bool = False
-    parallel_calls: bool = False
-    text_with_calls: bool = True
-    orphan_results: bool = False
-    object_arguments: bool = True
-    any_id: bool = True
-    text_content: bool = True
-    empty_content: str | None = ""
-    reasoning_key: str | None = None
-    thinking_switch: str | None = None
-    effort_variable: str | None = None
-    efforts: tuple[str, ...] = ()
+def detect_capabilities(template: ChatTemplate) -> Capabilities:
+    """The capabilities of `template`. One that refuses even a plain question comes out with hardly any."""
+    return _Detector(template).capabilities()
 
 
-STRICTEST = Capabilities(
-    system=False, late_system=False, adjacent_users=False, user_after_tool=False, without_user=False, any_id=False
-)
-"""Plain alternating text: what is left when a template refuses a history that its capabilities should allow."""
-
-
-def probe_capabilities(template: ChatTemplate) -> Capabilities:
-    """Render the probes. A template that refuses even a plain question gets the strictest treatment."""
-    return _Prober(template).capabilities()
-
-
-class _Prober:
+class _Detector:
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
         self._text_content = True
@@ -126,7 +82,7 @@ class _Prober:
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
     def _shows(self, messages: Sequence[Message], *needles: str, **variables: Any) -> bool:
-        """Whether the rendering holds the needles in their order."""
+        """Whether the rendered messages contain the needles in this order."""
         text = self._render(messages, **variables)
         return text is not None and _in_order(text, needles)
 
@@ -137,12 +93,12 @@ class _Prober:
         return None
 
     def _late_system(self) -> bool:
-        """In its place and on its own: a template that moves it to the head would break the cached prefix."""
+        """Rendered in its place: a template that puts it first would invalidate the cached prefix."""
         messages = [_system("NEEDLE1"), user("NEEDLE2"), assistant("NEEDLE3"), _system("NEEDLE4"), user("NEEDLE5")]
         return self._shows(messages, "NEEDLE1", "NEEDLE2", "NEEDLE3", "NEEDLE4", "NEEDLE5")
 
     def _call_shape(self) -> tuple[str | None, bool, bool] | None:
-        """How a call has to look to be shown: (content, arguments as mapping?, any id?)."""
+        """How a call must look to be rendered well: (content, arguments as mapping?, any id?)."""
         tools = [declaration(key="string")]
         contents: tuple[str | None, ...] = ("", None)
         for any_id, as_object, content in itertools.product((True, False), (True, False), contents):
@@ -164,7 +120,7 @@ class _Prober:
         return self._shows([user(), assistant(content, tool_calls=calls), *answers], *needles)
 
     def _text_with_calls(self, content: str | None, as_object: bool) -> bool:
-        """Also True where telling them apart would be no better."""
+        """Also True if text and call in separate turns aren't rendered either."""
         calls = {"tool_calls": [call(_arguments(as_object))]}
         rest = [result("NEEDLE3"), assistant("NEEDLE4"), user()]
         needles = ("NEEDLE1", "NEEDLE_VALUE", "NEEDLE3", "NEEDLE4")
@@ -173,16 +129,16 @@ class _Prober:
         return not self._shows([user(), assistant("NEEDLE1"), assistant(content, **calls), *rest], *needles)
 
     def _reasoning_key(self) -> str | None:
-        """Looked for beside an answer and, since some keep no other, beside a call."""
-        on = {self._thinking: True} if self._thinking else {}
-        beside: tuple[Message, ...] = ({}, {"tool_calls": [call({"key": "value"})]})
-        for key, more in itertools.product(_REASONING_KEYS, beside):
+        """Tried with an answer, then with a call: some templates keep reasoning only there."""
+        on: dict[str, Any] = {self._thinking: True} if self._thinking else {}
+        companions: tuple[Message, ...] = ({}, {"tool_calls": [call({"key": "value"})]})
+        for key, more in itertools.product(_REASONING_KEYS, companions):
             if self._shows([user(), assistant("" if more else "Reply", **{key: "NEEDLE"}, **more)], "NEEDLE", **on):
                 return key
         return None
 
     def _switch(self) -> str | None:
-        for name in _SWITCHES:
+        for name in _THINKING_SWITCHES:
             rendered = {self._render([user()], add_generation_prompt=True, **{name: value}) for value in (True, False)}
             if len(rendered - {None}) == 2:
                 return name
@@ -212,7 +168,7 @@ def _arguments(as_object: bool, value: str = "NEEDLE_VALUE") -> Any:
 
 
 def _well_rendered(text: str) -> bool:
-    """Name, arguments and result are there, and no Python or doubly encoded JSON."""
+    """Name, arguments and result are rendered, and the arguments aren't Python's repr or doubly encoded JSON."""
     in_order = _in_order(text, ("probe_tool", "NEEDLE_VALUE", "NEEDLE_RESULT"))
     return in_order and "'NEEDLE_KEY'" not in text and '\\"NEEDLE_KEY' not in text
 

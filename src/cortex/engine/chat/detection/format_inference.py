@@ -1,11 +1,11 @@
-"""A tool-call format nobody described, read off what a template puts around needles.
+"""Infers the tool-call format of an unknown family from calls that the template renders.
 
-One call and two calls are rendered; what stands before, between and behind the calls is told apart into what
-surrounds a call and what surrounds all of them. Inside a call there are three shapes:
+One call and two calls are rendered; the text before, between and after them is divided into what surrounds each call
+and what surrounds all of them. A call itself has one of three shapes:
 
 1. name and arguments in one JSON object: `JsonCalls`, with the keys that hold them;
 2. the name as text, the arguments as JSON: `NamedJson`;
-3. neither: `TaggedCalls`, with what stands around each key and value.
+3. neither: `TaggedCalls`, with the text around each key and value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.detection.probe_renderer import common_prefix
+from cortex.engine.chat.detection.probe_renderer import common_prefix_length, common_suffix_length
 from cortex.engine.chat.formats.base import ToolFormat
 from cortex.engine.chat.formats.json_calls import JsonCalls
 from cortex.engine.chat.formats.named_json import NamedJson
@@ -28,11 +28,10 @@ _NAME = "generic"
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Where one call lies in the rendered text: from the first character of its core to the last."""
+    """Where the core of one call is in the rendered text: `text[start:end]`."""
 
     start: int
     end: int
-    shape: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,10 @@ class _Around:
 
 
 def infer_format(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, Any]]) -> ToolFormat | None:
-    """The format of `rendered`: its first text calls `name` with the first of `arguments`, its second with both."""
+    """The format of `rendered`, None if it has no known shape.
+
+    The first text calls `name` with the first of `arguments`, the second (if there is one) with both.
+    """
     for shape in (_as_json, _as_named_json, _as_tags):
         found = shape(rendered, name, arguments)
         if found is not None:
@@ -80,7 +82,7 @@ def _as_json(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, A
 
 
 def _json_calls(text: str, name: str, arguments: Sequence[dict[str, Any]]) -> list[_Call]:
-    """The objects that hold name and arguments, one per call, or none."""
+    """The objects with name and arguments, one per call; empty if one is missing."""
     found: list[_Call] = []
     position = 0
     for wanted in arguments:
@@ -165,12 +167,12 @@ def _as_tags(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, A
     pieces = _between(rendered[0][first.start : first.end], [name, *_words(arguments[0])])
     if pieces is None:
         return None
-    # NAME head KEY1 middle VALUE1 next KEY2 middle VALUE2, then what closes the last value and the call
+    # NAME head KEY1 middle VALUE1 following KEY2 middle VALUE2, then the tail closes the last value and the call
     head, middle, following, middle_again = pieces
     if not middle.strip() or middle != middle_again:
         return None
     tail = around.call_close
-    closing = common_prefix(following, tail)
+    closing = common_prefix_length(following, tail)
     value_close = following[:closing].rstrip()
     param_open = following[closing:].lstrip() if closing else ""
     if not value_close or not param_open or not head.endswith(param_open):
@@ -195,7 +197,7 @@ def _words(arguments: dict[str, Any]) -> list[str]:
 
 
 def _tagged_calls(text: str, name: str, arguments: Sequence[dict[str, Any]]) -> list[_Call]:
-    """Calls that hold the name, keys and values in their order; a core ends with the last value."""
+    """Calls that contain the name, keys and values in their order; a core ends with the last value."""
     found: list[_Call] = []
     position = 0
     for wanted in arguments:
@@ -213,7 +215,7 @@ def _tagged_calls(text: str, name: str, arguments: Sequence[dict[str, Any]]) -> 
 
 
 def _between(text: str, words: Sequence[str]) -> list[str] | None:
-    """What stands between `words`, which `text` begins and ends with."""
+    """The texts between `words`; `text` begins with the first and ends with the last."""
     pieces: list[str] = []
     rest = text
     for word in words:
@@ -228,13 +230,13 @@ def _between(text: str, words: Sequence[str]) -> list[str] | None:
 
 
 def _around(rendered: Sequence[str], spans: Sequence[Sequence[_Call]]) -> _Around:
-    """Sections told from calls by what repeats between two calls; with one call alone all of it is the call's."""
+    """What surrounds each call repeats between two calls, the rest surrounds all; one call alone gets all of it."""
     text, calls = rendered[-1], spans[-1]
-    before, behind = text[: calls[0].start], text[calls[-1].end :]
+    before, after = text[: calls[0].start], text[calls[-1].end :]
     if len(calls) < 2:
-        return _Around("", before, behind, "")
+        return _Around("", before, after, "")
     middle = text[calls[0].end : calls[1].start]
-    closing = common_prefix(middle, behind)
-    opening = common_prefix(middle[closing:][::-1], before[::-1], mirrored=True)
+    closing = common_prefix_length(middle, after)
+    opening = common_suffix_length(middle[closing:], before)
     call_open = before[len(before) - opening :]
-    return _Around(before[: len(before) - opening], call_open, behind[:closing], behind[closing:])
+    return _Around(before[: len(before) - opening], call_open, after[:closing], after[closing:])

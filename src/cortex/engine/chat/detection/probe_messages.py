@@ -1,22 +1,19 @@
-"""The small conversations that templates are probed with."""
+"""The small conversations that detection renders to find out what a template does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from cortex.engine.chat.templates.template import ChatTemplate, TemplateRejected
+from cortex.engine.chat.templates.template import ChatTemplate, Message, TemplateRejected
 
-__all__ = ["Message", "assistant", "call", "declaration", "result", "try_render", "user"]
+__all__ = ["assistant", "call", "declaration", "result", "try_render", "user"]
 
-Message = dict[str, Any]
-"""A message as templates see it; the one shape here that is a dict, since Jinja reads dicts."""
-
-_DEADLINE_S = 1.0
+_DEADLINE_S = 1.0  # per rendering: a probe conversation has a few messages
 
 
 def try_render(template: ChatTemplate, messages: Sequence[Message], **variables: Any) -> str | None:
-    """The rendering, or None where the template refuses."""
+    """The rendered messages, or None if the template refuses them."""
     defaults = {"messages": list(messages), "tools": None, "add_generation_prompt": False}
     try:
         return template.render({**defaults, **variables}, deadline_s=_DEADLINE_S)
@@ -41,7 +38,7 @@ def result(text: str = "Result", name: str = "probe_tool", call_id: str = "aB3dE
 
 
 def declaration(name: str = "probe_tool", **properties: str) -> dict[str, Any]:
-    """A tool as templates see it; `properties` are names and JSON types."""
+    """A tool declaration as templates see it; `properties` are names and JSON types."""
     schema = {
         "type": "object",
         "properties": {key: {"type": kind, "description": "A value."} for key, kind in properties.items()},

@@ -1,4 +1,4 @@
-"""A written turn through the splitter, token by token, as if the model had just sampled it."""
+"""Feeds a rendered turn to the splitter, token by token, as if the model had sampled it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
-from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.types import Delta
 from cortex.wire.events import ReasoningDelta, TextDelta, ToolCallArguments, ToolCallStart
 from cortex.wire.inference import Tool
 
-__all__ = ["Roundtrip", "read_back"]
+__all__ = ["Roundtrip", "run_roundtrip"]
 
 
 @dataclass(slots=True)
 class Roundtrip:
-    """What came out: `calls` are names and argument texts in their order."""
+    """The splitter's result; `calls` are names and JSON texts of arguments, in order."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
+        """Append `delta`."""
         match delta:
             case TextDelta(text=text):
                 self.text += text
@@ -37,22 +38,19 @@ class Roundtrip:
                 self.calls[index] = (name, arguments + fragment)
 
 
-def read_back(
+def run_roundtrip(
     output: str,
     markers: MarkerTable,
     reasoning: ReasoningFormat | None,
     tool_format: ToolFormat | None,
     tools: Sequence[Tool],
-    *,
-    starts_in_reasoning: bool | None = None,
 ) -> Roundtrip:
-    """Split `output`; it begins inside reasoning if it closes some before opening any, unless the caller knows.
+    """Split `output`, which starts in reasoning if it closes some before opening any.
 
-    A format that frames every message says itself where reasoning begins.
+    Where a format frames every message, its parser recognises reasoning.
     """
-    if starts_in_reasoning is None:
-        framed = tool_format is not None and tool_format.frames
-        starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
+    framed = tool_format is not None and tool_format.frames
+    starts_in_reasoning = reasoning is not None and not framed and _closes_first(output, reasoning)
     splitter = MessageSplitter(SplitPlan(markers, reasoning, tool_format, tools, starts_in_reasoning))
     result = Roundtrip()
     vocabulary = markers.vocabulary

@@ -1,7 +1,8 @@
-"""ATEM: messages addressed in their header (` to=self<|message|>…<|eom|>`), calls as tags in a message to the tool.
+"""ATEM: messages with a recipient in their header (` to=self<|message|>…<|eom|>`), calls as tags in messages to tools.
 
-The generation prompt opens the first header, so that an answer begins with its recipient: `self` makes a thought,
-`user` an answer. Only a message to a tool holds calls; tags quoted in an answer or a thought are part of it.
+The generation prompt opens the first header, so the output begins with a recipient: `self` means reasoning, `user` an
+answer. Only a message to a tool contains calls; tags quoted elsewhere are text. Source: muse-glimmer.jinja in
+llama.cpp's models/templates.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.formats.tagged import TaggedCalls
+from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
@@ -22,9 +24,9 @@ __all__ = ["ATEM"]
 _NEXT = "<|start|>"
 _BODY = "<|message|>"
 _ENDS = ("<|eom|>", "<|eot|>")
-_HEADER_CHARS = 256
+_MAX_HEADER = 256
 _RECIPIENT = re.compile(r"\bto=(\S+)")
-_PEOPLE = ("self", "user", "assistant")
+_NOT_TOOLS = ("self", "user", "assistant")
 _CALLS = TaggedCalls(
     name="atem_calls",
     holds_several=True,
@@ -41,7 +43,7 @@ _CALLS = TaggedCalls(
 
 @dataclass(frozen=True, slots=True)
 class Atem:
-    """A block goes up to the end of a message. `holds_several`: the grammar writes the headers between calls itself."""
+    """A block ends with a message that holds calls. `holds_several`: the grammar writes the headers between calls."""
 
     name: str = "atem"
     holds_several: bool = True
@@ -54,33 +56,33 @@ class Atem:
         return (Trigger(" to=", at_start=True), Trigger("to=", at_start=True), Trigger(_NEXT))
 
     @property
-    def atoms(self) -> Sequence[str]:
-        return [*atoms_in(_NEXT, _BODY, *_ENDS), *self.calls.atoms]
+    def special_tokens(self) -> Sequence[str]:
+        return [*special_tokens_in(_NEXT, _BODY, *_ENDS), *self.calls.special_tokens]
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, (self.calls.section_open, _BODY, _ENDS[0]))
+        return contains_all(evidence, (self.calls.section_open, _BODY, _ENDS[0]))
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         while True:
-            header, _ = yield from reader.until(_BODY, limit=_HEADER_CHARS)
+            header, _ = yield from reader.until(_BODY, limit=_MAX_HEADER)
             recipients = _RECIPIENT.findall(reader.markers.decode(header))
             recipient = recipients[-1] if recipients else ""
-            if recipient in sink.tools and recipient not in _PEOPLE:
-                yield from self.calls.parse(reader, sink)
-                yield from reader.skip_blank()
+            if recipient in emitter.tools and recipient not in _NOT_TOOLS:
+                yield from self.calls.parse(reader, emitter)
+                yield from reader.skip_whitespace()
                 yield from reader.take(*_ENDS)
                 return
-            if (yield from self._plain(reader, sink, thinks=recipient == "self")) != _NEXT:
+            if (yield from self._plain(reader, emitter, is_reasoning=recipient == "self")) != _NEXT:
                 return
 
-    def _plain(self, reader: Reader, sink: ToolCallEmitter, *, thinks: bool) -> Reading[str]:
-        """Pass a message's text on; returns the marker that ended it, "" at the end of input."""
-        say = sink.reasoning if thinks else sink.text
-        say("")
+    def _plain(self, reader: Reader, emitter: ToolCallEmitter, *, is_reasoning: bool) -> Reading[str]:
+        """Emit a message's text; returns the marker that ended it, "" at the end of input."""
+        emit = emitter.reasoning if is_reasoning else emitter.text
+        emit("")
         try:
             while True:
                 part, found = yield from reader.part(*_ENDS, _NEXT)
-                say(reader.markers.decode(part))
+                emit(reader.markers.decode(part))
                 if found is not None:
                     return found
         except EndOfInput:

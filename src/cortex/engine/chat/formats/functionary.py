@@ -1,6 +1,7 @@
-"""Functionary 3.2: `>>>all` and a line break before text, `>>>f` and a line break before arguments.
+"""Functionary 3.2: `>>>all` and a line break before text, `>>>f` and a line break before the arguments of a call.
 
-The generation prompt ends in the first `>>>`, so that an answer begins with a recipient.
+The generation prompt ends in the first `>>>`, so the output begins with a recipient. Source:
+meetkai-functionary-medium-v3.2.jinja in llama.cpp's models/templates.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, holds_all
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
 from cortex.engine.chat.splitting.reader import EndOfInput, Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
@@ -17,11 +18,13 @@ from cortex.wire.inference import Tool
 
 __all__ = ["FUNCTIONARY_32"]
 
-_MARK = ">>>"
+_MARKER = ">>>"
 
 
 @dataclass(frozen=True, slots=True)
 class Functionary32:
+    """Text and calls in one block, each after a header; without a header (a lone `>>>` in text) it is text."""
+
     name: str = "functionary_32"
     holds_several: bool = True
     frames: bool = True
@@ -29,50 +32,50 @@ class Functionary32:
 
     @property
     def triggers(self) -> Sequence[Trigger]:
-        return (Trigger("", at_start=True), Trigger(_MARK))
+        return (Trigger("", at_start=True), Trigger(_MARKER))
 
     @property
-    def atoms(self) -> Sequence[str]:
+    def special_tokens(self) -> Sequence[str]:
         return ()
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, (">>>all", ">>>"))
+        return contains_all(evidence, (">>>all", ">>>"))
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         while True:
-            yield from reader.take(_MARK)
+            yield from reader.take(_MARKER)
             recipient = yield from self._recipient(reader)
-            if recipient in sink.tools:
-                yield from self._call(reader, sink, recipient)
-                if (yield from reader.at_end()) or not (yield from reader.follows(_MARK)):
+            if recipient in emitter.tools:
+                yield from self._call(reader, emitter, recipient)
+                if (yield from reader.at_end()) or not (yield from reader.follows(_MARKER)):
                     return
                 continue
             if recipient != "all":
-                # Not a header at all: Python's prompt in an answer, say.
-                sink.text(reader.markers.decode(reader.pending.removesuffix(reader.unread)))
-            if not (yield from self._text(reader, sink)):
+                # Not a header, for example Python's prompt in an answer.
+                emitter.text(reader.markers.decode(reader.pending.removesuffix(reader.unread)))
+            if not (yield from self._text(reader, emitter)):
                 return
 
     def _recipient(self, reader: Reader) -> Reading[str]:
-        """The header's name, "" if what comes is none; then only what can't be one is read."""
+        """The header's recipient, "" if what comes is no header; the characters that ruled it out are read."""
         try:
             name, _ = yield from reader.until("\n", limit=64)
         except Malformed:
             return ""
         return name.strip()
 
-    def _call(self, reader: Reader, sink: ToolCallEmitter, name: str) -> Steps:
-        sink.begin(name)
-        yield from stream_arguments(reader, sink)
-        sink.end()
-        yield from reader.skip_blank()
+    def _call(self, reader: Reader, emitter: ToolCallEmitter, name: str) -> Reading[None]:
+        emitter.begin(name)
+        yield from stream_arguments(reader, emitter)
+        emitter.end()
+        yield from reader.skip_whitespace()
 
-    def _text(self, reader: Reader, sink: ToolCallEmitter) -> Reading[bool]:
-        """Pass text on up to the next mark; whether there is one."""
+    def _text(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[bool]:
+        """Emit text up to the next marker; whether there is one."""
         try:
             while True:
-                part, found = yield from reader.before(_MARK)
-                sink.text(reader.markers.decode(part, control=False))
+                part, found = yield from reader.before(_MARKER)
+                emitter.text(reader.markers.decode(part, control=False))
                 if found:
                     return True
         except EndOfInput:

@@ -1,8 +1,9 @@
-"""Harmony (gpt-oss): every message has a header that tells its channel and recipient.
+"""Harmony (gpt-oss): every message has a header with its channel and recipient.
 
-`<|start|>assistant<|channel|>analysis<|message|>…<|end|>` is reasoning, channel `final` (or `commentary` to nobody)
-text, and a message to `functions.f` a call. The recipient may stand before or behind the channel, calls come in the
-analysis channel too, and a stray `<|channel|>commentary to=assistant` may precede the real header.
+`<|start|>assistant<|channel|>analysis<|message|>…<|end|>` is reasoning; channel `final` (or `commentary` without a
+recipient) is text; a message to `functions.f` is a call. The recipient comes before or after the channel, calls are in
+the analysis channel too, and a stray `<|channel|>commentary to=assistant` may precede the real header. Source: OpenAI's
+harmony format, openai-gpt-oss-120b.jinja in llama.cpp's models/templates.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.formats.json_calls import stream_arguments
+from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
@@ -27,6 +29,8 @@ _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 
 @dataclass(frozen=True, slots=True)
 class Harmony:
+    """A block is all messages up to and including a call."""
+
     name: str = "harmony"
     holds_several: bool = False
     frames: bool = True
@@ -37,44 +41,44 @@ class Harmony:
         return (Trigger("<|channel|>"), Trigger("<|start|>"), Trigger("to=", at_start=True))
 
     @property
-    def atoms(self) -> Sequence[str]:
-        return atoms_in(*_ENDS, "<|message|>", "<|constrain|>")
+    def special_tokens(self) -> Sequence[str]:
+        return special_tokens_in(*_ENDS, "<|message|>", "<|constrain|>")
 
     def matches(self, evidence: Evidence) -> str | None:
-        return holds_all(evidence, ("<|channel|>", "<|message|>", "<|start|>"))
+        return contains_all(evidence, ("<|channel|>", "<|message|>", "<|start|>"))
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         opening = ""
         while True:
             written, _ = yield from reader.until("<|message|>", limit=256)
             header = reader.markers.decode(opening + written)
             recipients = [name for name in _RECIPIENT.findall(header) if name not in ("assistant", "user")]
             name: str | None = recipients[-1].removeprefix("functions.") if recipients else None
-            if name is not None and name in sink.tools:
-                yield from self._call(reader, sink, name)
+            if name is not None and name in emitter.tools:
+                yield from self._call(reader, emitter, name)
                 return
             channels = _CHANNEL.findall(header)
-            thinks = name is None and channels[-1:] == ["analysis"]
-            opening = yield from self._body(reader, sink, thinks=thinks)
+            is_reasoning = name is None and channels[-1:] == ["analysis"]
+            opening = yield from self._body(reader, emitter, is_reasoning=is_reasoning)
             if opening not in ("<|start|>", "<|channel|>"):
                 return
 
-    def _call(self, reader: Reader, sink: ToolCallEmitter, name: str) -> Steps:
-        sink.begin(name)
-        yield from stream_arguments(reader, sink)
-        sink.end()
-        yield from reader.skip_blank()
+    def _call(self, reader: Reader, emitter: ToolCallEmitter, name: str) -> Reading[None]:
+        emitter.begin(name)
+        yield from stream_arguments(reader, emitter)
+        emitter.end()
+        yield from reader.skip_whitespace()
         yield from reader.take("<|call|>", "<|end|>")
 
-    def _body(self, reader: Reader, sink: ToolCallEmitter, *, thinks: bool) -> Reading[str]:
-        """Pass a message's text on; returns the marker that ended it, "" at the end of input."""
-        if thinks:
-            sink.reasoning("")
+    def _body(self, reader: Reader, emitter: ToolCallEmitter, *, is_reasoning: bool) -> Reading[str]:
+        """Emit a message's text; returns the marker that ended it, "" at the end of input."""
+        if is_reasoning:
+            emitter.reasoning("")
         try:
             while True:
                 part, stop = yield from reader.part(*_ENDS)
                 shown = reader.markers.decode(part, control=False)
-                (sink.reasoning if thinks else sink.text)(shown)
+                (emitter.reasoning if is_reasoning else emitter.text)(shown)
                 if stop is not None:
                     return stop
         except EndOfInput:

@@ -1,52 +1,57 @@
-"""Llama 3.1 to 3.3: a bare JSON object as the whole answer, or `<|python_tag|>` and a call of a built-in tool."""
+"""Llama 3.1 to 3.3: a bare JSON object as the whole answer, or `<|python_tag|>` and a call of a built-in tool.
+
+Source: meta-llama-Llama-3.1-8B-Instruct.jinja, -3.2-3B- and -3.3-70B- in llama.cpp's models/templates.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-from cortex.engine.chat.formats.base import Steps, Trigger
+from cortex.engine.chat.formats.base import Trigger
 from cortex.engine.chat.formats.json_calls import JsonCalls
-from cortex.engine.chat.formats.pythonic import arguments_expression
-from cortex.engine.chat.splitting.reader import EndOfInput, Reader
+from cortex.engine.chat.formats.pythonic import keyword_arguments
+from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 
 __all__ = ["LLAMA3"]
 
 _TAG = "<|python_tag|>"
-# Tools that clients offer for running code; the tag then stands before plain code.
+# Names under which clients offer a tool that runs code; the tag then comes before the plain code.
 _INTERPRETERS = ("python", "ipython", "code_interpreter")
 
 
 @dataclass(frozen=True, slots=True)
 class _Llama3(JsonCalls):
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    """JSON calls, also after the tag, where `f.call(key="value")` or code may come instead."""
+
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         if (yield from reader.take(_TAG)) is None:
-            yield from JsonCalls.parse(self, reader, sink)
+            yield from JsonCalls.parse(self, reader, emitter)
             return
-        yield from reader.skip_blank()
+        yield from reader.skip_whitespace()
         if (yield from reader.peek()) == "{":
-            yield from JsonCalls.parse(self, reader, sink)
-        elif (interpreter := next((name for name in _INTERPRETERS if name in sink.tools), None)) is not None:
-            yield from _code(reader, sink, interpreter)
+            yield from JsonCalls.parse(self, reader, emitter)
+        elif (interpreter := next((name for name in _INTERPRETERS if name in emitter.tools), None)) is not None:
+            yield from _code(reader, emitter, interpreter)
         else:
             name, _ = yield from reader.name(".call(")
-            sink.begin(name)
-            yield from arguments_expression(reader, sink)
+            emitter.begin(name)
+            yield from keyword_arguments(reader, emitter)
 
 
-def _code(reader: Reader, sink: ToolCallEmitter, interpreter: str) -> Steps:
-    """Everything that follows is the code."""
-    properties = sink.tools[interpreter].parameters.get("properties") or {"code": {}}
-    sink.begin(interpreter)
-    sink.arguments("{" + json.dumps(next(iter(properties))) + ': "')
+def _code(reader: Reader, emitter: ToolCallEmitter, interpreter: str) -> Reading[None]:
+    """Everything up to the end of the output as the code argument of `interpreter`."""
+    properties = emitter.tools[interpreter].parameters.get("properties") or {"code": {}}
+    emitter.begin(interpreter)
+    emitter.arguments("{" + json.dumps(next(iter(properties))) + ': "')
     try:
         while True:
             part, _ = yield from reader.part(_TAG)
-            sink.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
+            emitter.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
     except EndOfInput:
-        sink.arguments('"}')
-    sink.end()
+        emitter.arguments('"}')
+    emitter.end()
 
 
 LLAMA3 = _Llama3(

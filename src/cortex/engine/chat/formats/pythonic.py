@@ -1,7 +1,7 @@
-"""Families that call as Python does: `[f(a="x", b=[1, 2]), g()]` (Llama 4, Olmo 3, LFM2).
+"""Parser and grammar of calls in Python's syntax: `[f(a="x", b=[1, 2]), g()]` (Llama 4, Olmo 3, LFM2).
 
-Some templates put quotes around a text and escape nothing in it, and their models do likewise: a quote ends a string
-only where the call goes on behind it, and a backslash that begins no escape stands for itself.
+Some templates put quotes around a text without escaping what is in it, and their models do the same. A quote therefore
+ends a string only where the call continues after it, and a backslash that begins no escape stands for itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cortex.engine.chat.formats.base import Evidence, Steps, Trigger, atoms_in, holds_all, single_token
+from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
+from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.chat.splitting.typed_values import property_schema
+from cortex.engine.chat.vocabulary import single_token
 from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
-__all__ = ["Pythonic", "arguments_expression", "call_expression"]
+__all__ = ["Pythonic", "keyword_arguments"]
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 _NEXT_ARGUMENT = re.compile(r"""\)|,\s*(?:\)|["']?[\w.-]+["']?\s*=)""")
@@ -31,9 +33,10 @@ _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 @dataclass(frozen=True, slots=True)
 class Pythonic:
-    """A list of calls between `open` and `close` markers, or bare at the start of the answer (both "").
+    """A list of calls between the markers `open` and `close`, or bare at the start of a text segment (both "").
 
-    `lines`: the calls stand on lines of their own without the list's brackets.
+    `lines`: the calls are on lines of their own without the list's brackets. `evidence`: strings that the template must
+    all contain, unless both markers are single tokens of the vocabulary.
     """
 
     name: str
@@ -49,8 +52,8 @@ class Pythonic:
         return (Trigger(self.open) if self.open else Trigger("[", at_start=True),)
 
     @property
-    def atoms(self) -> Sequence[str]:
-        return atoms_in(self.open, self.close)
+    def special_tokens(self) -> Sequence[str]:
+        return special_tokens_in(self.open, self.close)
 
     @property
     def holds_several(self) -> bool:
@@ -60,24 +63,24 @@ class Pythonic:
         ends = [single_token(evidence.vocabulary, end) for end in (self.open, self.close) if end]
         if ends and None not in ends:
             return f"{self.open!r} and {self.close!r} are single tokens of the vocabulary"
-        return holds_all(evidence, self.evidence)
+        return contains_all(evidence, self.evidence)
 
-    def parse(self, reader: Reader, sink: ToolCallEmitter) -> Steps:
+    def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         if self.open:
             yield from reader.expect(self.open)
-        yield from reader.skip_blank()
+        yield from reader.skip_whitespace()
         bracketed = (yield from reader.take("[")) is not None
         if not bracketed and not self.open:
             raise Malformed
         while True:
-            yield from call_expression(reader, sink)
-            yield from reader.skip_blank()
+            yield from _call(reader, emitter)
+            yield from reader.skip_whitespace()
             if bracketed and (yield from reader.expect(",", "]")) == "]":
                 break
             if not bracketed and ((yield from reader.at_end()) or (yield from reader.take(self.close))):
                 return
         if self.close:
-            yield from reader.skip_blank()
+            yield from reader.skip_whitespace()
             yield from reader.take(self.close)
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
@@ -90,7 +93,7 @@ class Pythonic:
 
 
 def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
-    """Keyword arguments in the schema's order; values as JSON, which these models know as well as Python."""
+    """Keyword arguments in the schema's order, with JSON values, which the parser reads as well as Python's."""
     required = set(tool.parameters.get("required", []))
     options = {key: value for key, value in tool.parameters.items() if key == "x-guidance"}
     arguments: list[tuple[str, bool]] = []
@@ -100,35 +103,36 @@ def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
     return lark.rule(f'{json.dumps(tool.name + "(")} {lark.in_order(arguments, ", ")} ")"')
 
 
-def call_expression(reader: Reader, sink: ToolCallEmitter) -> Steps:
-    """One `name(key=value, …)`. Each value is passed on when it is complete."""
-    yield from reader.skip_blank()
+def _call(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
+    """One `name(key=value, …)`."""
+    yield from reader.skip_whitespace()
     name, _ = yield from reader.name("(")
-    sink.begin(name)
-    yield from arguments_expression(reader, sink)
+    emitter.begin(name)
+    yield from keyword_arguments(reader, emitter)
 
 
-def arguments_expression(reader: Reader, sink: ToolCallEmitter) -> Steps:
-    """`key=value, …)` of a call that has begun, to its end."""
-    sink.arguments("{")
+def keyword_arguments(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
+    """`key=value, …)` up to the end of a call that has begun. Each value is passed on when it is complete."""
+    emitter.arguments("{")
     count = 0
     while True:
-        yield from reader.skip_blank()
+        yield from reader.skip_whitespace()
         if (yield from reader.take(")")):
             break
         key, _ = yield from reader.name("=")
         text, end = yield from _expression(reader)
+        name = json.dumps(key.strip("\"'"), ensure_ascii=False)
         value = json.dumps(_value(reader.markers.decode(text)), ensure_ascii=False)
-        sink.arguments(("" if count == 0 else ", ") + json.dumps(key.strip("\"'"), ensure_ascii=False) + ": " + value)
+        emitter.arguments(f"{', ' if count else ''}{name}: {value}")
         count += 1
         if end == ")":
             break
-    sink.arguments("}")
-    sink.end()
+    emitter.arguments("}")
+    emitter.end()
 
 
 def _expression(reader: Reader) -> Reading[tuple[str, str]]:
-    """A Python literal's text up to the comma or parenthesis behind it, and which of these it was."""
+    """A Python literal's text, and the comma or parenthesis after it, which is read too."""
     depth: list[str] = []
     parts: list[str] = []
     while True:
@@ -145,8 +149,8 @@ def _expression(reader: Reader) -> Reading[tuple[str, str]]:
             raise Malformed
 
 
-def _string(reader: Reader, quote: str, parts: list[str], *, nested: bool) -> Steps:
-    """The rest of a string literal behind its opening quote, as Python would have it written."""
+def _string(reader: Reader, quote: str, parts: list[str], *, nested: bool) -> Reading[None]:
+    """Append the rest of a string literal after its opening quote to `parts`, with the escapes that Python requires."""
     while True:
         text, stop = yield from reader.until(quote, "\\")
         parts.append(text.replace("\n", "\\n").replace("\r", "\\r"))
@@ -161,14 +165,14 @@ def _string(reader: Reader, quote: str, parts: list[str], *, nested: bool) -> St
 
 
 def _closes(reader: Reader, *, nested: bool) -> Reading[bool]:
-    """Whether what comes behind a quote is no part of the string."""
+    """Whether a quote just read ends its string, judged by what follows it."""
     if nested:
         return (yield from reader.follows(",", ":", *_OPENERS.values()))
     return (yield from reader.follows_pattern(_NEXT_ARGUMENT, _MAYBE_NEXT))
 
 
 def _value(text: str) -> Any:
-    """A literal's value, in Python's words or JSON's; Malformed if it is neither."""
+    """The value of a JSON or Python literal; Malformed if it is neither."""
     for read in (json.loads, _python_value):
         try:
             value = read(text)
@@ -185,5 +189,7 @@ def _python_value(text: str) -> Any:
 
 
 class _JsonNames(ast.NodeTransformer):
+    """Replaces JSON's `true`, `false` and `null` by Python's constants."""
+
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(_JSON_NAMES[node.id]) if node.id in _JSON_NAMES else node

@@ -1,7 +1,7 @@
-"""One JSON value, checked while it arrives and closed by force when it doesn't end.
+"""An incremental checker of one JSON value (RFC 8259), which can also complete a value that was cut.
 
-The scanner is what lets tool arguments stream: whatever it has let through is a prefix of valid JSON, and `close`
-gives the rest of the shortest valid value that begins so.
+It makes streamed tool arguments safe: whatever it accepted is a prefix of valid JSON, and `close` returns the rest of
+the shortest valid value with that prefix.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from enum import Enum, auto
 
 __all__ = ["JsonScanner"]
 
-_BLANK = " \t\n\r"
+_WHITESPACE = " \t\n\r"
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _DIGITS = "0123456789"
 _HEX = "0123456789abcdefABCDEF"
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-_WORDS = {"t": "true", "f": "false", "n": "null"}
+_LITERALS = {"t": "true", "f": "false", "n": "null"}
 
 
 class _State(Enum):
@@ -29,7 +29,7 @@ class _State(Enum):
     STRING = auto()
     ESCAPE = auto()
     UNICODE = auto()
-    WORD = auto()
+    LITERAL = auto()
     NUMBER = auto()
     DONE = auto()
 
@@ -49,10 +49,10 @@ _NUMBER_ENDS = {"zero", "int", "frac", "power"}
 
 
 class JsonScanner:
-    """Accepts one JSON value piece by piece.
+    """Accepts one JSON value in pieces.
 
-    Raw control characters inside strings, which small models often write, pass in their escaped form; everything
-    else passes unchanged. `complete`: the value has ended. `broken`: the next character can't belong to it.
+    Raw control characters inside strings, which small models often write, are returned escaped; everything else is
+    returned unchanged. `complete`: the value has ended. `broken`: the next character can't belong to it.
     """
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class JsonScanner:
         self._state = _State.VALUE
         self._stack: list[str] = []
         self._is_key = False
-        self._part = ""  # of a number, or the rest of a word, or the hex digits of \u so far
+        self._part = ""  # of a number, or the rest of a literal, or the hex digits of \u so far
 
     def feed(self, text: str) -> tuple[str, int]:
-        """What of `text` is accepted, as it should be passed on, and how many characters of it were used.
+        """The accepted part of `text`, control characters escaped, and how many characters of `text` were used.
 
         Fewer than all are used when the value completes or breaks inside `text`.
         """
@@ -82,13 +82,13 @@ class JsonScanner:
         return "".join(out), at
 
     def finish(self) -> bool:
-        """Say that no more comes; whether the value is complete (nothing else can end a bare number)."""
+        """End the input; whether the value is complete (only the end of the input ends a number at the top level)."""
         if self._state is _State.NUMBER and not self._stack and self._part in _NUMBER_ENDS:
             self.complete = True
         return self.complete
 
     def close(self) -> str:
-        """The shortest text that makes what was accepted a valid value; nothing may be fed afterwards."""
+        """The shortest text that makes what was accepted a valid value. Nothing may be fed afterwards."""
         tail = self._close_scalar()
         while self._stack:
             tail += "}" if self._stack.pop() == "{" else "]"
@@ -96,7 +96,7 @@ class JsonScanner:
         return tail
 
     def _step(self, char: str) -> str | None:
-        """Take one character; None if it isn't used (it ends a bare number, or breaks the value)."""
+        """Process one character; None if it isn't used (it ends a number, or breaks the value)."""
         match self._state:
             case _State.STRING:
                 return self._in_string(char)
@@ -104,11 +104,11 @@ class JsonScanner:
                 return self._in_escape(char)
             case _State.UNICODE:
                 return self._in_unicode(char)
-            case _State.WORD:
-                return self._in_word(char)
+            case _State.LITERAL:
+                return self._in_literal(char)
             case _State.NUMBER:
                 return self._in_number(char)
-        if char in _BLANK:
+        if char in _WHITESPACE:
             return char
         match self._state:
             case _State.VALUE:
@@ -129,9 +129,9 @@ class JsonScanner:
         if char in "{[":
             self._stack.append(char)
             return self._go(char, _State.FIRST_KEY if char == "{" else _State.FIRST_ITEM)
-        if char in _WORDS:
-            self._part = _WORDS[char][1:]
-            return self._go(char, _State.WORD)
+        if char in _LITERALS:
+            self._part = _LITERALS[char][1:]
+            return self._go(char, _State.LITERAL)
         if char == "-" or char in _DIGITS:
             self._part = "minus" if char == "-" else "zero" if char == "0" else "int"
             return self._go(char, _State.NUMBER)
@@ -169,7 +169,7 @@ class JsonScanner:
         self._part += char
         return self._go(char, _State.STRING if len(self._part) == 4 else _State.UNICODE)
 
-    def _in_word(self, char: str) -> str | None:
+    def _in_literal(self, char: str) -> str | None:
         if char != self._part[0]:
             return self._break()
         self._part = self._part[1:]
@@ -205,7 +205,7 @@ class JsonScanner:
         return None
 
     def _close_scalar(self) -> str:
-        """Close the innermost unfinished thing; containers are closed by the caller."""
+        """What completes the innermost scalar, key or pair; the caller closes the containers."""
         match self._state:
             case _State.VALUE:
                 return "null"
@@ -215,7 +215,7 @@ class JsonScanner:
                 return ":null"
             case _State.KEY:
                 return '"":null'
-            case _State.WORD:
+            case _State.LITERAL:
                 return self._part
             case _State.NUMBER if self._part not in _NUMBER_ENDS:
                 return "0"
@@ -227,6 +227,6 @@ class JsonScanner:
 
 
 def _plain_end(text: str, at: int) -> int:
-    """Where the run of characters that need no attention inside a string ends."""
+    """Where the run of plain string characters (no quote, escape or control character) at `at` ends."""
     run = _PLAIN.match(text, at)
     return run.end() if run else at

@@ -1,38 +1,41 @@
-"""Which markers count where, and the first of them in sight."""
+"""Finds the first marker in text or reasoning that has a meaning there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from cortex.engine.chat.formats.base import ReasoningFormat, ToolFormat
-from cortex.engine.chat.splitting.markers import MarkerTable, held_back
-from cortex.engine.chat.splitting.reader import BLANK
+from cortex.engine.chat.formats.base import ToolFormat
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat, partial_marker_length
+from cortex.engine.chat.splitting.reader import WHITESPACE
 
-__all__ = ["Found", "Mark", "MarkerScanner"]
+__all__ = ["MarkerKind", "MarkerMatch", "MarkerScanner"]
 
 
-class Mark(Enum):
-    OPEN = auto()
-    CLOSE = auto()
-    TRIGGER = auto()
-    WRAPPER = auto()
+class MarkerKind(Enum):
+    REASONING_OPEN = auto()
+    REASONING_CLOSE = auto()
+    TRIGGER = auto()  # begins a tool-call block
+    WRAPPER = auto()  # either end of a pair around plain answers
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """`place`: how much of the text is surely plain. `mark` None: nothing yet, the rest may still become a marker."""
+class MarkerMatch:
+    """The first `position` characters are plain; a marker of `kind` follows.
 
-    place: int
+    `kind` None: no marker yet, but the characters from `position` on may be the beginning of one.
+    """
+
+    position: int
     marker: str = ""
-    mark: Mark | None = None
+    kind: MarkerKind | None = None
 
 
 class MarkerScanner:
     """Looks for markers in encoded text (see `MarkerTable`).
 
-    An opener that is no token of its own counts only where a segment begins: a text may well mention `<think>`. So
-    does the end of a wrapper that wasn't opened.
+    An opening marker that isn't a token counts only where a segment begins, since text may mention `<think>`. The same
+    holds for the closing end of a wrapper that wasn't opened.
     """
 
     def __init__(
@@ -47,75 +50,74 @@ class MarkerScanner:
         self._frames = tool_format is not None and tool_format.frames
         self._triggers = active_format.triggers if active_format is not None else ()
         self._pairs = [*(reasoning.wrappers if reasoning else ()), *(tool_format.wrappers if tool_format else ())]
-        self._unwrapped: set[str] = set()
-        self._thought = self._in_thought()
-        self._text, self._start_only = self._in_text()
+        self._open_wrappers: set[str] = set()
+        self._reasoning_kinds = self._kinds_in_reasoning()
+        self._text_kinds = self._kinds_in_text()
 
-    def first(self, text: str, in_thought: bool, *, at_start: bool, ended: bool) -> Found:
-        """The first marker in `text`, or how much of it is surely none. `at_start`: the segment is blank so far."""
-        if in_thought:
-            watched, start_only = self._thought
-        else:
-            watched, start_only = self._text, self._start_only
+    def first(self, text: str, in_reasoning: bool, *, at_start: bool, ended: bool) -> MarkerMatch:
+        """The first marker in `text`. `at_start`: the segment is blank so far. `ended`: no input will follow."""
+        kinds, start_only = self._reasoning_kinds if in_reasoning else self._text_kinds
         if not text:
-            return Found(0)
-        blank = len(text) - len(text.lstrip(BLANK)) if at_start else -1
+            return MarkerMatch(0)
+        leading = len(text) - len(text.lstrip(WHITESPACE)) if at_start else -1
         found = [
-            (place, -len(marker), marker)
-            for marker in watched
-            if (place := _place(text, marker, blank if marker in start_only else None)) >= 0
+            (position, -len(marker), marker)
+            for marker in kinds
+            if (position := _position(text, marker, leading if marker in start_only else None)) >= 0
         ]
         if not found:
-            return Found(len(text) if ended else len(text) - held_back(text, watched))
-        place, _, marker = min(found)
-        tail = text[place:]
-        if not ended and any(len(other) > len(tail) and other.startswith(tail) for other in watched):
-            return Found(place)
-        return Found(place, marker, watched[marker])
+            return MarkerMatch(len(text) if ended else len(text) - partial_marker_length(text, kinds))
+        position, _, marker = min(found)
+        tail = text[position:]
+        if not ended and any(len(other) > len(tail) and other.startswith(tail) for other in kinds):
+            return MarkerMatch(position)
+        return MarkerMatch(position, marker, kinds[marker])
 
-    def wrap(self, marker: str) -> None:
-        """Note that a wrapper was met: its other end is expected from now on."""
+    def toggle_wrapper(self, marker: str) -> None:
+        """Note one end of a wrapper: after an opening end, its closing end counts anywhere in the text."""
         for opener, closer in self._pairs:
             if marker == self._encode(opener):
-                self._unwrapped.add(opener)
+                self._open_wrappers.add(opener)
             elif marker == self._encode(closer):
-                self._unwrapped.discard(opener)
-        self._text, self._start_only = self._in_text()
+                self._open_wrappers.discard(opener)
+        self._text_kinds = self._kinds_in_text()
 
-    def _in_thought(self) -> tuple[dict[str, Mark], set[str]]:
+    def _kinds_in_reasoning(self) -> tuple[dict[str, MarkerKind], set[str]]:
+        """The markers that count in reasoning, and which of them count only at a segment's start."""
         if self._reasoning is None:
             return {}, set()
-        watched = {self._encode(trigger.text): Mark.TRIGGER for trigger in self._triggers if not trigger.at_start}
+        kinds = {self._encode(trigger.text): MarkerKind.TRIGGER for trigger in self._triggers if not trigger.at_start}
         opener = self._encode(self._reasoning.open)
-        watched |= {opener: Mark.OPEN, self._encode(self._reasoning.close): Mark.CLOSE}
-        return watched, {opener}
+        kinds |= {opener: MarkerKind.REASONING_OPEN, self._encode(self._reasoning.close): MarkerKind.REASONING_CLOSE}
+        return kinds, {opener}
 
-    def _in_text(self) -> tuple[dict[str, Mark], set[str]]:
-        watched = {self._encode(trigger.text): Mark.TRIGGER for trigger in self._triggers}
+    def _kinds_in_text(self) -> tuple[dict[str, MarkerKind], set[str]]:
+        """Like `_kinds_in_reasoning`, for plain text."""
+        kinds = {self._encode(trigger.text): MarkerKind.TRIGGER for trigger in self._triggers}
         start_only = {self._encode(trigger.text) for trigger in self._triggers if trigger.at_start}
-        openers = [(self._reasoning.open, Mark.OPEN)] if self._reasoning and not self._frames else []
+        openers = [(self._reasoning.open, MarkerKind.REASONING_OPEN)] if self._reasoning and not self._frames else []
         if self._reasoning is not None and not self._frames:
-            # Models that don't think may still close what the prompt has closed already.
-            watched[self._encode(self._reasoning.close)] = Mark.WRAPPER
+            # Models that don't reason may still close what the prompt has closed already.
+            kinds[self._encode(self._reasoning.close)] = MarkerKind.WRAPPER
             start_only.add(self._encode(self._reasoning.close))
         for opener, closer in self._pairs:
-            openers.append((opener, Mark.WRAPPER))
-            watched[self._encode(closer)] = Mark.WRAPPER
-            if opener not in self._unwrapped and self._encode(closer) == closer:
+            openers.append((opener, MarkerKind.WRAPPER))
+            kinds[self._encode(closer)] = MarkerKind.WRAPPER
+            if opener not in self._open_wrappers and self._encode(closer) == closer:
                 start_only.add(closer)
-        for opener, mark in openers:
-            watched[self._encode(opener)] = mark
+        for opener, kind in openers:
+            kinds[self._encode(opener)] = kind
             if self._encode(opener) == opener:
                 start_only.add(opener)
-        return watched, start_only
+        return kinds, start_only
 
 
-def _place(text: str, marker: str, blank: int | None) -> int:
-    """Where `marker` stands, -1 if nowhere; `blank` given: only at the end of that many leading blanks.
+def _position(text: str, marker: str, leading: int | None) -> int:
+    """Where `marker` stands, -1 if nowhere; `leading` given: only right after that many characters of whitespace.
 
-    Blanks that the marker itself begins with are some of these.
+    Whitespace that the marker itself begins with is part of these.
     """
-    if blank is None:
+    if leading is None:
         return text.find(marker)
-    place = blank - (len(marker) - len(marker.lstrip(BLANK)))
-    return place if place >= 0 and text.startswith(marker, place) else -1
+    position = leading - (len(marker) - len(marker.lstrip(WHITESPACE)))
+    return position if position >= 0 and text.startswith(marker, position) else -1

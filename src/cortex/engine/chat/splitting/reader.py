@@ -1,7 +1,7 @@
-"""Reading a block that arrives in pieces, in code that reads as if it were all there.
+"""Reading a block of markup that arrives in pieces, in code written as if it were complete.
 
-Every reading method is a generator: it yields while it needs more input and returns (or raises Malformed) once what
-it read can no longer change. So a parser gives the same result however its input is cut.
+Every reading method is a generator: it yields while it needs more input, and returns (or raises Malformed) once what
+it read can no longer change. A parser therefore gives the same result wherever its input is cut.
 """
 
 from __future__ import annotations
@@ -11,37 +11,41 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from cortex.engine.chat.splitting.json_scanner import JsonScanner
-from cortex.engine.chat.splitting.markers import MarkerTable, held_back
+from cortex.engine.chat.splitting.markers import MarkerTable, partial_marker_length
 
-__all__ = ["BLANK", "EndOfInput", "Malformed", "Reader", "Reading"]
+__all__ = ["WHITESPACE", "EndOfInput", "Malformed", "Reader", "Reading"]
 
 T = TypeVar("T")
 Reading = Generator[None, None, T]
+"""A read in progress: yields when it needs more input, returns a T. A parser of a block is a `Reading[None]`."""
 
-BLANK = " \t\r\n"
+WHITESPACE = " \t\r\n"
+_MAX_NAME = 256  # characters; longer than any tool name that an API accepts (OpenAI's limit is 64)
 
 
 class Malformed(Exception):
-    """What comes next doesn't belong to the format."""
+    """The next input doesn't belong to the format."""
 
 
 class EndOfInput(Malformed):
-    """The input ended where the format had more to come."""
+    """The input ended where the format requires more."""
 
 
 class Reader:
-    """The text of one block: what is read and not yet committed, and what is still to be read.
+    """The text of one block: what was read since the last commit, and what is still unread.
 
-    Markers in arguments are given as the template writes them; `markers` turns them into what the model sends.
+    Callers pass markers as the template writes them; `markers` encodes them as the model sends them. Text returned is
+    encoded too.
     """
 
-    def __init__(self, markers: MarkerTable, text: str = "") -> None:
+    def __init__(self, markers: MarkerTable) -> None:
         self.markers = markers
-        self.ended = False
-        self._text = text
+        self.ended = False  # set by the splitter: no input will follow
+        self._text = ""
         self._at = 0
 
     def push(self, text: str) -> None:
+        """Append input."""
         self._text += text
 
     @property
@@ -54,12 +58,12 @@ class Reader:
         return self._text[self._at :]
 
     def commit(self) -> None:
-        """Forget what was read: it has been passed on and can't become text again."""
+        """Drop what was read: its deltas were emitted, so it can't become plain text again."""
         self._text = self._text[self._at :]
         self._at = 0
 
     def more(self) -> Reading[None]:
-        """Wait for more input."""
+        """Wait for more input. Raises EndOfInput if there won't be any."""
         if self.ended:
             raise EndOfInput
         yield
@@ -73,18 +77,18 @@ class Reader:
         return False
 
     def peek(self) -> Reading[str]:
-        """The next character, unread."""
+        """The next character, which stays unread."""
         while self._at == len(self._text):
             yield from self.more()
         return self._text[self._at]
 
-    def skip_blank(self) -> Reading[None]:
-        """Read blanks up to something else, or to the end of the input."""
-        while not (yield from self.at_end()) and self._text[self._at] in BLANK:
+    def skip_whitespace(self) -> Reading[None]:
+        """Read whitespace up to something else, or to the end of the input."""
+        while not (yield from self.at_end()) and self._text[self._at] in WHITESPACE:
             self._at += 1
 
     def take(self, *literals: str) -> Reading[str | None]:
-        """Read whichever of `literals` comes next, the longest that fits; None (and nothing read) if none does."""
+        """Read the longest of `literals` that comes next; None, with nothing read, if none does."""
         wanted = {self.markers.encode(literal): literal for literal in literals}
         while True:
             rest = self._text[self._at :]
@@ -98,10 +102,10 @@ class Reader:
             return wanted[found]
 
     def follows(self, *literals: str) -> Reading[bool]:
-        """Whether one of `literals`, or the end of the input, comes next behind any blanks; nothing is read."""
+        """Whether one of `literals`, or the end of the input, comes next after any whitespace; nothing is read."""
         wanted = [self.markers.encode(literal) for literal in literals]
         while True:
-            rest = self.unread.lstrip(BLANK)
+            rest = self.unread.lstrip(WHITESPACE)
             if any(rest.startswith(marker) for marker in wanted):
                 return True
             if self.ended:
@@ -111,12 +115,12 @@ class Reader:
             yield
 
     def follows_pattern(self, whole: re.Pattern[str], beginning: re.Pattern[str]) -> Reading[bool]:
-        """Whether `whole`, or the end of the input, comes next behind any blanks; nothing is read.
+        """Whether `whole`, or the end of the input, comes next after any whitespace; nothing is read.
 
-        `beginning` fits all that may still become `whole`.
+        `beginning` must match every text that may still become `whole`.
         """
         while True:
-            rest = self.unread.lstrip(BLANK)
+            rest = self.unread.lstrip(WHITESPACE)
             if whole.match(rest):
                 return True
             if self.ended or not beginning.fullmatch(rest):
@@ -124,13 +128,14 @@ class Reader:
             yield
 
     def expect(self, *literals: str) -> Reading[str]:
+        """Like `take`, but raises Malformed (EndOfInput at the end) if none of `literals` comes next."""
         found = yield from self.take(*literals)
         if found is None:
             raise EndOfInput if self.ended and self._at == len(self._text) else Malformed
         return found
 
     def until(self, *stops: str, limit: int | None = None) -> Reading[tuple[str, str]]:
-        """The text up to the first of `stops`, which is read too, and that stop; Malformed past `limit` characters."""
+        """The text before the first of `stops`, and that stop, which is read too; Malformed past `limit` characters."""
         parts: list[str] = []
         while True:
             part, stop = yield from self.part(*stops)
@@ -141,7 +146,7 @@ class Reader:
                 return "".join(parts), stop
 
     def part(self, *stops: str) -> Reading[tuple[str, str | None]]:
-        """Like `until`, but what is there already is returned at once, with None while no stop has come."""
+        """Like `until`, but returns what is there at once, with None in place of a stop that hasn't come yet."""
         wanted = {self.markers.encode(stop): stop for stop in stops}
         while True:
             rest = self._text[self._at :]
@@ -150,7 +155,7 @@ class Reader:
                 place, _, marker = min(places)
                 self._at += place + len(marker)
                 return rest[:place], wanted[marker]
-            safe = len(rest) - held_back(rest, wanted) if not places else min(places)[0]
+            safe = len(rest) - partial_marker_length(rest, wanted) if not places else min(places)[0]
             if safe:
                 self._at += safe
                 return rest[:safe], None
@@ -164,19 +169,19 @@ class Reader:
         return text, found is not None
 
     def _longer_possible(self, rest: str, found: tuple[int, int, str], wanted: dict[str, str]) -> bool:
-        """Whether a longer stop may begin at or before the found one's place, once more input is there."""
+        """Whether more input could make a longer stop begin where `found` does."""
         if self.ended:
             return False
         tail = rest[found[0] :]
         return any(len(marker) > len(tail) and marker.startswith(tail) for marker in wanted)
 
     def name(self, *stops: str) -> Reading[tuple[str, str]]:
-        """A tool's name up to one of `stops`; surrounding blanks don't belong to it."""
-        name, stop = yield from self.until(*stops, limit=256)
-        return name.strip(BLANK), stop
+        """A name up to one of `stops`, without surrounding whitespace, and that stop."""
+        name, stop = yield from self.until(*stops, limit=_MAX_NAME)
+        return name.strip(WHITESPACE), stop
 
     def json_part(self, scanner: JsonScanner) -> Reading[str]:
-        """Read what is there of `scanner`'s value (at least one character, unless it is complete) and return it."""
+        """Read what is there of `scanner`'s value: at least one character, or "" once the value is complete."""
         while not scanner.complete:
             if self._at == len(self._text) and self.ended and scanner.finish():
                 break

@@ -1,8 +1,8 @@
-"""From what a parser reads to the calls a client sees: nothing is promised before it is sure enough.
+"""Turns what a parser reads into deltas; a tool call is announced only once it is unlikely to be plain text.
 
-A call is announced once its name is complete and offered, and 256 characters of arguments (or its end) are in. Until
-then the block can still turn out to be plain text. After that the arguments stream as far as a JSON scanner accepts
-them, and a block that breaks is closed so that the fragments still make one valid JSON object.
+A call is announced when its name is complete and offered, and 256 characters of arguments, or the call's end, were
+read. Until then the block can still be returned as text. Afterwards arguments are emitted as far as a JSON scanner
+accepts them, and a block that breaks is completed so that the fragments always form one valid JSON object.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from cortex.wire.inference import Tool
 
 __all__ = ["ToolCallEmitter"]
 
-_PROMISE_CHARS = 256
+_BUFFERED_CHARS = 256
 
 
 class ToolCallEmitter:
     """Collects one choice's deltas. Parsers call `begin`, `arguments`, `end` for each tool call, in this order.
 
-    Formats that frame the whole answer also say `text` and `reasoning`.
+    Parsers of formats that frame the whole answer (`ToolFormat.frames`) also call `text` and `reasoning`.
     """
 
     def __init__(self, choice: int, tools: Mapping[str, Tool]) -> None:
         self.tools = tools
-        self.calls = 0
+        self.calls = 0  # announced so far
         self.emitted = 0  # deltas so far
         self.in_reasoning = False
         self._choice = choice
@@ -42,11 +42,11 @@ class ToolCallEmitter:
         self._scanner = JsonScanner()
 
     def attach(self, reader: Reader | None) -> None:
-        """Name the reader whose text is committed as calls are announced; None outside a block."""
+        """Set the reader whose text is committed when something is emitted; None outside a block."""
         self._reader = reader
 
     def take(self) -> list[Delta]:
-        """The deltas since the last take."""
+        """The deltas since the last call."""
         deltas, self._deltas = self._deltas, []
         return deltas
 
@@ -54,10 +54,10 @@ class ToolCallEmitter:
         self._deltas.append(delta)
         self.emitted += 1
 
-    # ---- what parsers say
+    # ---- called by parsers
 
     def begin(self, name: str, call_id: str | None = None) -> None:
-        """A call of `name` begins. Raises Malformed if no such tool was offered: the block then stays text."""
+        """Begin a call of `name`. Raises Malformed if no such tool was offered: the block then stays text."""
         if name not in self.tools:
             raise Malformed
         self._pending = (name, call_id or f"call_{secrets.token_hex(12)}")
@@ -65,7 +65,7 @@ class ToolCallEmitter:
         self._scanner = JsonScanner()
 
     def arguments(self, text: str) -> None:
-        """The next piece of the arguments, JSON text of one object. Raises Malformed where it isn't."""
+        """Add a piece of the arguments, JSON text of one object. Raises Malformed where it isn't."""
         passed, used = self._scanner.feed(text)
         if passed and not self._held_chars and not self._open:
             passed = passed.lstrip()
@@ -76,7 +76,7 @@ class ToolCallEmitter:
             raise Malformed
 
     def end(self) -> None:
-        """The call is complete; without any arguments they are `{}`. Raises Malformed if they are incomplete."""
+        """End the call, with `{}` if there were no arguments. Raises Malformed if they are incomplete."""
         if not self._held_chars and not self._open:
             self.arguments("{}")
         if not self._scanner.complete:
@@ -85,17 +85,23 @@ class ToolCallEmitter:
         self._end()
 
     def text(self, text: str) -> None:
+        """Emit plain text."""
         self.in_reasoning = False
         self._plain(TextDelta(text, choice=self._choice))
 
     def reasoning(self, text: str) -> None:
+        """Emit reasoning; an empty `text` only notes that reasoning has begun."""
         self.in_reasoning = True
         self._plain(ReasoningDelta(text, choice=self._choice))
 
-    # ---- what the splitter says
+    # ---- called by the splitter
 
     def abandon(self) -> None:
-        """The block broke or ended: close an announced call, keep one that only lacks its closing markup."""
+        """End whatever a broken or ended block left open.
+
+        An announced call is completed; one whose arguments are complete and that only lacks its closing markup is
+        announced; any other is dropped, and its block becomes text.
+        """
         if self._pending is not None and self._scanner.complete:
             self._announce()
         if self._open:
@@ -104,7 +110,7 @@ class ToolCallEmitter:
             self._end()
         self._pending = None
 
-    # ---- how
+    # ---- internals
 
     def _plain(self, delta: TextDelta | ReasoningDelta) -> None:
         if delta.text:
@@ -118,7 +124,7 @@ class ToolCallEmitter:
             return
         self._held.append(text)
         self._held_chars += len(text)
-        if self._held_chars >= _PROMISE_CHARS:
+        if self._held_chars >= _BUFFERED_CHARS:
             self._announce()
 
     def _announce(self) -> None:
@@ -134,11 +140,8 @@ class ToolCallEmitter:
 
     def _fragment(self, text: str) -> None:
         if text:
-            shown = self._decode(text)
+            shown = text if self._reader is None else self._reader.markers.decode_json(text)
             self._emit(ToolCallArguments(self.calls - 1, shown, choice=self._choice))
-
-    def _decode(self, text: str) -> str:
-        return text if self._reader is None else self._reader.markers.decode_json(text)
 
     def _end(self) -> None:
         self._emit(ToolCallEnd(self.calls - 1, choice=self._choice))

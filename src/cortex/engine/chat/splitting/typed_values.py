@@ -1,19 +1,21 @@
-"""Untyped markup to JSON: a raw value becomes what the tool's schema says it is."""
+"""Raw text values from markup to JSON, typed by the tool's JSON Schema."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cortex.wire.inference import JsonSchema
 
-__all__ = ["item_schema", "json_value", "property_schema", "types_of"]
+__all__ = ["item_schema", "json_value", "nested_tags_value", "property_schema", "types_of"]
 
-_MOST_REFERENCES = 16
+_MAX_REFERENCES = 16
+_MAX_DEPTH = 64
 _EMPTY = {"null": "null", "object": "{}", "array": "[]"}
-"""What nothing at all means where it is no string."""
+"""What an empty value means where it may not be a string."""
 _PYTHON_TYPES: tuple[tuple[type, str], ...] = (
     (bool, "boolean"),
     (int, "integer"),
@@ -26,7 +28,7 @@ _PYTHON_TYPES: tuple[tuple[type, str], ...] = (
 
 
 def property_schema(parameters: JsonSchema, key: str) -> JsonSchema:
-    """The schema of one argument, definitions within reach; {} if nothing is said of it."""
+    """The schema of one argument, with the root's definitions; {} if there is none."""
     resolved = _resolved(parameters, parameters)
     properties = resolved.get("properties")
     found = properties.get(key) if isinstance(properties, Mapping) else None
@@ -34,7 +36,7 @@ def property_schema(parameters: JsonSchema, key: str) -> JsonSchema:
 
 
 def item_schema(schema: JsonSchema) -> JsonSchema:
-    """The schema of a list's elements; {} if nothing is said of them."""
+    """The schema of a list's elements, with the root's definitions; {} if there is none."""
     return _within(schema, _resolved(schema, schema).get("items"))
 
 
@@ -45,12 +47,12 @@ def _within(root: JsonSchema, part: object) -> JsonSchema:
 
 
 def types_of(schema: JsonSchema) -> set[str]:
-    """The JSON types a value of `schema` may have; empty if it may have any."""
-    return _types(schema, schema, _MOST_REFERENCES)
+    """The JSON types that a value of `schema` may have; empty if the schema doesn't restrict them."""
+    return _types(schema, schema, _MAX_REFERENCES)
 
 
 def json_value(raw: str, types: set[str]) -> str:
-    """JSON text for `raw` as one of `types`; a string where it is nothing else that is allowed."""
+    """JSON text for `raw` as one of `types`; a string where it can't be read as any other allowed type."""
     if not raw.strip() and types and "string" not in types:
         return next((empty for kind, empty in _EMPTY.items() if kind in types), '""')
     if types != {"string"}:
@@ -61,8 +63,49 @@ def json_value(raw: str, types: set[str]) -> str:
     return json.dumps(raw, ensure_ascii=False)
 
 
+def nested_tags_value(raw: str, schema: JsonSchema, prefix: str) -> str:
+    """JSON text for a value written as nested tags, each with `prefix` before it: `P<k>v P</k>` (MiniMax M3).
+
+    Tags become an object, or a list if all are named `item`. The text of a leaf is typed by `schema`, as is a value
+    without any tags: only the schema distinguishes an empty object, an empty list, an empty string and null.
+    """
+    tag = re.compile(re.escape(prefix) + r"<([^<>/][^<>]*)>")
+    return json.dumps(_tags_value(raw, schema, prefix, tag, _MAX_DEPTH), ensure_ascii=False)
+
+
+def _tags_value(raw: str, schema: JsonSchema, prefix: str, tag: re.Pattern[str], depth: int) -> Any:
+    members: list[tuple[str, Any]] = []
+    position = 0
+    while depth and (found := tag.search(raw, position)) is not None:
+        name, start = found[1], found.end()
+        end = _end_of_tag(raw, name, prefix, start)
+        inner = item_schema(schema) if name == "item" else {}
+        inner = inner or property_schema(schema, name)
+        members.append((name, _tags_value(raw[start:end], inner, prefix, tag, depth - 1)))
+        position = end + len(f"{prefix}</{name}>")
+    if not members:
+        return json.loads(json_value(raw, types_of(schema)))
+    if all(name == "item" for name, _ in members):
+        return [value for _, value in members]
+    return dict(members)
+
+
+def _end_of_tag(raw: str, name: str, prefix: str, start: int) -> int:
+    """Where the closing tag of `name` stands, past tags of the same name nested inside it; the end if there is none."""
+    opener, closer = f"{prefix}<{name}>", f"{prefix}</{name}>"
+    depth, position = 1, start
+    while depth:
+        closing, opening = raw.find(closer, position), raw.find(opener, position)
+        if closing < 0:
+            return len(raw)
+        nested = 0 <= opening < closing
+        depth += 1 if nested else -1
+        position = opening + len(opener) if nested else closing + len(closer)
+    return position - len(closer)
+
+
 def _readings(text: str) -> Iterable[Any]:
-    """What `text` may mean: JSON first, then Python's spelling of it. A string in quotes is no reading of its own."""
+    """The values that `text` may stand for: as JSON first, then as a Python literal. Quoted strings are left out."""
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(text)
@@ -89,11 +132,11 @@ def _types(schema: Any, root: JsonSchema, depth: int) -> set[str]:
     if not isinstance(schema, Mapping) or depth == 0:
         return set()
     schema = _resolved(schema, root)
-    said = schema.get("type")
-    if isinstance(said, str):
-        return {said}
-    if isinstance(said, list):
-        return {kind for kind in said if isinstance(kind, str)}
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return {declared}
+    if isinstance(declared, list):
+        return {kind for kind in declared if isinstance(kind, str)}
     for key in ("anyOf", "oneOf"):
         if isinstance(branches := schema.get(key), list):
             kinds = [_types(branch, root, depth - 1) for branch in branches]
@@ -103,8 +146,8 @@ def _types(schema: Any, root: JsonSchema, depth: int) -> set[str]:
 
 
 def _resolved(schema: Mapping[str, Any], root: JsonSchema) -> Mapping[str, Any]:
-    """`schema`, or what its local `$ref` points to."""
-    for _ in range(_MOST_REFERENCES):
+    """`schema`, or what its local `$ref` points to, up to 16 references deep."""
+    for _ in range(_MAX_REFERENCES):
         reference = schema.get("$ref")
         if not isinstance(reference, str) or not reference.startswith("#/"):
             break

@@ -1,7 +1,7 @@
-"""The filters that chat templates may use: Jinja's own where they are harmless, bounded ones where they grow text.
+"""The filters that chat templates may use: Jinja's own where their cost is bounded by their input, ours elsewhere.
 
-What is missing (`center`, `wordwrap`, `urlize`, `batch`, `pprint` …) either costs more than its input or has no place
-in a chat template; using it is an error when the template is compiled.
+The others (`center`, `wordwrap`, `urlize`, `batch`, `pprint` …) cost more than their input, or chat templates have no
+use for them; using one is an error when the template is compiled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jinja2.filters import FILTERS as JINJA_FILTERS
 
 __all__ = ["FILTERS", "to_json"]
 
-_HARMLESS = [
+_SAFE = [
     "abs",
     "attr",
     "capitalize",
@@ -54,7 +54,7 @@ _HARMLESS = [
     "urlencode",
     "wordcount",
 ]
-_MAX_TEXT = 16_000_000
+_MAX_TEXT = 16_000_000  # characters, as sandbox.MAX_VALUE
 
 
 def to_json(
@@ -64,15 +64,21 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """`tojson` as transformers defines it: plain JSON, not HTML-safe; an undefined value is null."""
+    """`tojson` as transformers defines it (utils/chat_template_utils.py): plain JSON, without HTML escapes; undefined
+    values are null."""
     if isinstance(indent, int) and indent > 16:
         raise SecurityError("tojson: indent must not exceed 16")
     return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_plain
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_jsonable,
     )
 
 
-def _plain(value: Any) -> Any:
+def _jsonable(value: Any) -> Any:
     if isinstance(value, Undefined):
         return None
     raise TypeError(f"tojson: a {type(value).__name__} is not JSON")
@@ -100,7 +106,7 @@ def _join(values: Iterable[Any], d: str = "", attribute: str | int | None = None
 
 
 def _item(value: Any, name: str | int) -> Any:
-    """An item of a mapping or sequence; attributes are not looked at."""
+    """An item of a mapping or sequence, never an attribute."""
     return value[name]
 
 
@@ -128,7 +134,7 @@ def _sum(values: Iterable[float], attribute: str | int | None = None, start: flo
     return sum((float(number) if not isinstance(number, int) else number for number in numbers), start)
 
 
-FILTERS: dict[str, Any] = {name: JINJA_FILTERS[name] for name in _HARMLESS} | {
+FILTERS: dict[str, Any] = {name: JINJA_FILTERS[name] for name in _SAFE} | {
     "from_json": _from_json,
     "fromjson": _from_json,
     "indent": _indent,

@@ -1,8 +1,8 @@
-"""A client's history in the shape that one template takes. Pure: wire messages in, template messages out.
+"""Adapts a client's history to the capabilities of one template: wire messages in, template messages out.
 
-Clients send what other servers accept: system messages anywhere, results of calls that were cut away, two user turns
-in a row. Each step below serves one capability that a template may lack, and leaves alone what the template takes,
-so that a prompt's beginning stays the same from turn to turn.
+Clients send what other servers accept: system messages anywhere, results of calls that were removed, two user turns
+in a row. Each step below handles one capability that a template may lack, and changes nothing for a template that has
+it, so that a prompt's beginning stays the same from turn to turn (the KV prefix is reused).
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from cortex.engine.chat.detection.capabilities import Capabilities
-from cortex.engine.chat.detection.probe_messages import Message
+from cortex.engine.chat.templates.capabilities import Capabilities
 from cortex.engine.chat.templates.image_markers import image_marker
+from cortex.engine.chat.templates.template import Message
 from cortex.errors import BadRequest
 from cortex.wire import inference
 
-__all__ = ["normalise"]
+__all__ = ["adapt_history"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
     role: str
     text: str = ""
-    thinking: str = ""
+    reasoning: str = ""
     calls: tuple[inference.ToolCall, ...] = ()
     call_id: str = ""
     name: str | None = None
 
 
-def normalise(messages: Sequence[inference.Message], takes: Capabilities) -> list[Message]:
-    """The messages for a template that takes what `takes` says. Raises BadRequest where arguments aren't JSON."""
+def adapt_history(messages: Sequence[inference.Message], capabilities: Capabilities) -> list[Message]:
+    """`messages` for a template with `capabilities`. Raises BadRequest if a call's arguments aren't a JSON object."""
     turns = [turn for message in messages for turn in _turns(message)]
-    turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.thinking]
+    turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.reasoning]
     turns = _named_results(_lead_system(turns))
-    turns = turns if takes.tool_calls else _calls_as_text(turns)
-    turns = turns if takes.orphan_results else _orphans_as_user(turns)
-    turns = turns if takes.text_with_calls else _text_apart(turns)
-    turns = turns if takes.parallel_calls else _one_call_each(turns)
-    turns = turns if takes.late_system else _late_system_as_user(turns)
-    turns = turns if takes.system else _system_into_user(turns)
-    turns = turns if takes.user_after_tool else _user_into_result(turns)
-    turns = turns if takes.adjacent_users else _merged(turns)
-    turns = turns if takes.without_user else _with_user(turns)
-    return [_template_message(turn, takes) for turn in turns]
+    turns = turns if capabilities.tool_calls else _calls_as_text(turns)
+    turns = turns if capabilities.orphan_results else _orphans_as_user(turns)
+    turns = turns if capabilities.text_with_calls else _separate_text(turns)
+    turns = turns if capabilities.parallel_calls else _split_parallel_calls(turns)
+    turns = turns if capabilities.late_system else _late_system_as_user(turns)
+    turns = turns if capabilities.system else _system_into_user(turns)
+    turns = turns if capabilities.user_after_tool else _user_into_result(turns)
+    turns = turns if capabilities.adjacent_users else _merged(turns)
+    turns = turns if capabilities.without_user else _with_user(turns)
+    return [_template_message(turn, capabilities) for turn in turns]
 
 
 # ---- wire messages to turns
@@ -59,14 +59,14 @@ def _turns(message: inference.Message) -> list[_Turn]:
     turns = [_result_turn(part) for part in results]
     if not results or len(results) < len(message.parts):
         role = "system" if message.role == "developer" else message.role
-        turns.append(_speech_turn("user" if role == "tool" else role, message))
+        turns.append(_plain_turn("user" if role == "tool" else role, message))
     return turns
 
 
-def _speech_turn(role: str, message: inference.Message) -> _Turn:
-    thinking = [part.text for part in message.parts if isinstance(part, inference.Thinking)]
+def _plain_turn(role: str, message: inference.Message) -> _Turn:
+    reasoning = [part.text for part in message.parts if isinstance(part, inference.Thinking)]
     calls = tuple(part for part in message.parts if isinstance(part, inference.ToolCall))
-    return _Turn(role, _text(message.parts), "\n".join(thinking), calls, name=message.name)
+    return _Turn(role, _text(message.parts), "\n".join(reasoning), calls, name=message.name)
 
 
 def _result_turn(part: inference.ToolResult) -> _Turn:
@@ -75,7 +75,7 @@ def _result_turn(part: inference.ToolResult) -> _Turn:
 
 
 def _text(parts: Sequence[inference.Part]) -> str:
-    """Text parts and image markers, joined; blank parts beside others are dropped (templates choke on them)."""
+    """Text parts and image markers, joined; blank parts beside others are dropped (some templates fail on them)."""
     pieces = [
         image_marker(part.data) if isinstance(part, inference.Image) else part.text
         for part in parts
@@ -90,7 +90,7 @@ def _text(parts: Sequence[inference.Part]) -> str:
 
 
 def _lead_system(turns: list[_Turn]) -> list[_Turn]:
-    """The system turns at the head as one."""
+    """Merge the system turns at the beginning."""
     head = list(takewhile(lambda turn: turn.role == "system", turns))
     if len(head) < 2:
         return turns
@@ -98,13 +98,13 @@ def _lead_system(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _named_results(turns: list[_Turn]) -> list[_Turn]:
-    """Results with the name of the call they answer; some templates look it up."""
+    """Give results the name of the call they answer; some templates read it."""
     names = {call.id: call.name for turn in turns for call in turn.calls}
     return [replace(turn, name=turn.name or names.get(turn.call_id)) if turn.role == "tool" else turn for turn in turns]
 
 
 def _calls_as_text(turns: list[_Turn]) -> list[_Turn]:
-    """For templates that show no calls: what was called and what came back, as plain turns."""
+    """For templates that render no calls: calls and results as plain text."""
     shown = []
     for turn in turns:
         if turn.calls:
@@ -118,7 +118,7 @@ def _calls_as_text(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _orphans_as_user(turns: list[_Turn]) -> list[_Turn]:
-    """Results whose call isn't in the turn of calls just before them."""
+    """Results whose call isn't in the turn of calls just before them become user turns."""
     kept: list[_Turn] = []
     asked: set[str] = set()
     for turn in turns:
@@ -128,44 +128,44 @@ def _orphans_as_user(turns: list[_Turn]) -> list[_Turn]:
     return kept
 
 
-def _text_apart(turns: list[_Turn]) -> list[_Turn]:
-    """The words before a call as a turn of their own."""
-    told = []
+def _separate_text(turns: list[_Turn]) -> list[_Turn]:
+    """Text before a call becomes a turn of its own."""
+    adapted = []
     for turn in turns:
         if turn.calls and turn.text.strip():
-            told += [replace(turn, calls=()), replace(turn, text="", thinking="")]
+            adapted += [replace(turn, calls=()), replace(turn, text="", reasoning="")]
         else:
-            told.append(turn)
-    return told
+            adapted.append(turn)
+    return adapted
 
 
-def _one_call_each(turns: list[_Turn]) -> list[_Turn]:
-    """Calls made together, told as one after the other: call, its result, next call …"""
-    told: list[_Turn] = []
+def _split_parallel_calls(turns: list[_Turn]) -> list[_Turn]:
+    """Parallel calls become sequential ones: call, its result, next call …"""
+    adapted: list[_Turn] = []
     position = 0
     while position < len(turns):
         turn = turns[position]
         position += 1
         if len(turn.calls) < 2:
-            told.append(turn)
+            adapted.append(turn)
             continue
         results = list(takewhile(lambda later: later.role == "tool", turns[position:]))
         position += len(results)
-        told += _sequence(turn, results)
-    return told
+        adapted += _sequential(turn, results)
+    return adapted
 
 
-def _sequence(turn: _Turn, results: list[_Turn]) -> list[_Turn]:
-    told = []
+def _sequential(turn: _Turn, results: list[_Turn]) -> list[_Turn]:
+    adapted = []
     for number, call in enumerate(turn.calls):
-        told.append(replace(turn, calls=(call,)) if number == 0 else _Turn("assistant", calls=(call,)))
-        told += [result for result in results if result.call_id == call.id]
+        adapted.append(replace(turn, calls=(call,)) if number == 0 else _Turn("assistant", calls=(call,)))
+        adapted += [result for result in results if result.call_id == call.id]
     answered = {call.id for call in turn.calls}
-    return told + [result for result in results if result.call_id not in answered]
+    return adapted + [result for result in results if result.call_id not in answered]
 
 
 def _late_system_as_user(turns: list[_Turn]) -> list[_Turn]:
-    """In place: hoisting it to the head would change the prompt's beginning and lose the cached prefix."""
+    """Later system turns become user turns in place: moved to the beginning they would invalidate the cached prefix."""
     return [
         _as_user(turn, "system-reminder") if turn.role == "system" and number else turn
         for number, turn in enumerate(turns)
@@ -173,6 +173,7 @@ def _late_system_as_user(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _system_into_user(turns: list[_Turn]) -> list[_Turn]:
+    """The system text becomes the beginning of the first user turn."""
     if not turns or turns[0].role != "system":
         return turns
     head, rest = turns[0], turns[1:]
@@ -182,18 +183,18 @@ def _system_into_user(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _user_into_result(turns: list[_Turn]) -> list[_Turn]:
-    """A user turn right after a result is told at the result's end."""
-    told: list[_Turn] = []
+    """A user turn right after a result is appended to the result."""
+    adapted: list[_Turn] = []
     for turn in turns:
-        if told and turn.role == "user" and told[-1].role == "tool":
-            told[-1] = replace(told[-1], text=_joined([told[-1].text, turn.text]))
+        if adapted and turn.role == "user" and adapted[-1].role == "tool":
+            adapted[-1] = replace(adapted[-1], text=_joined([adapted[-1].text, turn.text]))
         else:
-            told.append(turn)
-    return told
+            adapted.append(turn)
+    return adapted
 
 
 def _merged(turns: list[_Turn]) -> list[_Turn]:
-    """Neighbours of one role as one turn (results stay apart, and so do calls already answered)."""
+    """Merge adjacent user turns and adjacent assistant turns; results stay separate."""
     merged: list[_Turn] = []
     for turn in turns:
         if merged and turn.role == merged[-1].role and turn.role in {"user", "assistant"}:
@@ -201,7 +202,7 @@ def _merged(turns: list[_Turn]) -> list[_Turn]:
             merged[-1] = replace(
                 last,
                 text=_joined([last.text, turn.text]),
-                thinking=_joined([last.thinking, turn.thinking]),
+                reasoning=_joined([last.reasoning, turn.reasoning]),
                 calls=last.calls + turn.calls,
             )
         else:
@@ -210,7 +211,7 @@ def _merged(turns: list[_Turn]) -> list[_Turn]:
 
 
 def _with_user(turns: list[_Turn]) -> list[_Turn]:
-    """A conversation that begins with the assistant, or has no user, gets a user's go-ahead first."""
+    """A conversation that doesn't begin with a user turn gets one ("Go on.")."""
     head = 1 if turns and turns[0].role == "system" else 0
     if len(turns) > head and turns[head].role == "user":
         return turns
@@ -228,34 +229,34 @@ def _joined(texts: Any) -> str:
 # ---- turns to template messages
 
 
-def _template_message(turn: _Turn, takes: Capabilities) -> Message:
-    text: Any = takes.empty_content if turn.calls and not turn.text else turn.text
-    message: Message = {"role": turn.role, "content": _content(text, takes)}
-    if turn.thinking and takes.reasoning_key:
-        message[takes.reasoning_key] = turn.thinking
+def _template_message(turn: _Turn, capabilities: Capabilities) -> Message:
+    text: Any = capabilities.empty_content if turn.calls and not turn.text else turn.text
+    message: Message = {"role": turn.role, "content": _content(text, capabilities)}
+    if turn.reasoning and capabilities.reasoning_key:
+        message[capabilities.reasoning_key] = turn.reasoning
     if turn.calls:
-        message["tool_calls"] = [_template_call(call, takes) for call in turn.calls]
+        message["tool_calls"] = [_template_call(call, capabilities) for call in turn.calls]
     if turn.role == "tool":
-        message["tool_call_id"] = _template_id(turn.call_id, takes)
+        message["tool_call_id"] = _template_id(turn.call_id, capabilities)
     if turn.name and turn.role != "assistant":
         message["name"] = turn.name
     return message
 
 
-def _content(text: str | None, takes: Capabilities) -> Any:
-    return text if text is None or takes.text_content else [{"type": "text", "text": text}]
+def _content(text: str | None, capabilities: Capabilities) -> Any:
+    return text if text is None or capabilities.text_content else [{"type": "text", "text": text}]
 
 
-def _template_call(call: inference.ToolCall, takes: Capabilities) -> dict[str, Any]:
-    arguments = _parsed(call) if takes.object_arguments else call.arguments or "{}"
+def _template_call(call: inference.ToolCall, capabilities: Capabilities) -> dict[str, Any]:
+    arguments = _parsed(call) if capabilities.object_arguments else call.arguments or "{}"
     function = {"name": call.name, "arguments": arguments}
-    return {"id": _template_id(call.id, takes), "type": "function", "function": function}
+    return {"id": _template_id(call.id, capabilities), "type": "function", "function": function}
 
 
 def _parsed(call: inference.ToolCall) -> dict[str, Any]:
     try:
         arguments = json.loads(call.arguments or "{}")
-        arguments = {} if arguments is None else arguments  # how some clients write a call without any
+        arguments = {} if arguments is None else arguments  # some clients write a call without arguments so
     except ValueError as error:
         message = f"the arguments of tool call {call.id!r} ({call.name}) are not JSON: {error}"
         raise BadRequest(message, param="messages") from error
@@ -265,9 +266,9 @@ def _parsed(call: inference.ToolCall) -> dict[str, Any]:
     return arguments
 
 
-def _template_id(call_id: str, takes: Capabilities) -> str:
-    """`call_id`, or nine alphanumerics that stand for it in every turn."""
-    if takes.any_id or (len(call_id) == 9 and call_id.isalnum() and call_id.isascii()):
+def _template_id(call_id: str, capabilities: Capabilities) -> str:
+    """`call_id`, or nine alphanumerics derived from it (the same in every turn)."""
+    if capabilities.any_id or (len(call_id) == 9 and call_id.isalnum() and call_id.isascii()):
         return call_id
     alphabet = string.ascii_letters + string.digits
     return "".join(alphabet[byte % len(alphabet)] for byte in hashlib.sha256(call_id.encode()).digest()[:9])

@@ -1,8 +1,8 @@
-"""Where the images of a conversation stand in its prompt. Pure.
+"""Text markers that stand for images while a template renders the conversation.
 
-Templates see a marker as text, whatever they do to the messages around it: reorder results, drop turns, say one twice.
-A marker is made from its image's bytes, so it is the same from turn to turn, nobody writes one by accident, and the
-rendered prompt itself says which image comes where.
+Templates may reorder results, drop turns or repeat them; the markers in the rendered prompt tell which image belongs
+where. A marker is derived from the image's bytes, so it is the same in every turn, and a client can't write one by
+accident.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ def image_marker(image: bytes) -> str:
 
 
 def collect_images(messages: Sequence[inference.Message]) -> list[bytes]:
-    """Image bytes in the order in which the client sent them."""
+    """The images of messages and of tool results, as bytes, in the order in which the client sent them."""
     parts = [part for message in messages for part in message.parts]
     flat = [inner for part in parts for inner in (part.parts if isinstance(part, inference.ToolResult) else [part])]
     return [part.data for part in flat if isinstance(part, inference.Image)]
 
 
 def prompt_parts(prompt: str, images: Sequence[bytes]) -> list[str | bytes]:
-    """`prompt` in pieces, texts and images as they follow each other.
+    """`prompt` split into texts and images, in order.
 
-    Raises BadRequest when the template has left an image out: the model would answer without having seen it.
+    Raises BadRequest if the template left an image out: the model would answer without it.
     """
     by_marker = {image_marker(image): image for image in images}
     for number, marker in enumerate(by_marker, 1):

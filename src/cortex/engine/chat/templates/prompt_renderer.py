@@ -1,4 +1,4 @@
-"""From a chat request to its prompt: one template, and what it takes."""
+"""Renders chat requests to prompts with one template, as its capabilities allow."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cortex.engine.chat.detection.capabilities import STRICTEST, Capabilities, probe_capabilities
-from cortex.engine.chat.detection.probe_messages import Message
-from cortex.engine.chat.templates.history import normalise
-from cortex.engine.chat.templates.reasoning_effort import thinking_variables
-from cortex.engine.chat.templates.template import ChatTemplate, TemplateRejected
+from cortex.engine.chat.templates.capabilities import STRICTEST, Capabilities
+from cortex.engine.chat.templates.history import adapt_history
+from cortex.engine.chat.templates.reasoning_effort import reasoning_variables
+from cortex.engine.chat.templates.template import ChatTemplate, Message, TemplateRejected
 from cortex.errors import BadRequest
 from cortex.wire import inference
 from cortex.wire.inference import InferenceRequest, Tool
 
 __all__ = ["PromptRenderer", "template_tool"]
 
-_UNSAID: dict[str, dict[str, Any]] = {
+_SCHEMA_DEFAULTS: dict[str, dict[str, Any]] = {
     "array": {"items": {"type": "string"}},
     "object": {"additionalProperties": {"type": "string"}},
 }
-_CONTINUED = "\ue000continued\ue000"  # stands for the text to go on with; nobody sends private-use characters
+_CONTINUED = "\ue000continued\ue000"  # placeholder for the text to continue; clients send no private-use characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +31,11 @@ class PromptRenderer:
     """Renders requests with `template`; `defaults` are the profile's template variables."""
 
     template: ChatTemplate
-    takes: Capabilities
+    capabilities: Capabilities
     defaults: Mapping[str, Any]
 
-    @classmethod
-    def probed(cls, template: ChatTemplate, defaults: Mapping[str, Any]) -> PromptRenderer:
-        return cls(template, probe_capabilities(template), dict(defaults))
-
     def prompt(self, request: InferenceRequest, tools: Sequence[Tool]) -> str:
-        """The prompt that the assistant's turn follows. Raises BadRequest with what the template says."""
+        """The prompt up to the assistant's turn. Raises BadRequest, with the template's own message if it refuses."""
         if not request.messages:
             raise BadRequest("messages must not be empty", param="messages")
         if request.continue_final:
@@ -55,16 +50,16 @@ class PromptRenderer:
         *,
         add_generation_prompt: bool,
     ) -> str:
-        """As the template's capabilities say; if it refuses even so, with less and less in it that could offend.
-
-        The refusal that the client sees is the first one.
+        """Render as the capabilities say; if the template refuses, with completed schemas; then also with the strictest
+        history. The client gets the first refusal.
         """
-        plainer = [_described(tool) for tool in tools]
+        completed = [_completed(tool) for tool in tools]
         refusal: TemplateRejected | None = None
-        for takes, shown in ((self.takes, tools), (self.takes, plainer), (STRICTEST, plainer)):
+        attempts = ((self.capabilities, tools), (self.capabilities, completed), (STRICTEST, completed))
+        for capabilities, shown in attempts:
             variables = self._variables(request, shown) | {"add_generation_prompt": add_generation_prompt}
             try:
-                return self.template.render(variables | {"messages": normalise(messages, takes)})
+                return self.template.render(variables | {"messages": adapt_history(messages, capabilities)})
             except TemplateRejected as error:
                 refusal = refusal or error
         assert refusal is not None
@@ -72,18 +67,18 @@ class PromptRenderer:
 
     def _variables(self, request: InferenceRequest, tools: Sequence[Tool]) -> dict[str, Any]:
         shown: list[Message] | None = [template_tool(tool) for tool in tools]
-        if not shown and not self.takes.tools_always:
+        if not shown and not self.capabilities.tools_always:
             shown = None
-        variables: dict[str, Any] = {"tools": shown, self.takes.tools_variable: shown}
+        variables: dict[str, Any] = {"tools": shown, self.capabilities.tools_variable: shown}
         return (
             variables
             | dict(self.defaults)
-            | thinking_variables(self.takes, request.reasoning)
+            | reasoning_variables(self.capabilities, request.reasoning)
             | request.template_kwargs
         )
 
     def _continued(self, request: InferenceRequest, tools: Sequence[Tool]) -> str:
-        """The prompt up to the end of the last message's text, so that the model goes on from there."""
+        """The prompt up to the end of the last message's text, so that the model continues it."""
         last = request.messages[-1]
         if last.role != "assistant" or any(isinstance(part, inference.ToolCall) for part in last.parts):
             message = "only a final assistant message without tool calls can be continued"
@@ -99,15 +94,15 @@ class PromptRenderer:
 
 
 def template_tool(tool: Tool) -> dict[str, Any]:
-    """A tool as chat templates read it."""
-    function = {"name": tool.name, "description": tool.description, "parameters": _copied(tool.parameters)}
+    """A tool declaration in the shape that chat templates read (OpenAI's)."""
+    function = {"name": tool.name, "description": tool.description, "parameters": _object_schema(tool.parameters)}
     return {"type": "function", "function": function}
 
 
-def _described(tool: Tool) -> Tool:
-    """`tool` with what its schema leaves unsaid: some templates read every property's type, description and items."""
+def _completed(tool: Tool) -> Tool:
+    """`tool` with defaults in its schema: some templates read every property's type, description and items."""
     properties = {
-        name: {**_UNSAID.get(str(schema.get("type")), {}), "type": "string", "description": "", **schema}
+        name: {**_SCHEMA_DEFAULTS.get(str(schema.get("type")), {}), "type": "string", "description": "", **schema}
         if isinstance(schema, dict)
         else schema
         for name, schema in (tool.parameters.get("properties") or {}).items()
@@ -115,7 +110,7 @@ def _described(tool: Tool) -> Tool:
     return replace(tool, parameters={"required": [], **tool.parameters, "properties": properties})
 
 
-def _copied(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema object whatever the client left out: templates look for `properties` without asking."""
+def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `schema` with `type` and `properties`, which templates read without checking for them."""
     copied: dict[str, Any] = json.loads(json.dumps(schema))
     return {"type": "object", "properties": {}, **copied}

@@ -1,16 +1,16 @@
-"""A Jinja environment in which a hostile template can neither run code, nor hang, nor eat the memory.
+"""A Jinja environment in which a hostile template can't run code, loop for ever or exhaust memory.
 
-Jinja's immutable sandbox keeps templates from Python's insides; it does not bound what they cost. Here every
-render has a `Budget`, and the compiled template pays into it:
+Jinja's immutable sandbox keeps templates from Python's internals; it doesn't bound what they cost. Here every render
+has a `Budget`, and the compiled template is instrumented to spend it:
 
-1. entering a loop, macro or block body costs a step and the text that the body holds;
-2. containers built from variables, results of calls and of `+ * % ** ~` are measured, so that nothing larger than
-   `MAX_VALUE` exists (a list that holds another list twice, thirty times over, is small to build and endless to print);
-3. what is written costs its length;
-4. operations whose result size depends on an argument (`ljust`, `*`, `%` widths, `**`) are refused before they run.
+1. entering a loop, macro or block body costs a step and the length of the literal text in the body;
+2. containers built from variables, results of calls and of `+ * % ** ~` are measured, so that no value is larger than
+   `MAX_VALUE` (a list that contains another list twice, nested thirty times, is cheap to build but not to print);
+3. output costs its length;
+4. operations whose result size depends on an argument (`ljust`, `*`, `%` widths, `**`) are checked before they run.
 
-Whatever is over raises SecurityError. The deadline is looked at in every step: between two steps only operations
-over bounded values can run.
+Exceeding a limit raises SecurityError. The deadline is checked in every step: between two steps only operations on
+values of bounded size can run.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from cortex.engine.chat.templates.filters import FILTERS
 __all__ = ["Budget", "TemplateEnvironment"]
 
 MAX_STEPS = 1_000_000
-MAX_VALUE = 16_000_000  # units: characters, and NODE for each container element; no context holds as much
+MAX_VALUE = 16_000_000  # units: characters, and NODE for each container element; more than any context holds
 MAX_TOTAL = 1_000_000_000
-MAX_QUEUE = 256  # elements of a list that a template appends to, see _append
+MAX_QUEUE = 256  # elements of a list that a template appends to, see _refuse_mutation
 NODE = 16
 _WIDTH = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*|\{[^{}]*\{")
 
 
 class Budget:
-    """What one render may still spend, in seconds, steps and units of text."""
+    """What one render may still spend: seconds, steps and units of text. Every method may raise SecurityError."""
 
     def __init__(self, deadline_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -53,6 +53,7 @@ class Budget:
         self._sizes: dict[int, tuple[object, int]] = {}
 
     def step(self, units: int = 0) -> None:
+        """Spend a step and `units`; also checks the deadline."""
         self._steps -= 1
         if self._steps < 0:
             raise SecurityError("the template loops too often")
@@ -61,18 +62,19 @@ class Budget:
         self.spend(units)
 
     def spend(self, units: int) -> None:
+        """Spend `units` of text."""
         self._total -= units
         if units > MAX_VALUE or self._total < 0:
             raise SecurityError("the template builds too much text")
 
     def admit(self, value: Any) -> Any:
-        """Pass a freshly built value on if its size is bounded; what it merely refers to was paid for before."""
+        """Return a newly built value if its size is within bounds; values that it only refers to were spent before."""
         size = self.size(value)
         self.spend(NODE * len(value) if isinstance(value, list | tuple | dict) else size)
         return value
 
     def size(self, value: Any) -> int:
-        """Units in `value`, shared parts counted as often as they show. Raises SecurityError past MAX_VALUE."""
+        """Units in `value`, shared parts counted as often as they occur. Raises SecurityError past MAX_VALUE."""
         if isinstance(value, str | bytes):
             return len(value)
         if isinstance(value, Mapping):
@@ -90,27 +92,28 @@ class Budget:
             total += NODE + self.size(child)
             if total > MAX_VALUE:
                 raise SecurityError("the template builds too large a value")
-        self._sizes[id(value)] = (value, total)  # holding the value keeps its id from being used again
+        self._sizes[id(value)] = (value, total)  # the reference keeps the id from being reused
         return total
 
     def forget(self, value: object) -> None:
+        """Drop the cached size of a value that changes."""
         self._sizes.pop(id(value), None)
 
 
 class _Namespace(Namespace):
-    """Jinja's namespace, whose printed form never walks what it holds."""
+    """Jinja's namespace with a printed form that doesn't depend on its contents."""
 
     def __repr__(self) -> str:
         return "<namespace>"
 
 
 class _Instrument(NodeTransformer):
-    """Adds the payments of the module docstring, points 1 and 2, to a template's syntax tree."""
+    """Adds the accounting of the module docstring, points 1 and 2, to a template's syntax tree."""
 
     def _body(self, node: Any) -> Any:
         self.generic_visit(node)
-        toll = nodes.ExprStmt(nodes.Filter(nodes.Const(_text_in(node.body)), "_enter", [], [], None, None))
-        node.body = [toll.set_lineno(node.lineno), *node.body]
+        cost = nodes.ExprStmt(nodes.Filter(nodes.Const(_text_in(node.body)), "_enter", [], [], None, None))
+        node.body = [cost.set_lineno(node.lineno), *node.body]
         return node
 
     visit_For = visit_Macro = visit_CallBlock = visit_Block = visit_FilterBlock = _body  # noqa: N815 - visitor names
@@ -144,7 +147,7 @@ def _text_in(body: list[nodes.Node]) -> int:
 
 
 def _template_data(node: nodes.Node) -> list[nodes.TemplateData]:
-    """The literal text directly in a body; inner loops and macros pay for their own."""
+    """The literal text directly in a body; inner loops and macros account for their own."""
     if isinstance(node, nodes.TemplateData):
         return [node]
     if isinstance(node, nodes.For | nodes.Macro):
@@ -153,7 +156,7 @@ def _template_data(node: nodes.Node) -> list[nodes.TemplateData]:
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}` marks what the model wrote, for training; it renders as its body."""
+    """`{% generation %}…{% endgeneration %}`, which transformers uses for training masks; renders as its body."""
 
     tags = {"generation"}
 
@@ -192,7 +195,7 @@ def _budget(context: Context) -> Budget:
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja as chat templates expect it, bounded. One render at a time: set `budget` before each."""
+    """Jinja as chat templates expect it, with bounded cost. One render at a time; set `budget` before each."""
 
     intercepted_binops = frozenset({"+", "*", "%", "**"})
 
@@ -209,7 +212,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(_Instrument().visit(source), *args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """As the sandbox has it; besides, templates keep call ids in a list by `append` and `pop`."""
+        """Jinja's rule, and `append` and `pop` of lists: templates keep call ids in lists."""
         if isinstance(obj, list) and attr in {"append", "pop"}:
             return True
         return super().is_safe_attribute(obj, attr, value)
@@ -220,7 +223,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return result if isinstance(result, int | float) else self.budget.admit(result)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """The sandbox's `str.format`, refused where fields or widths would make it long."""
+        """The sandbox's `str.format`, refused where fields or widths would make its result too long."""
         formatting = super().wrap_str_format(value)
         if formatting is None:
             return None
@@ -269,7 +272,7 @@ def _refuse_product(left: Any, right: Any, budget: Budget) -> None:
 
 
 def _refuse_method(owner: str, name: str, args: tuple[Any, ...], budget: Budget) -> None:
-    """Spend what a string method is about to build, where its arguments decide how much."""
+    """Spend the size of a string method's result where its arguments determine it."""
     if name in {"ljust", "rjust", "center", "zfill", "expandtabs"}:
         budget.spend(sum(abs(arg) for arg in args if isinstance(arg, int)) * max(1, owner.count("\t")))
     elif name == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
@@ -284,7 +287,7 @@ def _refuse_method(owner: str, name: str, args: tuple[Any, ...], budget: Budget)
 
 
 def _refuse_mutation(owner: list[Any], name: str, args: tuple[Any, ...], budget: Budget) -> None:
-    """Lists may only be queues of a few short scalars: what holds such a list was measured before it grew."""
+    """Allow only queues of a few short scalars: a container of such a list was measured before the list grew."""
     short = all(isinstance(arg, str | int) and budget.size(arg) < 4096 for arg in args)
     if name == "append" and (len(owner) >= MAX_QUEUE or not short):
         raise SecurityError("the template appends too much to a list")

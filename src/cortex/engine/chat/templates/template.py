@@ -1,4 +1,4 @@
-"""A chat template: messages in, prompt out, within bounds and with errors that tell whose fault it is."""
+"""A compiled chat template, rendered with bounded cost; its failures are BadRequest or ModelLoadFailed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from jinja2 import Template, TemplateError, Undefined, meta
 from cortex.engine.chat.templates.sandbox import Budget, TemplateEnvironment
 from cortex.errors import BadRequest, ModelLoadFailed
 
-__all__ = ["FALLBACK", "ChatTemplate", "TemplateRejected"]
+__all__ = ["FALLBACK", "ChatTemplate", "Message", "TemplateRejected"]
 
-MAX_SOURCE = 1 << 20
+Message = dict[str, Any]
+"""A message as templates see it: a dict, since Jinja reads dicts."""
+
+MAX_SOURCE = 1 << 20  # characters
+# A bound for hostile templates: llama.cpp's 70 templates take 0.6 ms for a short history (median; 7 ms at most), one
+# core of a two-core machine, November 2026.
 DEADLINE_S = 5.0
 
 FALLBACK = """\
@@ -27,19 +32,18 @@ FALLBACK = """\
 <|im_start|>assistant
 {% endif -%}
 """
-"""What a GGUF without a chat template is rendered with: ChatML, the layout most such models were tuned on."""
+"""For a GGUF without a chat template: ChatML, the layout that most such models were trained on."""
 
 
 class TemplateRejected(BadRequest):
-    """The template itself refused these messages (`raise_exception`), or failed on them."""
+    """The template refused these messages (`raise_exception`), or failed on them."""
 
 
 class ChatTemplate:
-    """One compiled template. Renders take turns: they share one environment, and one thread runs Python at a time."""
+    """One compiled template. Thread-safe: a lock serialises renders, which share one environment."""
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", now: Callable[[], datetime] | None = None) -> None:
         """Raises ModelLoadFailed if `source` doesn't compile."""
-        self.source = source
         self._now = now or (lambda: datetime.now().astimezone())
         self._environment = TemplateEnvironment()
         self._environment.globals.update(
@@ -51,11 +55,14 @@ class ChatTemplate:
         """Names that the template reads and doesn't set."""
 
     def render(self, variables: Mapping[str, Any], *, deadline_s: float = DEADLINE_S) -> str:
-        """The prompt for `variables` (messages, tools, add_generation_prompt, kwargs). Raises TemplateRejected."""
+        """The prompt for `variables` (messages, tools, add_generation_prompt, kwargs).
+
+        Raises TemplateRejected, also when rendering takes longer than `deadline_s` seconds.
+        """
         with self._lock:
             self._environment.budget = Budget(deadline_s)
             try:
-                return str(self._template.render({**self._older(variables), **variables}))
+                return str(self._template.render({**self._legacy_variables(variables), **variables}))
             except TemplateRejected:
                 raise
             except TemplateError as error:
@@ -63,7 +70,7 @@ class ChatTemplate:
                     f"the model's chat template failed: {error.message}", param="messages"
                 ) from error
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-                # What Python raises in expressions over client data that isn't shaped as the template expects.
+                # Raised by Python in expressions over client data that isn't shaped as the template expects.
                 message = f"the model's chat template can't render these messages: {type(error).__name__}: {error}"
                 raise TemplateRejected(message, param="messages") from error
 
@@ -78,11 +85,11 @@ class ChatTemplate:
         except (RecursionError, SyntaxError, MemoryError, ValueError) as error:
             raise ModelLoadFailed(f"the chat template doesn't compile: {error}") from error
 
-    def _older(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What some older templates were given by their own tokenizer's code: the tools as text, and the time."""
+    def _legacy_variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """What the tokenizer code of some older models passed to their templates: the tools as text, and the time."""
         tools = json.dumps(variables.get("tools") or [], ensure_ascii=False, indent=2)
-        older = {"functions": tools, "datetime": self._strftime_now("%b %d %Y %H:%M:%S GMT")}
-        return {name: value for name, value in older.items() if name in self.variables}
+        legacy = {"functions": tools, "datetime": self._strftime_now("%b %d %Y %H:%M:%S GMT")}
+        return {name: value for name, value in legacy.items() if name in self.variables}
 
     def _strftime_now(self, layout: str) -> str:
         return self._now().strftime(layout[:256])

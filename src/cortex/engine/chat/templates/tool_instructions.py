@@ -1,12 +1,12 @@
-"""Tools for models whose template doesn't declare any: the declaration is written into the system message.
+"""Tools for models whose template doesn't declare them: they are described in a system message.
 
-The wording is one for all models; the form of a call is the model's own where its template renders calls, else
+The wording is the same for all models. The form of a call is the model's own where its template renders calls, else
 
     <tool_call>
     {"name": "get_weather", "arguments": {"city": "Oslo"}}
     </tool_call>
 
-which `formats.hermes` reads. docs/explanation/models.md describes it for operators.
+which the format `hermes` parses. docs/explanation/models.md documents it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,38 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from cortex.engine.chat.detection.capabilities import Capabilities
-from cortex.engine.chat.detection.probe import Findings
+from cortex.engine.chat.templates.capabilities import Capabilities
 from cortex.engine.chat.templates.prompt_renderer import template_tool
 from cortex.wire.inference import InferenceRequest, Message, Text, Tool
 
-__all__ = ["with_instruction"]
+__all__ = ["with_tool_instructions"]
 
 _GENERIC_EXAMPLE = (
     '<tool_call>\n{"name": "probe_tool", "arguments": {"first_key": "some value", "second_key": 42}}\n</tool_call>'
 )
 
 
-def with_instruction(
-    request: InferenceRequest, tools: Sequence[Tool], takes: Capabilities, findings: Findings
+def with_tool_instructions(
+    request: InferenceRequest,
+    tools: Sequence[Tool],
+    capabilities: Capabilities,
+    *,
+    has_format: bool,
+    example: str | None,
 ) -> InferenceRequest:
-    """`request` with what its template doesn't say told in a system message: the tools, and how to call them."""
-    if not tools or (takes.tools and findings.tool_format is not None):
+    """`request` with a system message for what its template leaves out: the tools, and how to call them.
+
+    `has_format`: the model has a tool-call format of its own; `example`: a call as its template renders it.
+    """
+    if not tools or (capabilities.tools and has_format):
         return request
-    example = findings.example if findings.tool_format and findings.example else _GENERIC_EXAMPLE
-    message = Message("system", [Text(_instruction([] if takes.tools else tools, example))])
+    shown = example if has_format and example else _GENERIC_EXAMPLE
+    message = Message("system", [Text(_instruction([] if capabilities.tools else tools, shown))])
     return replace(request, messages=[*_head(request), message, *request.messages[len(_head(request)) :]])
 
 
 def _head(request: InferenceRequest) -> list[Message]:
+    """The system messages at the beginning."""
     head: list[Message] = []
     for message in request.messages:
         if message.role not in {"system", "developer"}:
