@@ -89,14 +89,35 @@ class MessageParam(Struct, frozen=True):
     content: str | list[Raw] | None = None
 
 
+class FunctionParam(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
 class ToolParam(Struct, frozen=True):
-    """A tool. Anthropic's server tools (`web_search_20250305` …) have a `type` and no `input_schema`."""
+    """A tool. Anthropic's server tools (`web_search_20250305` …) have a `type` and no `input_schema`.
+
+    The type `function` is OpenAI's, whose clients mix the APIs, nested (`function`) or flat (`parameters`).
+    """
 
     name: str = ""
     type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
+    parameters: dict[str, Any] | None = None
+    function: FunctionParam | None = None
+
+    @property
+    def native(self) -> ToolParam:
+        """The tool in Anthropic's own form."""
+        if self.type != "function" or self.input_schema is not None:
+            return self
+        inner = self.function or FunctionParam(self.name, self.description, self.parameters, self.strict)
+        schema = inner.parameters or {"type": "object", "properties": {}}
+        return ToolParam(inner.name, None, inner.description, schema, inner.strict)
 
 
 class ToolChoiceParam(Struct, frozen=True):

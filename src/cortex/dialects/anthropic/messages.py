@@ -74,7 +74,7 @@ def _request(body: MessagesBody, context: CallContext, *, normalise_billing: boo
     if (body.n or 1) > 1:
         raise UnsupportedValue("a message is one answer: n must be 1", param="n")
     messages = _messages(body, context, normalise_billing=normalise_billing)
-    tools = [tool for tool in map(_tool, body.tools or []) if tool]
+    tools = [tool for each in body.tools or [] if (tool := _tool(each.native))]
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(_CONTEXT_SUFFIX.sub("", body.model)),

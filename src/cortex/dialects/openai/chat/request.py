@@ -6,11 +6,12 @@ Fields after openai's Python SDK 3.54 (`types/chat/completion_create_params.py`)
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Raw
 
+from cortex.dialects.anthropic.conversation import system_message
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.fields import MAX_ALTERNATIVES, GenerationBody, alternatives_of, max_output_of, stop_of
 from cortex.dialects.ids import make_id
@@ -24,6 +25,7 @@ from cortex.dialects.openai.tools import (
     ChatTool,
     ChatToolChoice,
     LegacyFunctionChoice,
+    custom_names,
     functions_of,
     legacy_tool_choice_of,
     tool_choice_of,
@@ -39,7 +41,12 @@ __all__ = ["ChatBody", "parse_chat"]
 
 
 class ChatBody(GenerationBody, frozen=True, kw_only=True):
-    messages: list[ChatMessage]
+    """`system` is Anthropic's, heard because clients mix the APIs. `input` is the Responses API's: a body with it and
+    without messages is told where to go."""
+
+    messages: list[ChatMessage] | None = None
+    system: str | list[Raw] | None = None
+    input: Any = None
     tools: list[ChatTool] | None = None
     tool_choice: str | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -72,6 +79,13 @@ def parse_chat(body: bytes, context: CallContext) -> Call:
 
 def _reject_contradictions(chat: ChatBody) -> None:
     """Rejects fields that can't be ignored without changing the meaning of the request."""
+    if chat.messages is None:
+        if chat.input is None:
+            raise BadRequest("messages is required", param="messages")
+        raise BadRequest(
+            "messages is required; a request with input is one of the Responses API: send it to /v1/responses",
+            param="messages",
+        )
     if chat.modalities == ["audio"]:
         raise UnsupportedValue("only text can be generated", param="modalities")
     if chat.top_logprobs and not chat.logprobs:
@@ -79,7 +93,8 @@ def _reject_contradictions(chat: ChatBody) -> None:
 
 
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
-    messages = ChatMessageReader(context.images, context.request_id).read(chat.messages)
+    messages = ChatMessageReader(context.images, context.request_id).read(chat.messages or [])
+    messages = system_message(chat.system, normalise_billing=False) + messages
     tools, choice = _tools(chat)
     kwargs = wire_safe(chat.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
@@ -88,7 +103,7 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         messages=messages,
         tools=tools,
         tool_choice=choice,
-        parallel=chat.parallel_tool_calls if chat.functions is None else False,
+        parallel=_parallel(chat),
         format=output_format_of(chat, tools),
         sampling=sampling_of(chat),
         stop=stop_of(chat),
@@ -104,6 +119,13 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         dialect="openai_chat",
         report_progress=chat.return_progress is True and chat.stream is True,
     )
+
+
+def _parallel(chat: ChatBody) -> bool | None:
+    choice = chat.tool_choice
+    if chat.functions is not None or (isinstance(choice, ChatToolChoice) and choice.disable_parallel_tool_use):
+        return False
+    return chat.parallel_tool_calls
 
 
 def _tools(chat: ChatBody) -> tuple[list[Tool], ToolChoice]:
@@ -124,5 +146,5 @@ def _options(chat: ChatBody, context: CallContext) -> ChatAnswerOptions:
         timings=chat.timings_per_token is True,
         progress=chat.return_progress is True,
         legacy=chat.functions is not None and not chat.tools,
-        custom=frozenset(tool.custom.name for tool in chat.tools or [] if tool.type == "custom" and tool.custom),
+        custom=custom_names(chat.tools or []),
     )

@@ -23,10 +23,10 @@ __all__ = [
     "ItemKind",
     "MessageItem",
     "ReasoningItem",
-    "ReferenceItem",
     "ResponsesBody",
     "ResponsesTool",
     "ResponsesToolChoice",
+    "ResponsesToolFormat",
 ]
 
 
@@ -94,29 +94,31 @@ class CustomOutputItem(Struct, frozen=True, tag="custom_tool_call_output"):
     output: Raw = Raw(b"null")
 
 
-class ReferenceItem(Struct, frozen=True, tag="item_reference"):
-    id: str = ""
-
-
-InputItem = (
-    MessageItem
-    | ReasoningItem
-    | FunctionCallItem
-    | CustomCallItem
-    | FunctionOutputItem
-    | CustomOutputItem
-    | ReferenceItem
-)
+InputItem = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem | FunctionOutputItem | CustomOutputItem
 
 
 class ResponsesToolFormat(GrammarBody, frozen=True):
-    """A custom tool's `format`. Type `text` has no grammar."""
+    """A custom tool's `format`. Type `text` has no grammar; chat completions nest it in `grammar`."""
 
     type: str = "text"
+    grammar: GrammarBody | None = None
+
+
+class NestedTool(Struct, frozen=True):
+    """What chat completions nest in a tool."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    format: ResponsesToolFormat | None = None
 
 
 class ResponsesTool(Struct, frozen=True):
-    """A tool: `function`, `custom`, `namespace` (whose `tools` are functions), or a hosted tool, which is skipped."""
+    """A tool: `function`, `custom`, `namespace` (whose `tools` are functions), or a hosted tool, which is skipped.
+
+    The nested form of chat completions (`function: {…}`) is read too, because clients mix the two APIs.
+    """
 
     type: str
     name: str = ""
@@ -125,6 +127,15 @@ class ResponsesTool(Struct, frozen=True):
     strict: bool | None = None
     format: ResponsesToolFormat | None = None
     tools: list[ResponsesTool] | None = None
+    function: NestedTool | None = None
+    custom: NestedTool | None = None
+
+    @property
+    def flat(self) -> ResponsesTool:
+        inner = self.function or self.custom
+        if inner is None or self.name:
+            return self
+        return ResponsesTool(self.type, inner.name, inner.description, inner.parameters, inner.strict, inner.format)
 
 
 class ToolRef(Struct, frozen=True):
@@ -133,16 +144,26 @@ class ToolRef(Struct, frozen=True):
     namespace: str | None = None
 
 
+class NamedChoice(Struct, frozen=True):
+    name: str
+
+
 class ResponsesToolChoice(Struct, frozen=True):
+    """`function` and `custom` are the nested forms of chat completions."""
+
     type: str
     name: str = ""
     namespace: str | None = None
     mode: Literal["auto", "required"] = "auto"
     tools: list[ToolRef] = []
+    function: NamedChoice | None = None
+    custom: NamedChoice | None = None
 
 
 class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
-    """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set."""
+    """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set.
+
+    `messages` is chat's: a body with it and without input is told where to go."""
 
     input: str | list[Raw] | None = None
     instructions: str | list[Raw] | None = None
@@ -156,4 +177,5 @@ class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
     previous_response_id: str | None = None
     background: bool | None = None
     conversation: Any = None
+    messages: Any = None
     prompt: Any = None

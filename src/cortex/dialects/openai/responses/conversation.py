@@ -30,7 +30,6 @@ from cortex.dialects.openai.responses.body import (
     ItemKind,
     MessageItem,
     ReasoningItem,
-    ReferenceItem,
 )
 from cortex.dialects.openai.responses.tools import Toolbox
 from cortex.errors import UnsupportedValue
@@ -65,7 +64,7 @@ def read_items(raws: Iterable[Raw], param: str) -> list[InputItem]:
 
 
 def read_conversation(items: Sequence[InputItem], toolbox: Toolbox, images: Images) -> list[Message]:
-    """The items as messages. Raises UnsupportedValue for an item_reference and for content of an unknown type,
+    """The items as messages. Raises UnsupportedValue for new content of an unknown type,
     BadRequest for content that can't be decoded."""
     reader = _Reader(items, toolbox, images)
     newest = newest_input([_role(item) for item in items])
@@ -118,8 +117,6 @@ class _Reader:
             case FunctionOutputItem() | CustomOutputItem():
                 self.end_turn()
                 self._orphan(item)
-            case ReferenceItem():
-                raise UnsupportedValue("item_reference: send the item itself", param="input")
 
     def end_turn(self) -> None:
         """Adds the assistant's message and, directly after it, the results of its calls, wherever their items are."""

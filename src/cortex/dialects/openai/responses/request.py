@@ -2,13 +2,15 @@
 
 Field by field after openai's Python SDK 3.54 (`types/responses/response_create_params.py`) and Codex's own request type
 (codex-rs/codex-api, ResponsesApiRequest). State is optional: a request with `previous_response_id` continues the
-conversation of a stored response.
+conversation of a stored response, and an `item_reference` stands for an item of one (the AI SDK sends them by default).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -30,14 +32,37 @@ from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Message, Text
 
-__all__ = ["parse_responses", "previous_id"]
+__all__ = ["Wanted", "parse_responses", "wanted"]
 
 _BODY = msgspec.json.Decoder(ResponsesBody)
 _NULL = b"null"
 
 
-class PreviousId(Struct, frozen=True):
+class WantedBody(Struct, frozen=True):
     previous_response_id: str | None = None
+    input: str | list[Raw] | None = None
+
+
+class ItemHead(Struct, frozen=True):
+    """The fields that tell an `item_reference`, whose type may be left out."""
+
+    type: Any = None
+    role: Any = None
+    id: Any = None
+
+    @property
+    def reference(self) -> str | None:
+        if self.type == "item_reference":
+            return self.id if isinstance(self.id, str) else ""
+        return self.id if self.type is None and self.role is None and isinstance(self.id, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request needs of the store: the response that it continues, and single items, in their order."""
+
+    previous: str | None
+    items: list[str]
 
 
 class EchoedFields(Struct, frozen=True):
@@ -51,13 +76,24 @@ class EchoedFields(Struct, frozen=True):
     user: Raw = Raw(_NULL)
 
 
-_PREVIOUS = msgspec.json.Decoder(PreviousId)
+_WANTED = msgspec.json.Decoder(WantedBody)
+_HEAD = msgspec.json.Decoder(ItemHead)
 _ECHO = msgspec.json.Decoder(EchoedFields)
 
 
-def previous_id(body: bytes) -> str | None:
-    """The id of the response that this request continues, needed before `parse_responses`. Raises BadRequest."""
-    return decode_body(_PREVIOUS, body).previous_response_id
+def wanted(body: bytes) -> Wanted:
+    """What `parse_responses` needs of the store for this request. Raises BadRequest."""
+    decoded = decode_body(_WANTED, body)
+    items = decoded.input if isinstance(decoded.input, list) else []
+    return Wanted(decoded.previous_response_id, [name for raw in items if (name := _reference(raw)) is not None])
+
+
+def _reference(raw: Raw) -> str | None:
+    """The id of the item that this one stands for; None for an item itself."""
+    try:
+        return _HEAD.decode(raw).reference
+    except msgspec.MsgspecError:
+        return None  # not an object, or half an emoji: reading the item says which
 
 
 def parse_responses(
@@ -65,9 +101,13 @@ def parse_responses(
     context: CallContext,
     *,
     previous: StoredResponse | None = None,
+    referenced: Mapping[str, Raw] | None = None,
     keep: Callable[[StoredResponse], None] | None = None,
 ) -> Call:
-    """A call for one response. `previous` is the stored response with the id `previous_id(body)`.
+    """A call for one response.
+
+    `previous` is the stored response with the id `wanted(body).previous`, `referenced` holds the stored items of
+    `wanted(body).items` by id.
 
     `keep` is called once with the finished response, before the answer's last bytes are returned; not at all when the
     request has `store: false` or the response failed. Raises BadRequest, UnsupportedValue, and ModelNotFound from
@@ -75,7 +115,7 @@ def parse_responses(
     """
     decoded = decode_body(_BODY, body)
     _check(decoded, previous)
-    conversation = (previous.items if previous else []) + _input_items(decoded)
+    conversation = (previous.items if previous else []) + _input_items(decoded, referenced or {})
     toolbox = Toolbox(decoded.tools or [])
     request = _request(decoded, context, conversation, toolbox)
     plan = ResponsePlan(
@@ -111,14 +151,24 @@ def _check(body: ResponsesBody, previous: StoredResponse | None) -> None:
     if (body.n or 1) > 1:
         raise UnsupportedValue("a response is one answer: n must be 1", param="n")
     if body.input is None:
-        raise BadRequest("input is required", param="input")
+        hint = (
+            "; a request with messages is a chat completion: send it to /v1/chat/completions" if body.messages else ""
+        )
+        raise BadRequest(f"input is required{hint}", param="input")
 
 
-def _input_items(body: ResponsesBody) -> list[Raw]:
-    """The items, copied: a reference from the store would keep the whole body in memory."""
+def _input_items(body: ResponsesBody, referenced: Mapping[str, Raw]) -> list[Raw]:
+    """The items, copied: a reference from the store would keep the whole body in memory. An `item_reference` is
+    replaced by the item."""
     if isinstance(body.input, str):
         return [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": body.input}))]
-    return [raw.copy() for raw in body.input or []]
+    items: list[Raw] = []
+    for raw in body.input or []:
+        name = _reference(raw)
+        if name is not None and name not in referenced:
+            raise BadRequest(f"item {name!r} is not stored here (any more): send the item itself", param="input")
+        items.append(raw.copy() if name is None else referenced[name])
+    return items
 
 
 def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw], toolbox: Toolbox) -> InferenceRequest:
