@@ -39,6 +39,10 @@ class Simulation:
         self.output_left: dict[int, int] = {}
         self._arrivals = 0
 
+    @property
+    def idle(self) -> bool:
+        return not self.scheduler.waiting and not self.scheduler.running
+
     def submit(
         self, prompt: list[int] | TokenBuffer, output: int, *, principal: str | None = None, priority: int = 0
     ) -> Sequence:
@@ -88,7 +92,7 @@ class Simulation:
 
     def run(self, budget: int = 64, most: int = 2000) -> None:
         for _ in range(most):
-            if self.scheduler.idle:
+            if self.idle:
                 return
             assert self.step(budget), "nothing scheduled while sequences wait or run"
         raise AssertionError("the simulation doesn't end")

@@ -98,7 +98,7 @@ def test_cached_prefixes_are_dropped_before_anyone_is_preempted() -> None:
 def test_guesses_are_taken_back_when_the_model_disagrees() -> None:
     sim = simulation()
     sequence = sim.submit(tokens(20, 1), 10)
-    while not sim.scheduler.idle:
+    while not sim.idle:
         sim.step(64, guesses=4)
     assert len(sequence.tokens) == 20 + 9
 
@@ -117,7 +117,7 @@ def test_right_guesses_save_steps() -> None:
     sim = simulation()
     sequence = sim.submit(tokens(20, 1), 10)
     steps = 0
-    while not sim.scheduler.idle:
+    while not sim.idle:
         sim.step(64, guesses=4, right=2)
         steps += 1
     assert sequence.tokens.view(20).tolist() == [1001, 7, 7, 1001, 7, 7, 1001, 7, 7]
@@ -309,7 +309,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(budget=st.integers(1, 40), guesses=st.integers(0, 3), right=st.integers(0, 3))
     def step(self, budget: int, guesses: int, right: int) -> None:
         entries = self.sim.step(budget, guesses if self.reuse is Reuse.PARTIAL else 0, right)
-        assert entries or self.sim.scheduler.idle
+        assert entries or self.sim.idle
 
     @rule(
         budget=st.integers(1, 40),
@@ -323,7 +323,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def refuse_restores(self) -> None:
         self.sim.refusing = not self.sim.refusing
 
-    @precondition(lambda self: not self.sim.scheduler.idle)
+    @precondition(lambda self: not self.sim.idle)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         scheduler = self.sim.scheduler

@@ -63,10 +63,6 @@ class Scheduler(Generic[AnySequence]):
     # ---- sequences come and go
 
     @property
-    def idle(self) -> bool:
-        return not self.waiting and not self.running
-
-    @property
     def decoding(self) -> int:
         """How many running sequences are past their prompts."""
         return sum(1 for sequence in self.running if sequence.pending <= 1)

@@ -44,17 +44,17 @@ class Mailbox:
 class Running:
     """A request on a neuron: whose it is, where it runs, and when its neuron last sent something for it."""
 
-    __slots__ = ("heard_at", "job_id", "neuron", "stream", "verdict")
+    __slots__ = ("error", "heard_at", "job_id", "neuron", "stream")
 
     def __init__(self, job_id: str, neuron: str, now: float) -> None:
         self.job_id = job_id
         self.neuron = neuron
         self.heard_at = now
         self.stream: RequestStream | None = None
-        self.verdict: Lost | CortexError | None = None
+        self.error: Lost | CortexError | None = None
 
-    def break_off(self, verdict: Lost | CortexError) -> None:
-        self.verdict = verdict
+    def break_off(self, error: Lost | CortexError) -> None:
+        self.error = error
         if self.stream is not None:
             self.stream.close()
 
@@ -87,7 +87,7 @@ class Mailboxes:
         try:
             yield
         except Lost as lost:
-            raise entry.verdict or lost from lost
+            raise entry.error or lost from lost
         finally:
             self._streams.discard(entry)
             if entry.stream is not None:
