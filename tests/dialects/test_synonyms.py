@@ -164,7 +164,8 @@ def test_template_variables_are_heard_in_every_chat_dialect(dialect: str) -> Non
 
 # ---- output formats
 
-NAMED = JsonSchemaFormat(SCHEMA, "x")
+NAMED = JsonSchemaFormat(SCHEMA, "x", strict=False)
+FREE = JsonSchemaFormat(SCHEMA, strict=False)
 FLAT = {"type": "json_schema", "name": "x", "schema": SCHEMA}
 NESTED = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
 
@@ -176,30 +177,31 @@ NESTED = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
         ({"response_format": NESTED}, NAMED),
         ({"response_format": FLAT}, NAMED),
         ({"response_format": {"json_schema": {"name": "x", "schema": SCHEMA}}}, NAMED),
-        ({"response_format": {"type": "json_schema", "json_schema": SCHEMA}}, JsonSchemaFormat(SCHEMA)),
+        ({"response_format": {"type": "json_schema", "json_schema": SCHEMA}}, FREE),
         ({"text": {"format": NESTED}}, NAMED),
         ({"text": {"format": FLAT}}, NAMED),
-        ({"output_config": {"format": FLAT}}, NAMED),
-        ({"output_format": NESTED}, NAMED),
+        ({"response_format": {**FLAT, "strict": True}}, JsonSchemaFormat(SCHEMA, "x")),
+        ({"output_config": {"format": FLAT}}, JsonSchemaFormat(SCHEMA, "x")),
+        ({"output_format": NESTED}, JsonSchemaFormat(SCHEMA, "x")),
         ({"format": NESTED}, NAMED),
-        ({"format": SCHEMA}, JsonSchemaFormat(SCHEMA)),
+        ({"format": SCHEMA}, FREE),
         ({"format": "json"}, JsonObjectFormat()),
         ({"format": ""}, TextFormat()),
-        ({"json_schema": SCHEMA}, JsonSchemaFormat(SCHEMA)),
-        ({"guided_json": SCHEMA}, JsonSchemaFormat(SCHEMA)),
-        ({"guided_json": msgspec.json.encode(SCHEMA).decode()}, JsonSchemaFormat(SCHEMA)),
+        ({"json_schema": SCHEMA}, FREE),
+        ({"guided_json": SCHEMA}, FREE),
+        ({"guided_json": msgspec.json.encode(SCHEMA).decode()}, FREE),
         ({"guided_regex": "[ab]+"}, Grammar("regex", "[ab]+")),
         ({"guided_choice": ["a.b", "c|d (e)"]}, Grammar("regex", r"a\.b|c\|d \(e\)")),
         ({"guided_grammar": 'root ::= "a"'}, Grammar("gbnf", 'root ::= "a"')),
         ({"guided_grammar": 'start: "a"'}, Grammar("lark", 'start: "a"')),
-        ({"structured_outputs": {"json": SCHEMA}}, JsonSchemaFormat(SCHEMA)),
+        ({"structured_outputs": {"json": SCHEMA}}, FREE),
         ({"structured_outputs": {"json_object": True}}, JsonObjectFormat()),
         ({"structured_outputs": {"regex": "[ab]+"}}, Grammar("regex", "[ab]+")),
         ({"structured_outputs": {"choice": ["a", "b"]}}, Grammar("regex", "a|b")),
         ({"structured_outputs": {"grammar": 'root ::= "a"'}}, Grammar("gbnf", 'root ::= "a"')),
         ({"structured_outputs": True}, TextFormat()),
         ({"grammar": 'root ::= "a"'}, Grammar("gbnf", 'root ::= "a"')),
-        ({"response_format": {"type": "json_object"}, "guided_json": SCHEMA}, JsonSchemaFormat(SCHEMA)),
+        ({"response_format": {"type": "json_object"}, "guided_json": SCHEMA}, FREE),
         ({"response_format": NESTED, "guided_json": SCHEMA}, NAMED),
     ],
     ids=str,

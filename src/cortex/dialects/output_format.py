@@ -60,9 +60,9 @@ def _asked(body: GenerationBody) -> Iterator[tuple[str, OutputFormat]]:
     if body.text and body.text.format:
         yield "text", _of(body.text.format, "text")
     if body.output_config and body.output_config.format:
-        yield "output_config", _of(body.output_config.format, "output_config")
+        yield "output_config", _of(body.output_config.format, "output_config", strict=True)
     if body.output_format:
-        yield "output_format", _of(body.output_format, "output_format")
+        yield "output_format", _of(body.output_format, "output_format", strict=True)
     if body.format:
         yield "format", _plain(body.format)
     if isinstance(body.structured_outputs, StructuredOutputs):
@@ -79,14 +79,16 @@ def _asked(body: GenerationBody) -> Iterator[tuple[str, OutputFormat]]:
         yield "grammar", Grammar("gbnf", body.grammar)
 
 
-def _of(asked: AskedFormat, name: str) -> OutputFormat:
+def _of(asked: AskedFormat, name: str, *, strict: bool = False) -> OutputFormat:
+    """The format of one field. `strict` is the field's default: Anthropic's formats are always enforced, OpenAI's on
+    request."""
     has_schema = asked.json_schema is not None or asked.schema is not None
     match asked.type or ("json_schema" if has_schema else "text"):
         case "text":
             return TextFormat()
         case "json_object" | "json_schema":
             named = _named(asked, name)
-            return _json(name, named.schema or {}, named.name, strict=named.strict is not False)
+            return _json(name, named.schema or {}, named.name, strict=strict if named.strict is None else named.strict)
         case other:
             known = ", ".join(_TYPES)
             raise UnsupportedValue(f"{name}: the format {other!r} is not supported; known: {known}", param=name)
@@ -136,7 +138,7 @@ def _structured(asked: StructuredOutputs) -> OutputFormat:
     return JsonObjectFormat() if asked.json_object else TextFormat()
 
 
-def _json(name: str, schema: str | dict[str, Any], title: str | None = None, *, strict: bool = True) -> OutputFormat:
+def _json(name: str, schema: str | dict[str, Any], title: str | None = None, *, strict: bool = False) -> OutputFormat:
     """The format of a schema, which may be written as JSON text. Raises BadRequest when the text isn't an object."""
     if isinstance(schema, str):
         try:
