@@ -43,9 +43,6 @@ Int32 = Annotated[int, Meta(ge=-(2**31), le=MAX_INT)]
 ChoiceCount = Annotated[int, Meta(ge=1, le=128)]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 
-_LIMITS = ("n_predict", "max_output_tokens", "max_completion_tokens", "max_tokens")
-"""The names of the output limit, the one that counts first. The precedence is llama.cpp's."""
-
 
 class StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
@@ -180,10 +177,12 @@ class GenerationBody(Struct, frozen=True, kw_only=True):
 def max_output_of(body: GenerationBody) -> int | None:
     """The limit in tokens, or None for no limit but the context (no field given, or a negative number).
 
-    0 evaluates the prompt and generates nothing.
+    0 evaluates the prompt and generates nothing. The precedence of the names is llama.cpp's.
     """
-    given: list[int] = [limit for name in _LIMITS if (limit := getattr(body, name)) is not None]
-    return min(given[0], MAX_INT) if given and given[0] >= 0 else None
+    for limit in (body.n_predict, body.max_output_tokens, body.max_completion_tokens, body.max_tokens):
+        if limit is not None:
+            return None if limit < 0 else min(limit, MAX_INT)
+    return None
 
 
 def alternatives_of(body: GenerationBody) -> int | None:
@@ -194,5 +193,7 @@ def alternatives_of(body: GenerationBody) -> int | None:
 def stop_of(body: GenerationBody) -> list[str]:
     """The stop strings of both names, each once. Empty ones are dropped, since they would match before the first
     token."""
+    if body.stop is None and body.stop_sequences is None:
+        return []
     given = [[stop] if isinstance(stop, str) else stop or [] for stop in (body.stop, body.stop_sequences)]
     return list(dict.fromkeys(text for stop in given for text in stop if text))

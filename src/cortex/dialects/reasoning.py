@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from cortex.dialects.fields import MAX_INT, GenerationBody, ReasoningSettings, ThinkingConfig
@@ -12,6 +13,22 @@ __all__ = ["reasoning_of"]
 
 _TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "reasoning", "enable_reasoning")
 """The names of the switch in chat templates (Qwen, GLM; DeepSeek, Granite, Kimi; others)."""
+_UNSAID = Reasoning()
+_values = attrgetter(
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "think",
+    "chat_template_kwargs",
+    "output_config",
+    "reasoning_budget_tokens",
+    "thinking_budget_tokens",
+    "thinking_budget",
+    "thinking_token_budget",
+)
+"""All fields that this module reads; most requests have none of them."""
+_NOTHING = (None,) * 11
 _OFF = ("none", "off", "disabled")
 
 
@@ -22,6 +39,8 @@ def reasoning_of(body: GenerationBody) -> Reasoning:
     default, so a switch that contradicts it is the user's. Raises BadRequest for a template's `enable_thinking` that
     isn't a boolean: templates treat the string "false" as true.
     """
+    if _values(body) == _NOTHING:
+        return _UNSAID
     switches = [switch for switch in _switches(body) if switch is not None]
     efforts = [effort for effort in _efforts(body) if effort]
     budgets = [budget for budget in _budgets(body) if budget is not None]

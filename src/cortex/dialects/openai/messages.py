@@ -85,6 +85,8 @@ class ChatMessageReader:
                 return [Message("tool", self._results(body, at))]
             case "assistant":
                 return [Message("assistant", self._assistant(body, at), name=body.name)]
+            case role if isinstance(body.content, str):
+                return [Message(_role(role), [Text(body.content)] if body.content else [], name=body.name)]
             case role:
                 parts = self._parts.read(body.content, at, new=new)
                 results: list[Part] = [part for part in parts if isinstance(part, ToolResult)]

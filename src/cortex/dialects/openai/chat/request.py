@@ -94,7 +94,8 @@ def _reject_contradictions(chat: ChatBody) -> None:
 
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
     messages = ChatMessageReader(context.images, context.request_id).read(chat.messages or [])
-    messages = system_message(chat.system, normalise_billing=False) + messages
+    if chat.system:
+        messages = system_message(chat.system, normalise_billing=False) + messages
     tools, choice = _tools(chat)
     kwargs = wire_safe(chat.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
