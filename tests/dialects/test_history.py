@@ -109,6 +109,8 @@ every_way = pytest.mark.parametrize(
         ("[1,2]", None),
         ("7", None),
         ('"text"', None),
+        ('{"a": NaN}', None),
+        ('{"a": 1e400}', None),
         ("text", None),
         ([1, 2], None),
         (7, None),
@@ -248,6 +250,51 @@ def test_a_result_with_an_unreadable_part_is_never_refused() -> None:
     ]:
         [result] = parts_of(send_back("c", "{}", [part]), ToolResult)
         assert result.parts == [Text(omitted(shown))]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": None},
+        {"type": "thinking", "thinking": 7},
+        {"type": "tool_use", "name": "f"},
+        {"type": "image"},
+        {"type": "document", "source": 7},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("parse", [parse_messages, parse_chat])
+def test_a_malformed_block_of_the_history_is_a_placeholder(parse: Callable[..., Any], block: dict[str, Any]) -> None:
+    answer = {"role": "assistant", "content": [block, {"type": "text", "text": "x"}]}
+    messages = parsed(parse, {"messages": [HI, answer, HI]})
+    assert [part.text for part in parts_of(messages[1:2], Text)][-1] == "x"
+
+
+@pytest.mark.parametrize(
+    ("item", "thought"),
+    [
+        ({"summary": "a"}, ["a"]),
+        ({"summary": ["a", {"text": "b"}]}, ["a\n\nb"]),
+        ({"summary": [{"type": "summary_text"}], "content": 7, "encrypted_content": {}}, []),
+    ],
+    ids=str,
+)
+def test_reasoning_of_any_shape_is_no_error(item: dict[str, Any], thought: list[str]) -> None:
+    messages = parsed(parse_responses, {"input": [HI, {"type": "reasoning", **item}, YES, HI]})
+    assert [part.text for part in parts_of(messages, Thinking)] == thought
+
+
+@pytest.mark.parametrize("text", ["x", 7, {"a": 1}, None])
+def test_a_custom_calls_input_may_be_anything(text: Any) -> None:
+    call = {"id": "c", "type": "custom", "custom": {"name": "w", "input": text}}
+    item = {"type": "custom_tool_call", "call_id": "c", "name": "w", "input": text}
+    read = {"input": "" if text is None else text if isinstance(text, str) else msgspec.json.encode(text).decode()}
+    for messages in (
+        parsed(parse_chat, {"messages": [HI, {"role": "assistant", "tool_calls": [call]}, HI]}),
+        parsed(parse_responses, {"input": [HI, item, HI]}),
+    ):
+        [made] = parts_of(messages, ToolCall)
+        assert msgspec.json.decode(made.arguments) == read
 
 
 IMAGES: list[tuple[Callable[..., Any], str, dict[str, Any]]] = [

@@ -13,12 +13,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw, Struct
 
-__all__ = ["CallId", "newest_input", "object_arguments", "omitted", "plain_text"]
+__all__ = ["CallId", "begins", "made_of_parts", "newest_input", "object_arguments", "omitted", "plain_text", "texts_in"]
 
 CallId = str | int
 """A call's id; some servers count their calls, and their clients send the numbers back."""
 
+
+class TypedPart(Struct, frozen=True):
+    type: Any = None
+
+
+_TYPED = msgspec.json.Decoder(TypedPart)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _FENCE = re.compile(r"\s*```[\w-]*\s(.*?)```\s*", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,9 +44,16 @@ def object_arguments(arguments: Any) -> str:
         try:
             _OBJECT.decode(arguments)
         except (msgspec.MsgspecError, RecursionError):
-            return _as_json(_object_in(arguments))
+            return _readable(arguments)
         return arguments
-    return _as_json(_object_in(arguments))
+    return _readable(arguments)
+
+
+def _readable(arguments: Any) -> str:
+    try:
+        return _as_json(_object_in(arguments))
+    except ValueError:  # NaN or a number beyond a float's range, which JSON lacks
+        return _as_json({"arguments": arguments})
 
 
 def _object_in(value: Any) -> dict[str, Any]:
@@ -59,6 +73,31 @@ def _object_in(value: Any) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {"arguments": value}
 
 
+def made_of_parts(content: Sequence[Raw]) -> bool:
+    """Whether each element is a content part (an object with a type) or text. A tool's own list, of numbers or records,
+    isn't."""
+    return all(begins(raw, b'"') or (begins(raw, b"{") and _has_type(raw)) for raw in content)
+
+
+def begins(raw: Raw, character: bytes) -> bool:
+    """Whether the JSON value begins so; `character` tells its type. The value isn't copied: it may be an image."""
+    return bytes(memoryview(raw)[:1]) == character
+
+
+def _has_type(raw: Raw) -> bool:
+    try:
+        return isinstance(_TYPED.decode(raw).type, str)
+    except msgspec.MsgspecError:
+        return False
+
+
+def texts_in(value: Any) -> list[str]:
+    """The texts of reasoning that was sent back: a text, or a list of texts and of parts with a `text`."""
+    pieces = value if isinstance(value, list) else [value]
+    texts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
+    return [text for text in texts if isinstance(text, str) and text]
+
+
 def plain_text(value: Any) -> str:
     """A tool's result as text: JSON, where it is an object or a number."""
     if value is None:
@@ -67,7 +106,7 @@ def plain_text(value: Any) -> str:
 
 
 def _as_json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _SURROGATE.sub("\ufffd", text)
 
 

@@ -21,11 +21,11 @@ from cortex.dialects.anthropic.body import (
     ToolUseBlock,
 )
 from cortex.dialects.documents import text_file
-from cortex.dialects.history import object_arguments, omitted, plain_text
+from cortex.dialects.history import begins, made_of_parts, object_arguments, omitted, plain_text
 from cortex.dialects.images import Images
 from cortex.dialects.json_body import decode_body
 from cortex.dialects.opaque_reasoning import decode_opaque
-from cortex.errors import UnsupportedValue
+from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Image, Text, Thinking, ToolCall, ToolResult
 
 __all__ = ["BlockReader", "read_block", "read_blocks"]
@@ -33,28 +33,40 @@ __all__ = ["BlockReader", "read_block", "read_blocks"]
 logger = logging.getLogger(__name__)
 
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_TEXT = msgspec.json.Decoder(str)
 _RAWS = msgspec.json.Decoder(list[Raw])
 _KIND = msgspec.json.Decoder(BlockKind)
 _BLOCK: msgspec.json.Decoder[ContentBlock] = msgspec.json.Decoder(ContentBlock)
 _KNOWN = {type_.__struct_config__.tag for type_ in get_args(ContentBlock)}
 
 
-def read_blocks(content: str | list[Raw] | None, param: str) -> list[ContentBlock]:
-    """The content blocks. Blank text and blocks of unknown types are dropped."""
+def read_blocks(content: str | list[Raw] | None, param: str, *, new: bool = True) -> list[ContentBlock]:
+    """The content blocks. Blank text and blocks of unknown types are dropped. A malformed block is an error in new
+    input and a placeholder in the history."""
     if isinstance(content, str):
         return [TextBlock(content)] if content.strip() else []
-    blocks = [read_block(raw, f"{param}[{index}]") for index, raw in enumerate(content or [])]
+    blocks = [read_block(raw, f"{param}[{index}]", new=new) for index, raw in enumerate(content or [])]
     return [block for block in blocks if block is not None]
 
 
-def read_block(raw: Raw, param: str) -> ContentBlock | None:
+def read_block(raw: Raw, param: str, *, new: bool = True) -> ContentBlock | None:
     """The block; None for blank text and for a block of an unknown type."""
     kind = decode_body(_KIND, raw, param).type
     if kind not in _KNOWN:
         logger.debug("skipping content block of unknown type %s", kind)
         return None
-    block = decode_body(_BLOCK, raw, param)
+    try:
+        block = decode_body(_BLOCK, raw, param)
+    except BadRequest:
+        if new:
+            raise
+        return None if kind == "text" else TextBlock(omitted(kind))
     return None if isinstance(block, TextBlock) and not block.text.strip() else block
+
+
+def _text_block(raw: Raw, param: str) -> TextBlock | None:
+    """The block of a bare string in a list of blocks."""
+    return TextBlock(decode_body(_TEXT, raw, param)) if begins(raw, b'"') else None
 
 
 class BlockReader:
@@ -86,11 +98,10 @@ class BlockReader:
         return ToolResult(call_id, parts, self.names.get(call_id), bool(block.is_error))
 
     def _result_parts(self, content: Raw, param: str) -> list[Text | Image]:
-        value = decode_body(_ANY, content, param)
-        if isinstance(value, list) and all(isinstance(item, dict) and "type" in item for item in value):
-            blocks = read_blocks(decode_body(_RAWS, content, param), param)
-            return [part for block in blocks for part in self.plain(block, param, new=False)]
-        text = plain_text(value)
+        if begins(content, b"[") and made_of_parts(raws := decode_body(_RAWS, content, param)):
+            blocks = [_text_block(raw, param) or read_block(raw, param, new=False) for raw in raws]
+            return [part for block in blocks if block for part in self.plain(block, param, new=False)]
+        text = plain_text(decode_body(_ANY, content, param))
         return [Text(text)] if text.strip() else []
 
     def plain(self, block: ContentBlock, param: str, *, new: bool) -> list[Text | Image]:
@@ -119,7 +130,7 @@ class BlockReader:
         if source.type == "text":
             return [Text(f"{block.title}\n\n{source.data}" if block.title else source.data)]
         if source.type == "content":
-            inner = read_blocks(source.content, f"{param}.source.content")
+            inner = read_blocks(source.content, f"{param}.source.content", new=new)
             return [part for item in inner for part in self.plain(item, param, new=new)]
         if source.type == "base64":
             return [text_file(source.data, source.media_type, block.title, param, new=new)]

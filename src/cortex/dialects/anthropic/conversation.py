@@ -48,7 +48,7 @@ def read_messages(bodies: Sequence[MessageParam], images: Images) -> list[Messag
 
 
 def _read(body: MessageParam, reader: BlockReader, param: str, *, new: bool) -> list[Message]:
-    blocks = read_blocks(body.content, f"{param}.content")
+    blocks = read_blocks(body.content, f"{param}.content", new=new)
     if body.role == "assistant":
         return _message("assistant", [part for block in blocks for part in _assistant_parts(block, reader, param)])
     # Results first: chat templates expect them directly after the calls, but clients may put text before them.

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.custom_tools import wrap_input
-from cortex.dialects.history import CallId, newest_input, object_arguments, plain_text
+from cortex.dialects.history import CallId, made_of_parts, newest_input, object_arguments, plain_text
 from cortex.dialects.ids import make_id
 from cortex.dialects.images import Images
 from cortex.dialects.json_body import decode_body
-from cortex.dialects.openai.parts import PartReader, made_of_parts
+from cortex.dialects.openai.parts import PartReader
 from cortex.errors import BadRequest
 from cortex.wire.inference import Image, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
 
@@ -33,7 +33,7 @@ class ChatFunctionCall(Struct, frozen=True):
 
 class ChatCustomCall(Struct, frozen=True):
     name: str
-    input: str = ""
+    input: Any = None
 
 
 class ChatToolCall(Struct, frozen=True):
@@ -112,7 +112,7 @@ class ChatMessageReader:
         if body.function:
             return self._function_call(call_id, body.function.name, body.function.arguments)
         if body.custom:
-            return self._function_call(call_id, body.custom.name, wrap_input(body.custom.input))
+            return self._function_call(call_id, body.custom.name, wrap_input(plain_text(body.custom.input)))
         if body.name:
             return self._function_call(call_id, body.name, body.arguments)
         raise BadRequest(f"{at} has neither function nor custom", param=at)

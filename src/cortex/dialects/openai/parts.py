@@ -14,13 +14,13 @@ from msgspec import Raw, Struct
 from cortex.dialects.anthropic.blocks import BlockReader, read_block
 from cortex.dialects.anthropic.body import BlockKind, ToolResultBlock, ToolUseBlock
 from cortex.dialects.documents import data_uri_file
-from cortex.dialects.history import omitted, plain_text
+from cortex.dialects.history import begins, omitted, plain_text, texts_in
 from cortex.dialects.images import Images
 from cortex.dialects.json_body import decode_body
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Part, Text, Thinking
 
-__all__ = ["PartReader", "made_of_parts"]
+__all__ = ["PartReader"]
 
 _BLOCKS = ("image", "document", "tool_use", "tool_result")
 
@@ -84,13 +84,14 @@ class PartReader:
         return [Text(text)] if text else []
 
     def _part(self, raw: Raw, at: str, *, new: bool) -> list[Part]:
-        if _begins(raw, b'"'):
+        if begins(raw, b'"'):
             return [Text(decode_body(_TEXT, raw, at))]
         kind = decode_body(_KIND, raw, at).type or "text"
         if kind in _BLOCKS:
             return self._block(raw, at, new=new)
         if kind in ("thinking", "reasoning"):
-            text = _thought(decode_body(_THINKING, raw, at))
+            thought = decode_body(_THINKING, raw, at)
+            text = "\n".join(texts_in(thought.thinking or thought.reasoning or thought.text))
             return [Thinking(text)] if text else []
         if kind == "redacted_thinking":
             return []
@@ -99,10 +100,11 @@ class PartReader:
         except BadRequest:
             if new:
                 raise
-            return [Text(omitted(kind.removeprefix("input_").removesuffix("_url")))]
+            shown = kind.removeprefix("input_").removesuffix("_url")
+            return [] if shown in ("text", "output_text", "refusal") else [Text(omitted(shown))]
 
     def _block(self, raw: Raw, at: str, *, new: bool) -> list[Part]:
-        match read_block(raw, at):
+        match read_block(raw, at, new=new):
             case None:
                 return []
             case ToolUseBlock() as block:
@@ -128,28 +130,3 @@ class PartReader:
                 raise BadRequest(f"{at} has no {kind}", param=at)
             case _:
                 raise UnsupportedValue(f"{at}: content of type {kind!r} is not supported", param=at)
-
-
-def made_of_parts(content: list[Raw]) -> bool:
-    """Whether each element is a content part (or text). A tool's own list, of numbers or records, is none."""
-    return all(_begins(raw, b'"') or (_begins(raw, b"{") and _has_type(raw)) for raw in content)
-
-
-def _begins(raw: Raw, character: bytes) -> bool:
-    return bytes(memoryview(raw)[:1]) == character
-
-
-def _has_type(raw: Raw) -> bool:
-    try:
-        return bool(_KIND.decode(raw).type)
-    except msgspec.MsgspecError:
-        return False
-
-
-def _thought(part: ThinkingPart) -> str:
-    found = part.thinking or part.reasoning or part.text or ""
-    if isinstance(found, str):
-        return found
-    pieces = found if isinstance(found, list) else [found]
-    texts = [piece.get("text") if isinstance(piece, dict) else piece for piece in pieces]
-    return "\n".join(text for text in texts if isinstance(text, str) and text)

@@ -59,11 +59,12 @@ class MessageItem(Struct, frozen=True, tag="message"):
 
 
 class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """A reasoning item of an earlier answer. Each field may be missing: Codex drops `content`, Copilot `summary`."""
+    """A reasoning item of an earlier answer. Each field may be missing: Codex drops `content`, Copilot `summary`. They
+    are lists of parts with a `text`."""
 
-    summary: list[ContentPart] | None = None
-    content: list[ContentPart] | None = None
-    encrypted_content: str | None = None
+    summary: Any = None
+    content: Any = None
+    encrypted_content: Any = None
 
 
 class FunctionCallItem(Struct, frozen=True, tag="function_call"):
@@ -78,7 +79,7 @@ class FunctionCallItem(Struct, frozen=True, tag="function_call"):
 class CustomCallItem(Struct, frozen=True, tag="custom_tool_call"):
     call_id: CallId
     name: str
-    input: str = ""
+    input: Any = None
     namespace: str | None = None
 
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from cortex.dialects.custom_tools import wrap_input
 from cortex.dialects.documents import data_uri_file
-from cortex.dialects.history import newest_input, object_arguments, omitted, plain_text
+from cortex.dialects.history import begins, made_of_parts, newest_input, object_arguments, omitted, plain_text, texts_in
 from cortex.dialects.images import Images
 from cortex.dialects.json_body import decode_body
 from cortex.dialects.opaque_reasoning import decode_opaque
@@ -32,7 +32,7 @@ from cortex.dialects.openai.responses.body import (
     ReasoningItem,
 )
 from cortex.dialects.openai.responses.tools import Toolbox
-from cortex.errors import UnsupportedValue
+from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 
 __all__ = ["read_conversation", "read_items"]
@@ -40,6 +40,8 @@ __all__ = ["read_conversation", "read_items"]
 logger = logging.getLogger(__name__)
 
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_RAWS = msgspec.json.Decoder(list[Raw])
+_PART = msgspec.json.Decoder(ContentPart)
 _KIND = msgspec.json.Decoder(ItemKind)
 _ITEM: msgspec.json.Decoder[InputItem] = msgspec.json.Decoder(InputItem)
 _MESSAGE = msgspec.json.Decoder(MessageItem)
@@ -113,7 +115,7 @@ class _Reader:
                 self._turn.append(ToolCall(str(item.call_id), name, object_arguments(item.arguments)))
             case CustomCallItem():
                 name = self._toolbox.shown_name(item.name, item.namespace)
-                self._turn.append(ToolCall(str(item.call_id), name, wrap_input(item.input)))
+                self._turn.append(ToolCall(str(item.call_id), name, wrap_input(plain_text(item.input))))
             case FunctionOutputItem() | CustomOutputItem():
                 self.end_turn()
                 self._orphan(item)
@@ -137,17 +139,18 @@ class _Reader:
             self._add(Message("tool", [self._result(item, None)]))
 
     def _result(self, item: CallOutput, name: str | None) -> ToolResult:
-        value = decode_body(_ANY, item.output, "input")
-        if isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value):
-            return ToolResult(str(item.call_id), [self._output_part(part) for part in value], name)
-        text = plain_text(value)
+        if begins(item.output, b"[") and made_of_parts(raws := decode_body(_RAWS, item.output, "input")):
+            return ToolResult(str(item.call_id), [self._output_part(raw) for raw in raws], name)
+        text = plain_text(decode_body(_ANY, item.output, "input"))
         return ToolResult(str(item.call_id), [Text(text)] if text.strip() else [], name)
 
-    def _output_part(self, part: dict[str, Any]) -> Text | Image:
+    def _output_part(self, raw: Raw) -> Text | Image:
+        """A part of an output; one that can't be read as a part is shown as JSON."""
         try:
-            return self._part(msgspec.convert(part, ContentPart), new=False)
-        except msgspec.ValidationError:
-            return Text(plain_text(part))
+            part = decode_body(_PART, raw, "input")
+        except BadRequest:
+            return Text(plain_text(decode_body(_ANY, raw, "input")))
+        return self._part(part, new=False)
 
     def _add(self, message: Message) -> None:
         if message.parts:
@@ -179,7 +182,6 @@ class _Reader:
 
 def _thinking(item: ReasoningItem) -> list[Thinking]:
     """The reasoning text: from our own `encrypted_content` if the client kept it, else from `content` or `summary`."""
-    opaque = item.encrypted_content or ""
-    pieces = item.content or item.summary or []
-    text = decode_opaque(opaque) or "\n\n".join(piece.text for piece in pieces if piece.text)
+    opaque = item.encrypted_content if isinstance(item.encrypted_content, str) else ""
+    text = decode_opaque(opaque) or "\n\n".join(texts_in(item.content) or texts_in(item.summary))
     return [Thinking(text)] if text else []
