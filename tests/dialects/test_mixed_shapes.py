@@ -86,6 +86,9 @@ def test_a_tool_of_no_shape_is_refused_by_its_place(tool: dict[str, Any]) -> Non
     ("choice", "expected"),
     [
         ({"type": "tool", "name": "f"}, ToolChoice("required", ["f"])),
+        ({"type": "any"}, ToolChoice("required")),
+        ({"type": "none"}, ToolChoice("none")),
+        ({"type": "auto"}, ToolChoice()),
         ({"type": "allowed_tools", "mode": "required", "tools": [{"name": "f"}]}, ToolChoice("required", ["f"])),
         ({"type": "function", "function": {"name": "f"}}, ToolChoice("required", ["f"])),
         ({"type": "function", "name": "f"}, ToolChoice("required", ["f"])),
@@ -93,7 +96,7 @@ def test_a_tool_of_no_shape_is_refused_by_its_place(tool: dict[str, Any]) -> Non
 )
 def test_tool_choices_of_other_apis_are_heard(choice: dict[str, Any], expected: ToolChoice) -> None:
     assert parse(tools=[FLAT], tool_choice=choice).tool_choice == expected
-    if choice["type"] == "function":
+    if choice["type"] != "allowed_tools":
         assert responses(tools=[FLAT], tool_choice=choice).tool_choice == expected
 
 

@@ -19,7 +19,8 @@ from cortex.config.settings import ResponsesConfig
 from cortex.dialects.openai.objects import openai_error
 from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.objects import deleted_reply
-from cortex.dialects.openai.responses.request import parse_responses, wanted
+from cortex.dialects.openai.responses.references import wanted
+from cortex.dialects.openai.responses.request import parse_responses
 from cortex.dialects.openai.responses.stored import StoredResponse, response_of
 from cortex.errors import NotFound, UnsupportedValue
 from cortex.serving.exchange.exchange import Exchange, ExchangeContext

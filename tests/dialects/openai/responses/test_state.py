@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cortex.dialects.openai.responses.request import Wanted, parse_responses, wanted
+from cortex.dialects.openai.responses.references import Wanted, wanted
+from cortex.dialects.openai.responses.request import parse_responses
 from cortex.dialects.openai.responses.stored import StoredResponse, response_of
 from cortex.errors import BadRequest
 from cortex.wire.inference import InferenceRequest, Text, Thinking

@@ -150,7 +150,7 @@ class NamedChoice(Struct, frozen=True):
 
 
 class ResponsesToolChoice(Struct, frozen=True):
-    """`function` and `custom` are the nested forms of chat completions."""
+    """`function` and `custom` are the nested forms of chat completions; the types `any`, `tool` … Anthropic's."""
 
     type: str
     name: str = ""

@@ -8,9 +8,7 @@ conversation of a stored response, and an `item_reference` stands for an item of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -23,6 +21,7 @@ from cortex.dialects.openai.responses.answer import ResponsePlan
 from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.conversation import read_conversation, read_items
 from cortex.dialects.openai.responses.objects import ResponseObject
+from cortex.dialects.openai.responses.references import resolved
 from cortex.dialects.openai.responses.render import ResponseCollector, ResponseRenderer
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
@@ -32,37 +31,10 @@ from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Message, Text
 
-__all__ = ["Wanted", "parse_responses", "wanted"]
+__all__ = ["parse_responses"]
 
 _BODY = msgspec.json.Decoder(ResponsesBody)
 _NULL = b"null"
-
-
-class WantedBody(Struct, frozen=True):
-    previous_response_id: str | None = None
-    input: str | list[Raw] | None = None
-
-
-class ItemHead(Struct, frozen=True):
-    """The fields that tell an `item_reference`, whose type may be left out."""
-
-    type: Any = None
-    role: Any = None
-    id: Any = None
-
-    @property
-    def reference(self) -> str | None:
-        if self.type == "item_reference":
-            return self.id if isinstance(self.id, str) else ""
-        return self.id if self.type is None and self.role is None and isinstance(self.id, str) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a request needs of the store: the response that it continues, and single items, in their order."""
-
-    previous: str | None
-    items: list[str]
 
 
 class EchoedFields(Struct, frozen=True):
@@ -76,24 +48,7 @@ class EchoedFields(Struct, frozen=True):
     user: Raw = Raw(_NULL)
 
 
-_WANTED = msgspec.json.Decoder(WantedBody)
-_HEAD = msgspec.json.Decoder(ItemHead)
 _ECHO = msgspec.json.Decoder(EchoedFields)
-
-
-def wanted(body: bytes) -> Wanted:
-    """What `parse_responses` needs of the store for this request. Raises BadRequest."""
-    decoded = decode_body(_WANTED, body)
-    items = decoded.input if isinstance(decoded.input, list) else []
-    return Wanted(decoded.previous_response_id, [name for raw in items if (name := _reference(raw)) is not None])
-
-
-def _reference(raw: Raw) -> str | None:
-    """The id of the item that this one stands for; None for an item itself."""
-    try:
-        return _HEAD.decode(raw).reference
-    except msgspec.MsgspecError:
-        return None  # not an object, or half an emoji: reading the item says which
 
 
 def parse_responses(
@@ -162,13 +117,7 @@ def _input_items(body: ResponsesBody, referenced: Mapping[str, Raw]) -> list[Raw
     replaced by the item."""
     if isinstance(body.input, str):
         return [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": body.input}))]
-    items: list[Raw] = []
-    for raw in body.input or []:
-        name = _reference(raw)
-        if name is not None and name not in referenced:
-            raise BadRequest(f"item {name!r} is not stored here (any more): send the item itself", param="input")
-        items.append(raw.copy() if name is None else referenced[name])
-    return items
+    return resolved(body.input or [], referenced)
 
 
 def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw], toolbox: Toolbox) -> InferenceRequest:

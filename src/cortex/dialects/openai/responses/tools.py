@@ -66,11 +66,11 @@ class Toolbox:
         match choice:
             case None | "auto":
                 return ToolChoice()
-            case "none":
+            case "none" | ResponsesToolChoice(type="none"):
                 return ToolChoice("none")
-            case "required":
+            case "required" | "any" | ResponsesToolChoice(type="required" | "any"):
                 return ToolChoice("required") if self.offered else ToolChoice()
-            case ResponsesToolChoice(type="function" | "custom"):
+            case ResponsesToolChoice(type="function" | "custom" | "tool"):
                 nested = choice.function or choice.custom
                 name = choice.name or (nested.name if nested else "")
                 return ToolChoice("required", [self._offered_name(name, choice.namespace)])
