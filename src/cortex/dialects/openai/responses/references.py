@@ -1,7 +1,7 @@
 """What a Responses request refers to in the store: an earlier response, and single items of earlier responses.
 
-The AI SDK's OpenAI provider sends an `item_reference` for each item of the earlier steps by default. Its shape: ItemReference
-in openai's Python SDK 3.54, `types/responses/response_input_item_param.py`.
+The AI SDK's OpenAI provider sends an `item_reference` for each item of the earlier steps by default. Its shape:
+ItemReference in openai's Python SDK 3.54, `types/responses/response_input_item_param.py`.
 """
 
 from __future__ import annotations
