@@ -50,7 +50,7 @@ INFERENCE = {
 }
 """By the name of an inference route, which is the `dialect` of logs and metrics."""
 
-SHARING = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+SHARING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
 """Their bodies have most fields in common."""
 
 ERRORS_HEAD = """## Errors
@@ -188,7 +188,8 @@ def _bodies(app: Litestar, found: list[Route]) -> Iterator[str]:
         paths = [route.paths[0] for route in found if route.body == name]
         yield f"### {', '.join(f'`{path}`' for path in paths)}\n"
         own = set(schemas[name]["properties"])
-        yield from _fields(schemas[name], own - shared if paths[0] in SHARING else own)
+        known = shared - set(schemas[name].get("required", [])) if paths[0] in SHARING else set()
+        yield from _fields(schemas[name], own - known)
 
 
 def _fields(schema: dict[str, Any], chosen: set[str]) -> Iterator[str]:

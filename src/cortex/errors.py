@@ -90,7 +90,11 @@ class BadRequest(CortexError):
 
 
 class ContextLengthExceeded(BadRequest):
-    """The prompt, or prompt and answer together, exceed the model's context."""
+    """The prompt, or prompt and answer together, exceed the model's context.
+
+    The message says "maximum context length is N tokens", OpenAI's words: pi, opencode, Cline and OpenHands look for
+    them to compact their history.
+    """
 
     code = "context_length_exceeded"
 

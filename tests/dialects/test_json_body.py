@@ -20,6 +20,7 @@ class Inner(msgspec.Struct):
 class Body(msgspec.Struct):
     text: str = ""
     items: list[Inner] = []
+    raw: msgspec.Raw = msgspec.Raw(b"null")
 
 
 DECODER = msgspec.json.Decoder(Body)
@@ -74,3 +75,23 @@ def test_integers_that_cannot_cross_the_wire_are_refused() -> None:
     assert wire_safe({"a": 2**64 - 1}, "schema") == {"a": 2**64 - 1}
     with pytest.raises(BadRequest, match="64 bits"):
         wire_safe({"a": [2**64]}, "schema")
+
+
+def test_whole_floats_become_integers_only_where_an_integer_is_expected() -> None:
+    """What else the body holds keeps its text: 1.10 is not 1.1 to a model."""
+    read = decode_body(DECODER, b'{"raw": {"a": 1.10, "b": 2.0}, "items": [{"x": 1.0}, {"x": 2}, {"x": 3e2}]}')
+    assert [item.x for item in read.items] == [1, 2, 300]
+    assert bytes(read.raw) == b'{"a": 1.10, "b": 2.0}'
+
+
+@pytest.mark.parametrize("number", ["1.5", "1e400", "1e-2", "-0.25"])
+def test_other_floats_are_no_integers(number: str) -> None:
+    with pytest.raises(BadRequest):
+        decode_body(DECODER, f'{{"items": [{{"x": {number}}}]}}'.encode())
+
+
+@given(st.integers(-(10**20), 10**20), st.integers(0, 5))
+def test_every_spelling_of_a_whole_number_is_read(value: int, zeros: int) -> None:
+    for written in (f"{value}.{'0' * (zeros + 1)}", f"{value}e{zeros}", f"{value * 10**zeros}e-{zeros}"):
+        [item] = decode_body(DECODER, f'{{"items": [{{"x": {written}}}]}}'.encode()).items
+        assert item.x in (value, value * 10**zeros)

@@ -1,7 +1,8 @@
 """Image URLs in requests: data URIs are decoded here; http(s) URLs are fetched by the serving layer.
 
-Dialects do no I/O. A remote URL that isn't in `fetched` is added to `missing`; the serving layer fetches the missing
-images (when the config allows it), adds them to `fetched` and parses the body a second time.
+Dialects do no I/O. A remote URL that isn't in `fetched` is added to `missing`, or to `older` if it belongs to the
+history; the serving layer fetches these images (when the config allows it), adds them to `fetched`, those of the
+history that it can't get to `gone`, and parses the body a second time.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 
+from cortex.dialects.history import omitted
 from cortex.errors import BadRequest, UnsupportedValue
-from cortex.wire.inference import Image
+from cortex.wire.inference import Image, Text
 
 __all__ = ["Images"]
 
@@ -20,22 +22,48 @@ _PENDING = Image(data=b"")
 
 @dataclass(slots=True)
 class Images:
-    """The images of one request. `allowed`: http(s) URLs may be fetched. `any`: the request contains an image."""
+    """The images of one request. `allowed`: http(s) URLs may be fetched. `any`: the request contains an image.
+
+    `blind` is the id of the request's model if it takes no images. An image that can't be read or shown is an error in
+    new input (`new`) and a placeholder in the history.
+    """
 
     allowed: bool = False
     fetched: dict[str, Image] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
     any: bool = False
+    blind: str | None = None
 
-    def decode(self, data: str, mime: str, param: str | None = None) -> Image:
-        """The image in base64 `data`. Raises BadRequest when it isn't base64 or is empty, UnsupportedValue when `mime`
-        isn't an image type."""
+    def decode(self, data: str, mime: str, param: str | None = None, *, new: bool = True) -> Image | Text:
+        """The image in base64 `data`. Raises BadRequest when it isn't base64 or is empty, or for a blind model,
+        UnsupportedValue when `mime` isn't an image type."""
         self.any = True
-        return _decoded(data, mime, param)
+        try:
+            self._refuse_for_blind_models()
+            return _decoded(data, mime, param)
+        except BadRequest:
+            if new:
+                raise
+            return Text(omitted("image"))
 
-    def load(self, url: str, param: str | None = None) -> Image:
-        """The image at `url`; an empty placeholder for a missing remote one. Raises BadRequest, UnsupportedValue."""
+    def load(self, url: str, param: str | None = None, *, new: bool = True) -> Image | Text:
+        """The image at `url`; an empty one for a missing remote one. Raises BadRequest, UnsupportedValue."""
         self.any = True
+        try:
+            self._refuse_for_blind_models()
+            return self._loaded(url, param, new=new)
+        except BadRequest:
+            if new:
+                raise
+            return Text(omitted("image"))
+
+    def _refuse_for_blind_models(self) -> None:
+        if self.blind is not None:
+            raise BadRequest(f"model {self.blind!r} takes no images; send text only", param="messages")
+
+    def _loaded(self, url: str, param: str | None, *, new: bool) -> Image:
         scheme = url[:8].lower()
         if scheme.startswith("data:"):
             return _from_data_uri(url, param)
@@ -47,8 +75,10 @@ class Images:
                 "(or let the operator set images.fetch = true)",
                 param=param,
             )
+        if url in self.gone:
+            raise BadRequest(f"{url}: the image could not be fetched", param=param)
         if url not in self.fetched:
-            self.missing.append(url)
+            (self.missing if new else self.older).append(url)
         return self.fetched.get(url, _PENDING)
 
 

@@ -93,7 +93,8 @@ class EmbeddingPreparer:
             raise BadRequest(f"input {number} is empty", param="input")
         if len(tokens) > self._length:
             raise ContextLengthExceeded(
-                f"input {number} has {len(tokens)} tokens, but the model takes {self._length}; shorten or split it",
+                f"input {number} has {len(tokens)} tokens, but the model's maximum context length is {self._length} "
+                "tokens; shorten or split it",
                 param="input",
             )
         for token in tokens:

@@ -63,7 +63,8 @@ class Thinking(Struct, frozen=True, tag="thinking", omit_defaults=True):
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call"):
-    """A call of an earlier assistant turn; `arguments` is JSON text exactly as the client sent it."""
+    """A call of an earlier assistant turn. `arguments` is the JSON text of an object: exactly the client's text if that
+    is one (`dialects.history`)."""
 
     id: str
     name: str

@@ -9,7 +9,7 @@ import pytest
 from cortex.engine.llama.model import Vocab
 from cortex.engine.request.output import PreparedRequest
 from cortex.engine.request.preparer import Preparer, TokenLimits
-from cortex.errors import UnsupportedValue
+from cortex.errors import ContextLengthExceeded, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Sampling
 
 
@@ -27,10 +27,10 @@ class _Vocab:
         return [self.bos, *text.removeprefix("<s>").encode()]
 
 
-def prepare(prompt: str | list[int], **fields: Any) -> PreparedRequest:
+def prepare(prompt: str | list[int], input_limit: int | None = None, **fields: Any) -> PreparedRequest:
     preparer = Preparer(
         cast("Vocab", _Vocab()),
-        TokenLimits(100),
+        TokenLimits(100, input=input_limit),
         chat=None,
         spec_for_format=lambda _format: None,
         compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
@@ -64,3 +64,11 @@ def test_a_resumed_answer_does_not_echo_again() -> None:
 def test_a_suffix_cannot_be_scored() -> None:
     with pytest.raises(UnsupportedValue, match="suffix"):
         prepare("ab", echo=True, logprobs=1, suffix="c")
+
+
+@pytest.mark.parametrize("input_limit", [None, 10])
+def test_a_prompt_over_a_limit_is_told_in_the_words_that_clients_look_for(input_limit: int | None) -> None:
+    """pi, opencode, Cline and OpenHands compact their history when they read these."""
+    with pytest.raises(ContextLengthExceeded, match="maximum context length is 100 tokens") as refused:
+        prepare([5] * 101, input_limit)
+    assert "101 tokens" in refused.value.message

@@ -172,14 +172,38 @@ async def test_a_backend_that_breaks_its_contract_still_gives_an_answer(
     assert "bug" not in reply.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/completions", {"model": "demo", "prompt": "x"}),
+        ("/v1/responses", {"model": "demo", "input": "x"}),
+        ("/v1/messages", CHAT),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_words_of_an_exceeded_context_reach_every_api(
+    serve: Serve, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    words = "the model's maximum context length is 8 tokens"
+    async with serve(
+        FakeBackend(lambda _: [ContextLengthExceeded(f"the prompt has 9 tokens, but {words}")])
+    ) as running:
+        reply = await running.http.post(path, json=body | {"stream": stream})
+    assert reply.status_code == 400
+    assert words in reply.json()["error"]["message"]
+
+
 async def test_errors_on_anthropic_routes_wear_anthropics_envelope(serve: Serve) -> None:
     async with serve() as running:
         bad = await running.http.post("/v1/messages", content=b"{")
         unknown = await running.http.post("/v1/messages", json=CHAT | {"model": "nope", "max_tokens": 5})
         method = await running.http.put("/v1/messages")
+        bare = await running.http.post("/messages", content=b"{")
         shared = await running.http.get("/v1/models/none", headers={"anthropic-version": "2023-06-01"})
     for reply, kind in [
         (bad, "invalid_request_error"),
+        (bare, "invalid_request_error"),
         (unknown, "not_found_error"),
         (method, "invalid_request_error"),
         (shared, "not_found_error"),

@@ -11,6 +11,7 @@ import pytest
 from cortex.config.settings import Config, ImagesConfig
 from cortex.errors import BadRequest
 from cortex.serving.http.image_fetcher import ImageFetcher, public_address
+from cortex.wire.inference import InferenceRequest, Text
 from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
 from tests.serving.conftest import Serve
 from tests.serving.fake_backend import FakeBackend
@@ -123,6 +124,35 @@ async def test_too_many_images_are_refused_before_any_is_fetched() -> None:
         await fetcher().fetch([f"https://pics.example/{number}" for number in range(17)])
 
 
+async def test_images_of_the_history_that_are_gone_are_left_out() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(404) if request.url.path == "/gone" else png(request)
+
+    urls = [f"https://pics.example/{name}" for name in ("oldest", "gone", "a", "b")]
+    found, gone = await fetcher(handler).fetch_older(urls, 3)
+    assert set(found) == {urls[2], urls[3]}
+    assert gone == {urls[0], urls[1]}
+
+
+@pytest.mark.parametrize("turns", [1, 30])
+async def test_a_conversation_survives_its_images(serve: Serve, turns: int) -> None:
+    """Their servers may be gone, and there may be more of them than one request may fetch."""
+    images = [
+        {
+            "role": "user",
+            "content": [{"type": "image_url", "image_url": {"url": f"http://localhost:9/{number}.png"}}],
+        }
+        for number in range(turns)
+    ]
+    messages = [*images, {"role": "assistant", "content": "a cat"}, {"role": "user", "content": "sure?"}]
+    async with serve(config=Config(images=ImagesConfig(fetch=True))) as running:
+        reply = await running.http.post("/v1/chat/completions", json={"model": "demo", "messages": messages})
+    assert reply.status_code == 200
+    [request] = running.backend.requests
+    assert isinstance(request, InferenceRequest)
+    assert request.messages[0].parts == [Text("[image omitted: it can't be read here]")]
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_remote_images_in_a_request_are_refused_unless_allowed(serve: Serve, allowed: bool) -> None:
     content = [{"type": "image_url", "image_url": {"url": "http://localhost:9/a.png"}}]
@@ -132,6 +162,21 @@ async def test_remote_images_in_a_request_are_refused_unless_allowed(serve: Serv
         )
     assert reply.status_code == 400
     assert ("not on the public internet" if allowed else "images.fetch") in reply.json()["error"]["message"]
+
+
+async def test_a_blind_model_sees_a_placeholder_for_an_image_of_the_history(serve: Serve) -> None:
+    card = ModelCard("m", Limits(4096), Capabilities(vision=False), architecture="llama")
+    backend = FakeBackend(statuses=[(ModelStatus(card, state="ready"), [])])
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}
+    past = [{"role": "user", "content": [image]}, {"role": "assistant", "content": "a cat"}]
+    async with serve(backend) as running:
+        body = {"model": "m", "messages": [*past, {"role": "user", "content": "sure?"}]}
+        assert (await running.http.post("/v1/chat/completions", json=body)).status_code == 200
+        body = {"model": "m", "messages": [*past, *past[:1]]}
+        assert "takes no images" in (await running.http.post("/v1/chat/completions", json=body)).text
+    [request] = backend.requests
+    assert isinstance(request, InferenceRequest)
+    assert request.messages[0].parts == [Text("[image omitted: it can't be read here]")]
 
 
 @pytest.mark.parametrize(

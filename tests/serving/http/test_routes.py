@@ -39,10 +39,13 @@ def by_kind(request: Request) -> list[Any]:
         ("/v1/completions", {"model": "demo", "prompt": "x"}, '"text":"Hello"'),
         ("/completions", {"model": "demo", "prompt": "x"}, '"text":"Hello"'),
         ("/v1/embeddings", {"model": "demo", "input": "x"}, '"embedding":[1.0]'),
+        ("/embeddings", {"model": "demo", "input": "x"}, '"embedding":[1.0]'),
         ("/v1/rerank", {"model": "demo", "query": "q", "documents": ["d"]}, '"relevance_score":0.5'),
         ("/rerank", {"model": "demo", "query": "q", "documents": ["d"]}, '"relevance_score":0.5'),
         ("/v1/messages", CHAT | {"max_tokens": 5}, '"text":"Hello"'),
+        ("/messages", CHAT | {"max_tokens": 5}, '"text":"Hello"'),
         ("/v1/messages?beta=true", CHAT | {"max_tokens": 5}, '"text":"Hello"'),
+        ("/messages/count_tokens", CHAT, '"input_tokens":3'),
         ("/v1/messages/count_tokens?beta=true", CHAT, '"input_tokens":3'),
         ("/v1/responses", {"model": "demo", "input": "hi"}, '"text":"Hello"'),
         ("/responses", {"model": "demo", "input": "hi"}, '"text":"Hello"'),
@@ -144,6 +147,35 @@ async def test_a_stored_response_can_be_read_gone_on_from_and_deleted(serve: Ser
             assert (await http.delete(f"/v1/responses/{response_id}")).json()["deleted"] is True
             assert (await http.get(f"/v1/responses/{response_id}")).status_code == 404
             assert (await http.post("/v1/responses", json=body)).status_code in {400, 404}
+
+
+async def test_items_of_stored_responses_may_be_referred_to(serve: Serve) -> None:
+    """As the AI SDK's default provider does in every step after the first."""
+    async with serve() as running:
+        items: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+        for step in (1, 2, 3):
+            reply = await running.http.post("/v1/responses", json={"model": "demo", "input": items})
+            assert reply.status_code == 200, reply.text
+            last = running.backend.requests[-1]
+            assert isinstance(last, InferenceRequest)
+            assert len(last.messages) == 2 * step - 1
+            items += [{"type": "item_reference", "id": item["id"]} for item in reply.json()["output"]]
+            items += [{"role": "user", "content": "more"}]
+        await running.http.delete(f"/v1/responses/{reply.json()['id']}")
+        reply = await running.http.post("/v1/responses", json={"model": "demo", "input": items})
+    assert reply.status_code == 400
+    assert items[-2]["id"] in reply.json()["error"]["message"]
+
+
+async def test_another_keys_items_are_not_found(serve: Serve) -> None:
+    keys = AuthConfig(keys=["k1", "k2"])
+    async with serve(config=Config(auth=keys)) as running:
+        mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("k1", "k2"))
+        body: dict[str, Any] = {"model": "demo", "input": "hi"}
+        reply = await running.http.post("/v1/responses", json=body, headers=mine)
+        body["input"] = [{"type": "item_reference", "id": reply.json()["output"][0]["id"]}]
+        assert (await running.http.post("/v1/responses", json=body, headers=theirs)).status_code == 400
+        assert (await running.http.post("/v1/responses", json=body, headers=mine)).status_code == 200
 
 
 async def test_events_of_one_batch_leave_in_one_write(serve: Serve) -> None:

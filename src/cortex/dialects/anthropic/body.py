@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct
 
+from cortex.dialects.fields import GenerationBody
+from cortex.dialects.history import CallId
+
 __all__ = [
     "BlockKind",
     "BlockSource",
@@ -18,11 +21,8 @@ __all__ = [
     "ImageBlock",
     "MessageParam",
     "MessagesBody",
-    "OutputConfig",
-    "OutputFormatParam",
     "TextBlock",
     "ThinkingBlock",
-    "ThinkingConfig",
     "ToolChoiceParam",
     "ToolParam",
     "ToolResultBlock",
@@ -68,14 +68,16 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
 class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
     """`input` is kept as the JSON text that the client sent."""
 
-    id: str
+    id: CallId
     name: str
     input: Raw = Raw(b"{}")
 
 
 class ToolResultBlock(Struct, frozen=True, tag="tool_result"):
-    tool_use_id: str
-    content: str | list[Raw] | None = None
+    """`content` is text or a list of blocks by the API; clients send their tools' objects and numbers too."""
+
+    tool_use_id: CallId
+    content: Raw = Raw(b"null")
     is_error: bool | None = None
 
 
@@ -87,14 +89,35 @@ class MessageParam(Struct, frozen=True):
     content: str | list[Raw] | None = None
 
 
+class FunctionParam(Struct, frozen=True):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
 class ToolParam(Struct, frozen=True):
-    """A tool. Anthropic's server tools (`web_search_20250305` …) have a `type` and no `input_schema`."""
+    """A tool. Anthropic's server tools (`web_search_20250305` …) have a `type` and no `input_schema`.
+
+    The type `function` is OpenAI's, whose clients mix the APIs, nested (`function`) or flat (`parameters`).
+    """
 
     name: str = ""
     type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
+    parameters: dict[str, Any] | None = None
+    function: FunctionParam | None = None
+
+    @property
+    def native(self) -> ToolParam:
+        """The tool in Anthropic's own form."""
+        if self.type != "function" or self.input_schema is not None:
+            return self
+        inner = self.function or FunctionParam(self.name, self.description, self.parameters, self.strict)
+        schema = inner.parameters or {"type": "object", "properties": {}}
+        return ToolParam(inner.name, None, inner.description, schema, inner.strict)
 
 
 class ToolChoiceParam(Struct, frozen=True):
@@ -103,25 +126,7 @@ class ToolChoiceParam(Struct, frozen=True):
     disable_parallel_tool_use: bool | None = None
 
 
-class ThinkingConfig(Struct, frozen=True):
-    """`display: "omitted"` asks for thinking blocks without text; their signature then carries the text."""
-
-    type: str
-    budget_tokens: int | None = None
-    display: str | None = None
-
-
-class OutputFormatParam(Struct, frozen=True):
-    type: str
-    schema: dict[str, Any] = {}
-
-
-class OutputConfig(Struct, frozen=True):
-    effort: str | None = None
-    format: OutputFormatParam | None = None
-
-
-class MessagesBody(Struct, frozen=True):
+class MessagesBody(GenerationBody, frozen=True, kw_only=True):
     """`max_tokens` is optional here: count_tokens has none, and the default is the rest of the context."""
 
     model: str
@@ -130,12 +135,5 @@ class MessagesBody(Struct, frozen=True):
     system: str | list[Raw] | None = None
     tools: list[ToolParam] | None = None
     tool_choice: ToolChoiceParam | None = None
-    thinking: ThinkingConfig | None = None
-    output_config: OutputConfig | None = None
-    output_format: OutputFormatParam | None = None
-    stop_sequences: list[str] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
     top_k: int | None = None
     metadata: Raw = Raw(b"null")
-    stream: bool | None = None

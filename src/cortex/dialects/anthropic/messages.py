@@ -13,21 +13,21 @@ from functools import partial
 import msgspec
 
 from cortex.dialects.anthropic.answer import CountCollector, MessageCollector
-from cortex.dialects.anthropic.body import MessagesBody, OutputFormatParam, ToolChoiceParam, ToolParam
-from cortex.dialects.anthropic.conversation import Conversation, system_message
+from cortex.dialects.anthropic.body import MessagesBody, ToolChoiceParam, ToolParam
+from cortex.dialects.anthropic.conversation import read_messages, system_message
 from cortex.dialects.anthropic.reply import MessageHead
 from cortex.dialects.anthropic.stream import MessageRenderer
 from cortex.dialects.base import Call, CallContext
+from cortex.dialects.fields import ThinkingConfig, max_output_of, stop_of
 from cortex.dialects.json_body import decode_body, wire_safe
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.reasoning import reasoning_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import (
     InferenceRequest,
-    JsonSchemaFormat,
     Message,
-    OutputFormat,
     Reasoning,
-    Sampling,
-    TextFormat,
     Tool,
     ToolCall,
     ToolChoice,
@@ -37,7 +37,6 @@ __all__ = ["parse_count_tokens", "parse_messages"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_INT = 2**31 - 1
 _BODY = msgspec.json.Decoder(MessagesBody)
 _CONTEXT_SUFFIX = re.compile(r"\[\d+[km]\]$", re.IGNORECASE)
 
@@ -46,13 +45,14 @@ def parse_messages(body: bytes, context: CallContext, *, normalise_billing: bool
     """A call for one message. Raises BadRequest, UnsupportedValue, and ModelNotFound from `context.resolve`."""
     decoded = decode_body(_BODY, body)
     request = _request(decoded, context, normalise_billing=normalise_billing)
-    hidden = decoded.thinking is not None and decoded.thinking.display == "omitted"
+    hidden = isinstance(decoded.thinking, ThinkingConfig) and decoded.thinking.display == "omitted"
     head = MessageHead.of(context.request_id, decoded.model, thinking_hidden=hidden)
     return Call(
         requests=[request],
         stream=bool(decoded.stream),
         renderer=partial(MessageRenderer, context.echo or context.request_id, head),
         collector=partial(MessageCollector, head),
+        keepalive_s=decoded.sse_ping_interval,
     )
 
 
@@ -71,8 +71,10 @@ def parse_count_tokens(body: bytes, context: CallContext, *, normalise_billing: 
 
 
 def _request(body: MessagesBody, context: CallContext, *, normalise_billing: bool) -> InferenceRequest:
+    if (body.n or 1) > 1:
+        raise UnsupportedValue("a message is one answer: n must be 1", param="n")
     messages = _messages(body, context, normalise_billing=normalise_billing)
-    tools = [tool for tool in map(_tool, body.tools or []) if tool]
+    tools = [tool for each in body.tools or [] if (tool := _tool(each.native))]
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(_CONTEXT_SUFFIX.sub("", body.model)),
@@ -81,26 +83,26 @@ def _request(body: MessagesBody, context: CallContext, *, normalise_billing: boo
         tools=tools,
         tool_choice=_tool_choice(body.tool_choice, tools),
         parallel=False if body.tool_choice and body.tool_choice.disable_parallel_tool_use else None,
-        format=_format(body),
-        sampling=_sampling(body),
-        stop=[stop for stop in body.stop_sequences or [] if stop],
-        max_output=None if body.max_tokens is None else min(body.max_tokens, _MAX_INT),
+        format=output_format_of(body, tools),
+        sampling=sampling_of(body),
+        stop=stop_of(body),
+        max_output=max_output_of(body),
         reasoning=_reasoning(body),
-        cache_key=_user_id(body.metadata),
+        template_kwargs=wire_safe(body.chat_template_kwargs or {}, "chat_template_kwargs"),
+        cache_key=_user_id(body.metadata) or body.prompt_cache_key,
+        cache_prompt=body.cache_prompt is not False,
         principal=context.principal,
         dialect="anthropic_messages",
     )
 
 
 def _messages(body: MessagesBody, context: CallContext, *, normalise_billing: bool) -> list[Message]:
-    conversation = Conversation(context.images)
-    for index, message in enumerate(body.messages):
-        conversation.add(message, f"messages[{index}]")
-    if not conversation.messages:
+    messages = read_messages(body.messages, context.images)
+    if not messages:
         raise BadRequest("messages: at least one message with content is required", param="messages")
-    if any(isinstance(part, ToolCall) for part in conversation.messages[-1].parts):
+    if any(isinstance(part, ToolCall) for part in messages[-1].parts):
         raise BadRequest("messages: the last message calls tools and no tool_result follows", param="messages")
-    return system_message(body.system, normalise_billing=normalise_billing) + conversation.messages
+    return system_message(body.system, normalise_billing=normalise_billing) + messages
 
 
 def _tool(body: ToolParam) -> Tool | None:
@@ -131,36 +133,13 @@ def _tool_choice(choice: ToolChoiceParam | None, tools: list[Tool]) -> ToolChoic
             return ToolChoice(mode)
 
 
-def _format(body: MessagesBody) -> OutputFormat:
-    requested: OutputFormatParam | None = body.output_config.format if body.output_config else None
-    requested = requested or body.output_format
-    if requested is None:
-        return TextFormat()
-    if requested.type != "json_schema":
-        raise UnsupportedValue(f"output format {requested.type!r} is not json_schema", param="output_config")
-    return JsonSchemaFormat(wire_safe(requested.schema, "output_config"))
-
-
-def _sampling(body: MessagesBody) -> Sampling:
-    return Sampling(
-        temperature=None if body.temperature is None else max(0.0, body.temperature),
-        top_p=None if body.top_p is None else min(1.0, max(0.0, body.top_p)),
-        top_k=None if body.top_k is None else min(max(0, body.top_k), _MAX_INT),
-    )
-
-
 def _reasoning(body: MessagesBody) -> Reasoning:
-    """The reasoning settings. `between_tools` (progress notes between calls) counts as off; `adaptive` and unknown
-    types leave the decision to the model. The budget is kept below `max_tokens`, as the API requires."""
-    effort = body.output_config.effort if body.output_config else None
-    if body.thinking is None:
-        return Reasoning(effort=effort)
-    if body.thinking.type in ("disabled", "between_tools"):
-        return Reasoning("off")
-    budget = body.thinking.budget_tokens
-    if budget is not None:
-        budget = max(0, min(budget, (body.max_tokens or _MAX_INT) - 1, _MAX_INT))
-    return Reasoning("on" if body.thinking.type == "enabled" else "auto", effort, budget)
+    """The reasoning settings, with the budget kept below the output limit, as the API requires."""
+    reasoning = reasoning_of(body)
+    limit = max_output_of(body)
+    if reasoning.budget is None or limit is None:
+        return reasoning
+    return msgspec.structs.replace(reasoning, budget=max(0, min(reasoning.budget, limit - 1)))
 
 
 def _user_id(metadata: msgspec.Raw) -> str | None:

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cortex.dialects.base import Call, CallContext, no_renderer
+from cortex.dialects.fields import TokenId
 from cortex.dialects.json_body import decode_body
-from cortex.dialects.openai.fields import TokenId
 from cortex.dialects.openai.objects import encode
 from cortex.errors import BadRequest
 from cortex.wire.events import Embedded, Event, Finished, Usage

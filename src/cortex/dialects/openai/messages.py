@@ -8,57 +8,55 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from cortex.dialects.custom_tools import wrap_input
+from cortex.dialects.history import CallId, made_of_parts, newest_input, object_arguments, plain_text
 from cortex.dialects.ids import make_id
 from cortex.dialects.images import Images
-from cortex.errors import BadRequest, UnsupportedValue
+from cortex.dialects.json_body import decode_body
+from cortex.dialects.openai.parts import PartReader
+from cortex.errors import BadRequest
 from cortex.wire.inference import Image, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
 
 __all__ = ["ChatMessage", "ChatMessageReader", "continues_final"]
 
-
-class ImageUrl(Struct, frozen=True):
-    url: str
-
-
-class ChatPart(Struct, frozen=True):
-    """One content part. The type names of the Responses API are accepted too, because clients mix the two APIs."""
-
-    type: str = "text"
-    text: str | None = None
-    refusal: str | None = None
-    image_url: ImageUrl | str | None = None
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class ChatFunctionCall(Struct, frozen=True):
-    """`arguments` is JSON text; some clients send the object instead."""
+    """`arguments` is JSON text by the API; what clients send back may be anything."""
 
     name: str
-    arguments: str | dict[str, Any] | None = None
+    arguments: Any = None
 
 
 class ChatCustomCall(Struct, frozen=True):
     name: str
-    input: str = ""
+    input: Any = None
 
 
 class ChatToolCall(Struct, frozen=True):
-    id: str | None = None
+    """`name` and `arguments` beside `id` are the flat form of the Responses API."""
+
+    id: CallId | None = None
     function: ChatFunctionCall | None = None
     custom: ChatCustomCall | None = None
+    name: str | None = None
+    arguments: Any = None
 
 
 class ChatMessage(Struct, frozen=True):
+    """`content` is text or a list of parts by the API; clients send their tools' objects and numbers too."""
+
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ChatPart | str] | None = None
+    content: str | list[Raw] | dict[str, Any] | int | float | bool | None = None
     name: str | None = None
     tool_calls: list[ChatToolCall] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: CallId | None = None
     function_call: ChatFunctionCall | None = None
     refusal: str | None = None
-    reasoning_content: str | None = None
+    reasoning_content: Any = None
     reasoning: Any = None
 
 
@@ -66,83 +64,79 @@ class ChatMessageReader:
     """Reads the messages of one request. Keeps the name of each tool call by id, for the result that follows."""
 
     def __init__(self, images: Images, request_id: str) -> None:
-        self._images = images
+        self._parts = PartReader(images)
         self._request_id = request_id
-        self._names: dict[str, str] = {}
+        self._names = self._parts.names
         self._legacy_id = ""
 
     def read(self, bodies: list[ChatMessage]) -> list[Message]:
         """The wire messages. Raises BadRequest or UnsupportedValue that names the message and part at fault."""
         if not bodies:
             raise BadRequest("messages must not be empty", param="messages")
-        return [self._message(body, f"messages[{index}]") for index, body in enumerate(bodies)]
+        newest = newest_input([body.role for body in bodies])
+        messages: list[Message] = []
+        for index, body in enumerate(bodies):
+            messages += self._read(body, f"messages[{index}]", new=index == newest)
+        return messages
 
-    def _message(self, body: ChatMessage, at: str) -> Message:
+    def _read(self, body: ChatMessage, at: str, *, new: bool) -> list[Message]:
         match body.role:
             case "tool" | "function":
-                return Message("tool", [self._result(body, at)])
+                return [Message("tool", self._results(body, at))]
             case "assistant":
-                return Message("assistant", self._assistant(body, at), name=body.name)
+                return [Message("assistant", self._assistant(body, at), name=body.name)]
+            case role if isinstance(body.content, str):
+                return [Message(_role(role), [Text(body.content)] if body.content else [], name=body.name)]
             case role:
-                return Message(_role(role), list(self._content(body.content, at)), name=body.name)
+                parts = self._parts.read(body.content, at, new=new)
+                results: list[Part] = [part for part in parts if isinstance(part, ToolResult)]
+                said: list[Part] = [part for part in parts if isinstance(part, Text | Image)]
+                told = [Message(_role(role), said, name=body.name)] if said or not results else []
+                return [*([Message("tool", results)] if results else []), *told]
 
     def _assistant(self, body: ChatMessage, at: str) -> list[Part]:
-        thinking = body.reasoning_content or (body.reasoning if isinstance(body.reasoning, str) else None)
-        parts: list[Part] = [Thinking(thinking)] if thinking else []
-        parts += self._content(body.content, at)
+        thoughts = [text for text in (body.reasoning_content, body.reasoning) if text and isinstance(text, str)]
+        parts: list[Part] = [Thinking(text) for text in thoughts[:1]]
+        parts += [part for part in self._parts.read(body.content, at, new=False) if not isinstance(part, ToolResult)]
         if body.refusal:
             parts.append(Text(body.refusal))
         for index, call in enumerate(body.tool_calls or []):
             parts.append(self._call(call, f"{at}.tool_calls[{index}]"))
         if body.function_call:
             self._legacy_id = make_id("call_", self._request_id, at)
-            parts.append(self._function_call(self._legacy_id, body.function_call))
+            parts.append(self._function_call(self._legacy_id, body.function_call.name, body.function_call.arguments))
         return parts
 
     def _call(self, body: ChatToolCall, at: str) -> ToolCall:
-        call_id = body.id or make_id("call_", self._request_id, at)
+        call_id = make_id("call_", self._request_id, at) if body.id in (None, "") else str(body.id)
         if body.function:
-            return self._function_call(call_id, body.function)
+            return self._function_call(call_id, body.function.name, body.function.arguments)
         if body.custom:
-            return self._function_call(call_id, ChatFunctionCall(body.custom.name, wrap_input(body.custom.input)))
+            return self._function_call(call_id, body.custom.name, wrap_input(plain_text(body.custom.input)))
+        if body.name:
+            return self._function_call(call_id, body.name, body.arguments)
         raise BadRequest(f"{at} has neither function nor custom", param=at)
 
-    def _function_call(self, call_id: str, body: ChatFunctionCall) -> ToolCall:
-        self._names[call_id] = body.name
-        arguments = body.arguments or {}
-        text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-        return ToolCall(id=call_id, name=body.name, arguments=text)
+    def _function_call(self, call_id: str, name: str, arguments: Any) -> ToolCall:
+        self._names[call_id] = name
+        return ToolCall(id=call_id, name=name, arguments=object_arguments(arguments))
 
-    def _result(self, body: ChatMessage, at: str) -> ToolResult:
+    def _results(self, body: ChatMessage, at: str) -> list[Part]:
         """The result in a `tool` message, or in a deprecated `function` message, which answers the latest
         function_call."""
-        call_id = body.tool_call_id or (self._legacy_id if body.role == "function" else "")
-        name = self._names.get(call_id) or body.name
-        return ToolResult(call_id=call_id, parts=self._content(body.content, at), name=name)
+        parts = self._result_parts(body, at)
+        if results := [part for part in parts if isinstance(part, ToolResult)]:
+            return list(results)
+        call_id = self._legacy_id if body.tool_call_id is None and body.role == "function" else body.tool_call_id
+        shown = "" if call_id is None else str(call_id)
+        plain = [part for part in parts if isinstance(part, Text | Image)]
+        return [ToolResult(call_id=shown, parts=plain, name=self._names.get(shown) or body.name)]
 
-    def _content(self, content: str | list[ChatPart | str] | None, at: str) -> list[Text | Image]:
-        if not content:
-            return []
-        if isinstance(content, str):
-            return [Text(content)]
-        parts = [self._part(part, f"{at}.content[{index}]") for index, part in enumerate(content)]
-        return [part for part in parts if not isinstance(part, Text) or part.text]
-
-    def _part(self, part: ChatPart | str, at: str) -> Text | Image:
-        if isinstance(part, str):
-            return Text(part)
-        match part.type:
-            case "text" | "input_text" | "output_text" if part.text is not None:
-                return Text(part.text)
-            case "refusal" if part.refusal is not None:
-                return Text(part.refusal)
-            case "image_url" | "input_image" if part.image_url is not None:
-                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-                return self._images.load(url, f"{at}.image_url")
-            case "text" | "input_text" | "output_text" | "refusal" | "image_url" | "input_image":
-                raise BadRequest(f"{at} has no {part.type}", param=at)
-            case _:
-                raise UnsupportedValue(f"{at}: content of type {part.type!r} is not supported", param=at)
+    def _result_parts(self, body: ChatMessage, at: str) -> list[Part]:
+        """The parts of a result. A list or object that isn't made of parts is shown as JSON."""
+        if isinstance(body.content, list) and not made_of_parts(body.content):
+            return [Text(plain_text(decode_body(_ANY, msgspec.json.encode(body.content), at)))]
+        return self._parts.read(body.content, at, new=False)
 
 
 def continues_final(messages: list[Message], asked: bool | None) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "ChatTool",
     "ChatToolChoice",
     "LegacyFunctionChoice",
+    "custom_names",
     "functions_of",
     "legacy_tool_choice_of",
     "tool_choice_of",
@@ -34,7 +35,9 @@ class ChatFunction(Struct, frozen=True):
     strict: bool | None = None
 
 
-class ChatToolFormat(Struct, frozen=True):
+class ChatToolFormat(GrammarBody, frozen=True):
+    """A custom tool's `format`. The grammar's fields are nested in chat completions and flat in the Responses API."""
+
     type: str = "text"
     grammar: GrammarBody | None = None
 
@@ -46,12 +49,36 @@ class ChatCustomTool(Struct, frozen=True):
 
 
 class ChatTool(Struct, frozen=True):
-    """A tool. Types other than `function` and `custom` (hosted tools) are skipped, because rejecting them would make
-    every request of the conversation fail."""
+    """A tool, in the form of this API (`function`, `custom`) or in the flat ones that clients mix in: the Responses
+    API's (`name`, `parameters`, `format`) and Anthropic's (`name`, `input_schema`).
 
-    type: str = "function"
+    Types other than `function` and `custom` (hosted tools) are skipped, because rejecting them would make every request
+    of the conversation fail.
+    """
+
+    type: str | None = None
     function: ChatFunction | None = None
     custom: ChatCustomTool | None = None
+    name: str | None = None
+    description: str | None = None
+    parameters: JsonSchema | None = None
+    input_schema: JsonSchema | None = None
+    strict: bool | None = None
+    format: ChatToolFormat | None = None
+
+    @property
+    def as_custom(self) -> ChatCustomTool | None:
+        """The custom tool that this is, if it is one. Anthropic's `custom` tools are functions."""
+        if self.type != "custom" or self.input_schema is not None:
+            return None
+        return self.custom or (None if self.name is None else ChatCustomTool(self.name, self.description, self.format))
+
+    @property
+    def as_function(self) -> ChatFunction | None:
+        if self.function or self.name is None:
+            return self.function
+        schema = self.parameters if self.input_schema is None else self.input_schema
+        return ChatFunction(self.name, self.description, schema, self.strict)
 
 
 class ToolName(Struct, frozen=True):
@@ -77,13 +104,17 @@ class AllowedTools(Struct, frozen=True):
 
 class ChatToolChoice(Struct, frozen=True):
     """A tool choice. `name` and the types `auto`, `none`, `any` … are those of the Responses and Anthropic APIs, which
-    clients mix up with this one."""
+    clients mix up with this one; so are `mode` and `tools` beside the type `allowed_tools`, and
+    `disable_parallel_tool_use`."""
 
     type: str = "function"
     name: str | None = None
     function: ToolName | None = None
     custom: ToolName | None = None
     allowed_tools: AllowedTools | None = None
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[NamedTool] | None = None
+    disable_parallel_tool_use: bool | None = None
 
 
 class LegacyFunctionChoice(Struct, frozen=True):
@@ -95,14 +126,24 @@ def tools_of(bodies: list[ChatTool]) -> list[Tool]:
     tools: list[Tool] = []
     for index, body in enumerate(bodies):
         at = f"tools[{index}]"
-        if body.custom and body.type == "custom":
-            grammar = body.custom.format.grammar if body.custom.format else None
-            tools.append(custom_tool(_name(body.custom.name, at), body.custom.description, grammar, strict=True))
-        elif body.type == "function":
-            if body.function is None:
-                raise BadRequest(f"{at}.function is required", param=f"{at}.function")
-            tools.append(_function(body.function, at))
+        if custom := body.as_custom:
+            tools.append(custom_tool(_name(custom.name, at), custom.description, _grammar(custom.format), strict=True))
+        elif body.type in (None, "function", "custom"):
+            function = body.as_function
+            if function is None:
+                kind = "custom" if body.type == "custom" else "function"
+                raise BadRequest(f"{at}.{kind} is required", param=f"{at}.{kind}")
+            tools.append(_function(function, at))
     return list({tool.name: tool for tool in tools}.values())
+
+
+def custom_names(bodies: list[ChatTool]) -> frozenset[str]:
+    """The names of the custom tools, whose calls are answered with raw text."""
+    return frozenset(custom.name for body in bodies if (custom := body.as_custom))
+
+
+def _grammar(format_: ChatToolFormat | None) -> GrammarBody | None:
+    return None if format_ is None else format_.grammar or format_
 
 
 def functions_of(bodies: list[ChatFunction]) -> list[Tool]:
@@ -121,6 +162,8 @@ def tool_choice_of(choice: str | ChatToolChoice | None, tools: list[Tool]) -> To
             return _among(ToolChoice("required"), tools)
         case ChatToolChoice(type="allowed_tools", allowed_tools=AllowedTools() as allowed):
             return _among(ToolChoice(allowed.mode, [tool.tool for tool in allowed.tools]), tools)
+        case ChatToolChoice(type="allowed_tools", mode=mode, tools=list(flat)):
+            return _among(ToolChoice(mode, [tool.tool for tool in flat]), tools)
         case (
             ChatToolChoice(function=ToolName(name))
             | ChatToolChoice(custom=ToolName(name))

@@ -85,12 +85,14 @@ class Preparer:
     def _check_length(self, prompt: int) -> None:
         if prompt > self._limits.context:
             raise ContextLengthExceeded(
-                f"the prompt has {prompt} tokens, but the model's context holds {self._limits.context}; shorten it",
+                f"the prompt has {prompt} tokens, but the model's maximum context length is {self._limits.context} "
+                "tokens; shorten it",
                 param="messages",
             )
         if self._limits.input is not None and prompt > self._limits.input:
             raise ContextLengthExceeded(
-                f"the prompt has {prompt} tokens, but at most {self._limits.input} are accepted; shorten it",
+                f"the prompt has {prompt} tokens, but at most {self._limits.input} are accepted (the model's maximum "
+                f"context length is {self._limits.context} tokens); shorten it",
                 param="messages",
             )
 

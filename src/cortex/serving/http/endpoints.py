@@ -28,7 +28,7 @@ class Endpoint:
     the request.
 
     The first path is the standard one. The others serve clients that call them: Zed's edit predictions omit `/v1`
-    (zed#54804), LM Studio's API has the prefix `/api/v0`.
+    (zed#54804), and so do all whose base URL is configured without it; LM Studio's API has the prefix `/api/v0`.
     """
 
     name: str
@@ -63,14 +63,14 @@ def endpoints(config: AnthropicConfig) -> list[Endpoint]:
         Endpoint("rerank", ("/v1/rerank", "/rerank"), parse_rerank, RerankBody),
         Endpoint(
             "anthropic_messages",
-            ("/v1/messages",),
+            ("/v1/messages", "/messages"),
             partial(parse_messages, normalise_billing=billing),
             MessagesBody,
             anthropic_error,
         ),
         Endpoint(
             "anthropic_count_tokens",
-            ("/v1/messages/count_tokens",),
+            ("/v1/messages/count_tokens", "/messages/count_tokens"),
             partial(parse_count_tokens, normalise_billing=billing),
             MessagesBody,
             anthropic_error,

@@ -132,6 +132,6 @@ async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
 def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestId]:
     headers = RequestHeaders.from_scope(scope)
     identity = RequestId.of(headers)
-    is_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
+    is_anthropic = scope["path"].startswith(("/v1/messages", "/messages")) or "anthropic-version" in headers
     encode = anthropic_error if is_anthropic else openai_error
     return ErrorReply.of(as_cortex_error(exception, scope["path"]), encode, identity.echo), identity

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -20,14 +21,20 @@ from cortex.wire.inference import Image
 
 __all__ = ["ImageFetcher", "public_address"]
 
+logger = logging.getLogger(__name__)
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 _MAX_REDIRECTS = 3
-_MAX_IMAGES = 16
 
 
 class ImageFetcher:
-    """`transport` (HTTP) and `resolve` (DNS) are replaced in tests; None uses the network."""
+    """`most` is the number of URLs that are fetched for one request.
+
+    `transport` (HTTP) and `resolve` (DNS) are replaced in tests; None uses the network.
+    """
+
+    most = 16
 
     def __init__(
         self,
@@ -43,11 +50,27 @@ class ImageFetcher:
     async def fetch(self, urls: Sequence[str]) -> dict[str, Image]:
         """The image at each URL. Raises BadRequest that names the URL that failed and the reason."""
         wanted = list(dict.fromkeys(urls))
-        if len(wanted) > _MAX_IMAGES:
-            raise BadRequest(f"at most {_MAX_IMAGES} image URLs are fetched for one request")
+        if len(wanted) > self.most:
+            raise BadRequest(f"at most {self.most} image URLs are fetched for one request")
         async with httpx.AsyncClient(transport=self._transport, trust_env=False, timeout=self._timeout_s) as client:
             images = await asyncio.gather(*(self._one(client, url) for url in wanted))
         return dict(zip(wanted, images, strict=True))
+
+    async def fetch_older(self, urls: Sequence[str], most: int) -> tuple[dict[str, Image], set[str]]:
+        """The images of a conversation's history, the last `most` of `urls`; and the URLs that were left out or that
+        can't be fetched any more."""
+        older = list(dict.fromkeys(reversed(urls)))
+        wanted = older[: max(0, most)]
+        found = await asyncio.gather(*(self._older(url) for url in wanted))
+        images = {url: image for url, image in zip(wanted, found, strict=True) if image is not None}
+        return images, set(older) - images.keys()
+
+    async def _older(self, url: str) -> Image | None:
+        try:
+            return (await self.fetch([url]))[url]
+        except BadRequest as error:
+            logger.debug("an image of the history is left out: %s", error.message)
+            return None
 
     async def _one(self, client: httpx.AsyncClient, url: str) -> Image:
         try:

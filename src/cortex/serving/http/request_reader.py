@@ -75,29 +75,35 @@ class RequestReader:
             raise BadRequest(f"the body did not arrive within {limit:g} s") from None
 
     async def parse(self, received: ReceivedRequest, parse: Parse) -> Call:
-        """The parsed call. If images have to be fetched, the body is parsed a second time with them.
+        """The parsed call. The body is parsed a second time if images have to be fetched, or if the model takes none.
 
-        Raises what `parse` raises, and BadRequest for images that the model can't take or that can't be fetched.
+        Raises what `parse` raises, and BadRequest for new images that the model can't take, or that can't be fetched.
         """
         images = received.context.images
         call = parse(received.body, received.context)
-        if images.any:
-            self._reject_images_for_text_models({request.model for request in call.requests})
-        if self._images is not None and images.missing:
-            images.fetched.update(await self._images.fetch(images.missing))
+        if images.any and (blind := self._text_model({request.model for request in call.requests})):
+            images.blind = blind
             images.missing.clear()
+            images.older.clear()
+            call = parse(received.body, received.context)
+        if self._images is not None and (images.missing or images.older):
+            await self._fetch(images, self._images)
             call = parse(received.body, received.context)
         return call
 
-    def _reject_images_for_text_models(self, models: set[str]) -> None:
-        """Raises BadRequest before a model without a vision encoder is loaded, and another evicted for it.
+    async def _fetch(self, images: Images, fetcher: ImageFetcher) -> None:
+        images.fetched.update(await fetcher.fetch(images.missing))
+        found, images.gone = await fetcher.fetch_older(images.older, fetcher.most - len(images.fetched))
+        images.fetched.update(found)
+
+    def _text_model(self, models: set[str]) -> str | None:
+        """The one of `models` that has no vision encoder. Asked before a model is loaded, and another evicted for it.
 
         Of a model whose file isn't downloaded yet (no architecture) it isn't known whether it comes with a projector.
         """
-        for status, _ in self._context.backend.models():
-            card = status.card
-            if card.id in models and card.architecture and not card.capabilities.vision:
-                raise BadRequest(f"model {card.id!r} takes no images; send text only", param="messages")
+        cards = (status.card for status, _ in self._context.backend.models())
+        blind = (card.id for card in cards if card.architecture and not card.capabilities.vision)
+        return next((model for model in blind if model in models), None)
 
 
 def _maybe_fetcher(config: ImagesConfig) -> ImageFetcher | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,15 @@ from litestar import Litestar, Request, Response, delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope
+from msgspec import Raw
 
 from cortex.config.settings import ResponsesConfig
 from cortex.dialects.openai.objects import openai_error
 from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.objects import deleted_reply
-from cortex.dialects.openai.responses.request import parse_responses, previous_id
-from cortex.dialects.openai.responses.stored import StoredResponse
+from cortex.dialects.openai.responses.references import wanted
+from cortex.dialects.openai.responses.request import parse_responses
+from cortex.dialects.openai.responses.stored import StoredResponse, response_of
 from cortex.errors import NotFound, UnsupportedValue
 from cortex.serving.exchange.exchange import Exchange, ExchangeContext
 from cortex.serving.http.fast_routes import FAST_ROUTE
@@ -55,10 +57,11 @@ def response_routes(
 
     async def prepare(scope: Scope, receive: Receive) -> ASGIApp:
         received = await reader.read(scope, receive)
-        wanted = previous_id(received.body)
-        previous = await store.get(wanted, scope["auth"]) if wanted else None
+        needed = wanted(received.body)
+        previous = await store.get(needed.previous, scope["auth"]) if needed.previous else None
+        referenced = await _items(store, needed.items, scope["auth"])
         kept: list[StoredResponse] = []
-        parse = partial(parse_responses, previous=previous, keep=kept.append)
+        parse = partial(parse_responses, previous=previous, referenced=referenced, keep=kept.append)
         call = await reader.parse(received, parse)
 
         async def put_kept() -> None:
@@ -86,7 +89,7 @@ def response_routes(
         """OpenAI responses."""
         return await prepare(request.scope, request.receive)
 
-    @get("/v1/responses/{response_id:str}")
+    @get(["/v1/responses/{response_id:str}", "/responses/{response_id:str}"])
     async def retrieve(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:
         """A stored response, to the key that created it."""
         if request.query_params.get("stream") == "true":
@@ -96,7 +99,7 @@ def response_routes(
             raise _not_found(response_id)
         return Response(bytes(found.body), media_type="application/json")
 
-    @delete("/v1/responses/{response_id:str}", status_code=200)
+    @delete(["/v1/responses/{response_id:str}", "/responses/{response_id:str}"], status_code=200)
     async def remove(request: Request[Any, Any, Any], response_id: FromPath[str]) -> Response[bytes]:
         """Delete a stored response."""
         if not await store.delete(response_id, request.auth):
@@ -104,6 +107,19 @@ def response_routes(
         return Response(deleted_reply(response_id), media_type="application/json")
 
     return [create, retrieve, remove]
+
+
+async def _items(store: ResponseStore, ids: Sequence[str], principal: str | None) -> dict[str, Raw]:
+    """The stored items with these ids. The latest response is asked first: its conversation holds most of them."""
+    missing = set(ids)
+    found: dict[str, Raw] = {}
+    for response_id in dict.fromkeys(response_of(each) for each in reversed(ids)):
+        if not any(response_of(each) == response_id for each in missing) or response_id is None:
+            continue
+        stored = await store.get(response_id, principal)
+        found |= stored.items_with(missing) if stored else {}
+        missing -= found.keys()
+    return found
 
 
 def _not_found(response_id: str) -> NotFound:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
-from cortex.dialects.openai.responses.request import parse_responses, previous_id
-from cortex.dialects.openai.responses.stored import StoredResponse
+from cortex.dialects.openai.responses.references import Wanted, wanted
+from cortex.dialects.openai.responses.request import parse_responses
+from cortex.dialects.openai.responses.stored import StoredResponse, response_of
+from cortex.errors import BadRequest
 from cortex.wire.inference import InferenceRequest, Text, Thinking
 from tests.dialects.harness import CONTEXT
 from tests.dialects.scripts import by_name
@@ -37,7 +40,7 @@ def test_a_finished_response_is_kept_with_its_conversation_unless_refused() -> N
 def test_a_conversation_goes_on_from_its_stored_response() -> None:
     [first] = answered(instructions="Once only.")
     body = msgspec.json.encode({"model": "demo", "input": "And?", "previous_response_id": first.id})
-    assert previous_id(body) == first.id
+    assert wanted(body) == Wanted(first.id, [])
     [parsed] = parse_responses(body, CONTEXT, previous=first).requests
     assert isinstance(parsed, InferenceRequest)
     assert [(message.role, message.parts) for message in parsed.messages] == [
@@ -52,6 +55,51 @@ def test_the_third_turn_knows_the_first() -> None:
     [second] = answered(first, previous_response_id=first.id)
     assert second.items[: len(first.items)] == first.items
     assert len(second.items) == 2 * len(first.items)
+
+
+def ids(kept: StoredResponse) -> list[str]:
+    return [msgspec.json.decode(item)["id"] for item in kept.items if b'"id"' in bytes(item)]
+
+
+def referring(*names: Any, **body: Any) -> bytes:
+    items = [HI, *({"type": "item_reference", "id": name} for name in names), HI]
+    return msgspec.json.encode({"model": "demo", "input": items, **body})
+
+
+def test_an_item_reference_stands_for_the_stored_item() -> None:
+    """The AI SDK's default provider sends the items of every earlier step so."""
+    [kept] = answered()
+    body = referring(*ids(kept))
+    assert wanted(body) == Wanted(None, ids(kept))
+    assert {response_of(name) for name in ids(kept)} == {kept.id}
+    [parsed] = parse_responses(body, CONTEXT, referenced=kept.items_with(ids(kept))).requests
+    assert isinstance(parsed, InferenceRequest)
+    assert parsed.messages[1].parts == [Thinking("Let me think."), Text("Hello, wörld 🙂")]
+
+
+def test_what_is_kept_holds_the_items_and_no_references() -> None:
+    """So a reference is found in the latest response, whose conversation it is part of."""
+    [first] = answered()
+    second: list[StoredResponse] = []
+    collector = parse_responses(
+        referring(*ids(first)), CONTEXT, referenced=first.items_with(ids(first)), keep=second.append
+    ).collector()
+    collector.feed(0, by_name("plain").events)
+    collector.finish()
+    assert set(second[0].items_with(ids(first))) == set(ids(first))
+
+
+def test_a_reference_may_leave_its_type_out() -> None:
+    body = msgspec.json.encode({"model": "demo", "input": [{"id": "msg_1"}, HI]})
+    assert wanted(body).items == ["msg_1"]
+
+
+@pytest.mark.parametrize("name", ["msg_1", "", None, 7])
+def test_an_unknown_item_is_named(name: Any) -> None:
+    body = referring(name)
+    assert len(wanted(body).items) == 1
+    with pytest.raises(BadRequest, match=f"item {name if isinstance(name, str) else ''!r} is not stored"):
+        parse_responses(body, CONTEXT)
 
 
 def test_what_is_kept_does_not_hold_on_to_the_request_body() -> None:

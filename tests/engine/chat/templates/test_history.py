@@ -131,3 +131,41 @@ def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
 def test_arguments_that_are_no_object_are_the_callers_mistake(arguments: str) -> None:
     with pytest.raises(BadRequest, match="tool call 'c1' \\(f\\)"):
         adapt_history([said("assistant", ToolCall("c1", "f", arguments))], EASY)
+
+
+def results_for(*ids: str, calls: tuple[str, ...] = ("c1", "c2", "c3")) -> list[object]:
+    """The results' texts as the template gets them, when the client sends those of `ids` in this order."""
+    made = said("assistant", *(ToolCall(each, "f", "{}") for each in calls))
+    sent = [
+        Message("tool", [ToolResult(each, [Text(f"{each or 'nameless'}:{number}")])]) for number, each in enumerate(ids)
+    ]
+    shown = told([said("user", "x"), made, *sent, said("assistant", "y")])
+    assert [role for role, _ in shown] == ["user", "assistant", *["tool"] * len(ids), "assistant"]
+    return [content for role, content in shown if role == "tool"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "shown"),
+    [
+        (("c1", "c2", "c3"), ["c1:0", "c2:1", "c3:2"]),
+        (("c3", "c1", "c2"), ["c1:1", "c2:2", "c3:0"]),
+        (("c2", "c1"), ["c1:1", "c2:0"]),
+        (("lost", "c2", "c1"), ["c1:2", "c2:1", "lost:0"]),
+        (("", "c2", ""), ["nameless:0", "c2:1", "nameless:2"]),
+        (("c3", "", ""), ["nameless:1", "nameless:2", "c3:0"]),
+    ],
+)
+def test_results_come_in_the_order_of_their_calls(ids: tuple[str, ...], shown: list[str]) -> None:
+    """A template without ids tells by the order alone whose result it is: Rome's weather must not be Oslo's."""
+    assert results_for(*ids) == shown
+
+
+def test_results_of_one_id_used_twice_keep_their_order() -> None:
+    assert results_for("c", "c", calls=("c", "c")) == ["c:0", "c:1"]
+
+
+def test_the_results_of_one_message_are_ordered_too() -> None:
+    made = said("assistant", ToolCall("c1", "f", "{}"), ToolCall("c2", "g", "{}"))
+    both = Message("tool", [ToolResult("c2", [Text("two")]), ToolResult("c1", [Text("one")])])
+    shown = adapt_history([said("user", "x"), made, both], EASY)
+    assert [(message["content"], message["name"]) for message in shown[2:]] == [("one", "f"), ("two", "g")]

@@ -9,35 +9,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Raw
 
+from cortex.dialects.anthropic.conversation import system_message
 from cortex.dialects.base import Call, CallContext
+from cortex.dialects.fields import MAX_ALTERNATIVES, GenerationBody, alternatives_of, max_output_of, stop_of
 from cortex.dialects.ids import make_id
 from cortex.dialects.inline_reasoning import InlineCollector, InlineRenderer
 from cortex.dialects.json_body import decode_body, wire_safe
 from cortex.dialects.openai.chat.answer import ChatAnswerOptions, ChatCollector
 from cortex.dialects.openai.chat.stream import ChatRenderer
-from cortex.dialects.openai.fields import (
-    MAX_ALTERNATIVES,
-    GenerationBody,
-    alternatives_of,
-    max_output_of,
-    output_format_of,
-    reasoning_of,
-    stop_of,
-)
 from cortex.dialects.openai.messages import ChatMessage, ChatMessageReader, continues_final
-from cortex.dialects.openai.sampling import sampling_of
 from cortex.dialects.openai.tools import (
     ChatFunction,
     ChatTool,
     ChatToolChoice,
     LegacyFunctionChoice,
+    custom_names,
     functions_of,
     legacy_tool_choice_of,
     tool_choice_of,
     tools_of,
 )
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.reasoning import reasoning_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Tool, ToolChoice
 
@@ -45,7 +41,12 @@ __all__ = ["ChatBody", "parse_chat"]
 
 
 class ChatBody(GenerationBody, frozen=True, kw_only=True):
-    messages: list[ChatMessage]
+    """`system` is Anthropic's, heard because clients mix the APIs. `input` is the Responses API's: a body with it and
+    without messages is told where to go."""
+
+    messages: list[ChatMessage] | None = None
+    system: str | list[Raw] | None = None
+    input: Any = None
     tools: list[ChatTool] | None = None
     tool_choice: str | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -53,11 +54,7 @@ class ChatBody(GenerationBody, frozen=True, kw_only=True):
     function_call: str | LegacyFunctionChoice | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_ALTERNATIVES)] | None = None
-    reasoning_effort: str | None = None
-    reasoning_budget_tokens: int | None = None
-    thinking_budget_tokens: int | None = None
     reasoning_format: str | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
     continue_final_message: bool | None = None
     modalities: list[str] | None = None
 
@@ -82,33 +79,39 @@ def parse_chat(body: bytes, context: CallContext) -> Call:
 
 def _reject_contradictions(chat: ChatBody) -> None:
     """Rejects fields that can't be ignored without changing the meaning of the request."""
+    if chat.messages is None:
+        if chat.input is None:
+            raise BadRequest("messages is required", param="messages")
+        raise BadRequest(
+            "messages is required; a request with input is one of the Responses API: send it to /v1/responses",
+            param="messages",
+        )
     if chat.modalities == ["audio"]:
         raise UnsupportedValue("only text can be generated", param="modalities")
     if chat.top_logprobs and not chat.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
-    if chat.grammar and (chat.tools or chat.functions):
-        raise BadRequest("grammar and tools can't be combined", param="grammar")
 
 
 def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
-    messages = ChatMessageReader(context.images, context.request_id).read(chat.messages)
+    messages = ChatMessageReader(context.images, context.request_id).read(chat.messages or [])
+    if chat.system:
+        messages = system_message(chat.system, normalise_billing=False) + messages
     tools, choice = _tools(chat)
     kwargs = wire_safe(chat.chat_template_kwargs or {}, "chat_template_kwargs")
-    budget = chat.thinking_budget_tokens if chat.reasoning_budget_tokens is None else chat.reasoning_budget_tokens
     return InferenceRequest(
         id=context.request_id,
         model=context.resolve(chat.model),
         messages=messages,
         tools=tools,
         tool_choice=choice,
-        parallel=chat.parallel_tool_calls if chat.functions is None else False,
-        format=output_format_of(chat),
+        parallel=_parallel(chat),
+        format=output_format_of(chat, tools),
         sampling=sampling_of(chat),
         stop=stop_of(chat),
         max_output=max_output_of(chat),
         n=chat.n or 1,
         logprobs=(chat.top_logprobs or 0) if chat.logprobs else alternatives_of(chat),
-        reasoning=reasoning_of(chat.reasoning_effort, budget, kwargs),
+        reasoning=reasoning_of(chat),
         template_kwargs=kwargs,
         continue_final=continues_final(messages, chat.continue_final_message),
         cache_key=chat.prompt_cache_key,
@@ -117,6 +120,13 @@ def _request(chat: ChatBody, context: CallContext) -> InferenceRequest:
         dialect="openai_chat",
         report_progress=chat.return_progress is True and chat.stream is True,
     )
+
+
+def _parallel(chat: ChatBody) -> bool | None:
+    choice = chat.tool_choice
+    if chat.functions is not None or (isinstance(choice, ChatToolChoice) and choice.disable_parallel_tool_use):
+        return False
+    return chat.parallel_tool_calls
 
 
 def _tools(chat: ChatBody) -> tuple[list[Tool], ToolChoice]:
@@ -137,5 +147,5 @@ def _options(chat: ChatBody, context: CallContext) -> ChatAnswerOptions:
         timings=chat.timings_per_token is True,
         progress=chat.return_progress is True,
         legacy=chat.functions is not None and not chat.tools,
-        custom=frozenset(tool.custom.name for tool in chat.tools or [] if tool.type == "custom" and tool.custom),
+        custom=custom_names(chat.tools or []),
     )

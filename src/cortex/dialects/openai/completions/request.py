@@ -11,21 +11,21 @@ import msgspec
 from msgspec import Meta
 
 from cortex.dialects.base import Call, CallContext
-from cortex.dialects.ids import make_id
-from cortex.dialects.json_body import decode_body
-from cortex.dialects.openai.completions.answer import CompletionAnswerOptions, CompletionCollector
-from cortex.dialects.openai.completions.stream import CompletionRenderer
-from cortex.dialects.openai.fields import (
+from cortex.dialects.fields import (
     MAX_ALTERNATIVES,
     ChoiceCount,
     GenerationBody,
     TokenId,
     alternatives_of,
     max_output_of,
-    output_format_of,
     stop_of,
 )
-from cortex.dialects.openai.sampling import sampling_of
+from cortex.dialects.ids import make_id
+from cortex.dialects.json_body import decode_body
+from cortex.dialects.openai.completions.answer import CompletionAnswerOptions, CompletionCollector
+from cortex.dialects.openai.completions.stream import CompletionRenderer
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import InferenceRequest
 
@@ -112,7 +112,7 @@ def _request(
         prompt=prompt,
         suffix=decoded.suffix or None,
         echo=decoded.echo is True,
-        format=output_format_of(decoded),
+        format=output_format_of(decoded, []),
         sampling=sampling_of(decoded),
         stop=stop_of(decoded),
         max_output=max_output_of(decoded),

@@ -9,7 +9,6 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from cortex.dialects.ids import make_id
 from cortex.dialects.openai.responses.events import ResponseEvent, StreamEvent
 from cortex.dialects.openai.responses.item_builders import (
     CustomCallBuilder,
@@ -26,7 +25,7 @@ from cortex.dialects.openai.responses.objects import (
     ResponseObject,
     UsageDetails,
 )
-from cortex.dialects.openai.responses.stored import StoredResponse
+from cortex.dialects.openai.responses.stored import StoredResponse, item_id
 from cortex.dialects.openai.responses.tools import Toolbox
 from cortex.errors import CortexError
 from cortex.wire.events import (
@@ -181,4 +180,4 @@ class ResponseBuilder:
             self._items.append(builder.item(status))
 
     def _id(self, prefix: str, index: int) -> str:
-        return make_id(prefix, self._plan.request_id, index)
+        return item_id(prefix, self._plan.start.id, index)

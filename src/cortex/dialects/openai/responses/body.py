@@ -10,7 +10,8 @@ from typing import Any, Literal
 from msgspec import Raw, Struct
 
 from cortex.dialects.custom_tools import GrammarBody
-from cortex.dialects.openai.fields import GenerationBody
+from cortex.dialects.fields import GenerationBody
+from cortex.dialects.history import CallId
 
 __all__ = [
     "ContentPart",
@@ -21,14 +22,11 @@ __all__ = [
     "InputItem",
     "ItemKind",
     "MessageItem",
-    "ReasoningBody",
     "ReasoningItem",
-    "ReferenceItem",
     "ResponsesBody",
     "ResponsesTool",
     "ResponsesToolChoice",
-    "TextBody",
-    "TextFormatBody",
+    "ResponsesToolFormat",
 ]
 
 
@@ -39,13 +37,18 @@ class ItemKind(Struct, frozen=True):
     role: str | None = None
 
 
+class ImageUrl(Struct, frozen=True):
+    url: str
+
+
 class ContentPart(Struct, frozen=True):
-    """A part of a message, a tool's output or a reasoning summary. `image_url` is a string, unlike in chat messages."""
+    """A part of a message, a tool's output or a reasoning summary. `image_url` is a string, or an object as in chat
+    messages."""
 
     type: str = "input_text"
     text: str | None = None
     refusal: str | None = None
-    image_url: str | None = None
+    image_url: str | ImageUrl | None = None
     file_data: str | None = None
     filename: str | None = None
 
@@ -56,60 +59,67 @@ class MessageItem(Struct, frozen=True, tag="message"):
 
 
 class ReasoningItem(Struct, frozen=True, tag="reasoning"):
-    """A reasoning item of an earlier answer. Each field may be missing: Codex drops `content`, Copilot `summary`."""
+    """A reasoning item of an earlier answer. Each field may be missing: Codex drops `content`, Copilot `summary`. They
+    are lists of parts with a `text`."""
 
-    summary: list[ContentPart] | None = None
-    content: list[ContentPart] | None = None
-    encrypted_content: str | None = None
+    summary: Any = None
+    content: Any = None
+    encrypted_content: Any = None
 
 
 class FunctionCallItem(Struct, frozen=True, tag="function_call"):
-    call_id: str
+    """`arguments` is JSON text by the API; what clients send back may be anything."""
+
+    call_id: CallId
     name: str
-    arguments: str = "{}"
+    arguments: Any = None
     namespace: str | None = None
 
 
 class CustomCallItem(Struct, frozen=True, tag="custom_tool_call"):
-    call_id: str
+    call_id: CallId
     name: str
-    input: str = ""
+    input: Any = None
     namespace: str | None = None
 
 
 class FunctionOutputItem(Struct, frozen=True, tag="function_call_output"):
-    call_id: str
-    output: str | list[ContentPart] | None = None
+    """`output` is text or a list of content parts by the API; clients send their tools' objects and numbers too."""
+
+    call_id: CallId
+    output: Raw = Raw(b"null")
 
 
 class CustomOutputItem(Struct, frozen=True, tag="custom_tool_call_output"):
-    call_id: str
-    output: str | list[ContentPart] | None = None
+    call_id: CallId
+    output: Raw = Raw(b"null")
 
 
-class ReferenceItem(Struct, frozen=True, tag="item_reference"):
-    id: str = ""
-
-
-InputItem = (
-    MessageItem
-    | ReasoningItem
-    | FunctionCallItem
-    | CustomCallItem
-    | FunctionOutputItem
-    | CustomOutputItem
-    | ReferenceItem
-)
+InputItem = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem | FunctionOutputItem | CustomOutputItem
 
 
 class ResponsesToolFormat(GrammarBody, frozen=True):
-    """A custom tool's `format`. Type `text` has no grammar."""
+    """A custom tool's `format`. Type `text` has no grammar; chat completions nest it in `grammar`."""
 
     type: str = "text"
+    grammar: GrammarBody | None = None
+
+
+class NestedTool(Struct, frozen=True):
+    """What chat completions nest in a tool."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    format: ResponsesToolFormat | None = None
 
 
 class ResponsesTool(Struct, frozen=True):
-    """A tool: `function`, `custom`, `namespace` (whose `tools` are functions), or a hosted tool, which is skipped."""
+    """A tool: `function`, `custom`, `namespace` (whose `tools` are functions), or a hosted tool, which is skipped.
+
+    The nested form of chat completions (`function: {…}`) is read too, because clients mix the two APIs.
+    """
 
     type: str
     name: str = ""
@@ -118,6 +128,15 @@ class ResponsesTool(Struct, frozen=True):
     strict: bool | None = None
     format: ResponsesToolFormat | None = None
     tools: list[ResponsesTool] | None = None
+    function: NestedTool | None = None
+    custom: NestedTool | None = None
+
+    @property
+    def flat(self) -> ResponsesTool:
+        inner = self.function or self.custom
+        if inner is None or self.name:
+            return self
+        return ResponsesTool(self.type, inner.name, inner.description, inner.parameters, inner.strict, inner.format)
 
 
 class ToolRef(Struct, frozen=True):
@@ -126,46 +145,38 @@ class ToolRef(Struct, frozen=True):
     namespace: str | None = None
 
 
+class NamedChoice(Struct, frozen=True):
+    name: str
+
+
 class ResponsesToolChoice(Struct, frozen=True):
+    """`function` and `custom` are the nested forms of chat completions; the types `any`, `tool` … Anthropic's."""
+
     type: str
     name: str = ""
     namespace: str | None = None
     mode: Literal["auto", "required"] = "auto"
     tools: list[ToolRef] = []
-
-
-class ReasoningBody(Struct, frozen=True):
-    effort: str | None = None
-    summary: str | None = None
-
-
-class TextFormatBody(Struct, frozen=True):
-    type: Literal["text", "json_object", "json_schema"] = "text"
-    name: str | None = None
-    schema: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class TextBody(Struct, frozen=True):
-    format: TextFormatBody | None = None
+    function: NamedChoice | None = None
+    custom: NamedChoice | None = None
 
 
 class ResponsesBody(GenerationBody, frozen=True, kw_only=True):
-    """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set."""
+    """`store` defaults to true, as in OpenAI's API. `background`, `conversation` and `prompt` are rejected when set.
+
+    `messages` is chat's: a body with it and without input is told where to go."""
 
     input: str | list[Raw] | None = None
     instructions: str | list[Raw] | None = None
     tools: list[Raw] | None = None
     tool_choice: str | ResponsesToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    max_output_tokens: int | None = None
+    logprobs: bool | int | None = None
     top_logprobs: int | None = None
-    reasoning: ReasoningBody | None = None
-    text: TextBody | None = None
     include: list[str] | None = None
     store: bool | None = None
     previous_response_id: str | None = None
     background: bool | None = None
     conversation: Any = None
+    messages: Any = None
     prompt: Any = None
-    chat_template_kwargs: dict[str, Any] | None = None

@@ -2,49 +2,39 @@
 
 Field by field after openai's Python SDK 3.54 (`types/responses/response_create_params.py`) and Codex's own request type
 (codex-rs/codex-api, ResponsesApiRequest). State is optional: a request with `previous_response_id` continues the
-conversation of a stored response.
+conversation of a stored response, and an `item_reference` stands for an item of one (the AI SDK sends them by default).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
 from msgspec import Raw, Struct
 
 from cortex.dialects.base import Call, CallContext
+from cortex.dialects.fields import MAX_ALTERNATIVES, alternatives_of, max_output_of, stop_of
 from cortex.dialects.ids import make_id
 from cortex.dialects.json_body import decode_body, wire_safe
-from cortex.dialects.openai.fields import reasoning_of, stop_of
 from cortex.dialects.openai.responses.answer import ResponsePlan
-from cortex.dialects.openai.responses.body import ResponsesBody, TextBody, TextFormatBody
+from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.dialects.openai.responses.conversation import read_conversation, read_items
 from cortex.dialects.openai.responses.objects import ResponseObject
+from cortex.dialects.openai.responses.references import resolved
 from cortex.dialects.openai.responses.render import ResponseCollector, ResponseRenderer
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.dialects.openai.responses.tools import Toolbox
-from cortex.dialects.openai.sampling import sampling_of
+from cortex.dialects.output_format import output_format_of
+from cortex.dialects.reasoning import reasoning_of
+from cortex.dialects.sampling import sampling_of
 from cortex.errors import BadRequest, UnsupportedValue
-from cortex.wire.inference import (
-    InferenceRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    Message,
-    OutputFormat,
-    Text,
-    TextFormat,
-)
+from cortex.wire.inference import InferenceRequest, Message, Text
 
-__all__ = ["parse_responses", "previous_id"]
+__all__ = ["parse_responses"]
 
-_MAX_INT = 2**31 - 1
 _BODY = msgspec.json.Decoder(ResponsesBody)
 _NULL = b"null"
-
-
-class PreviousId(Struct, frozen=True):
-    previous_response_id: str | None = None
 
 
 class EchoedFields(Struct, frozen=True):
@@ -58,13 +48,7 @@ class EchoedFields(Struct, frozen=True):
     user: Raw = Raw(_NULL)
 
 
-_PREVIOUS = msgspec.json.Decoder(PreviousId)
 _ECHO = msgspec.json.Decoder(EchoedFields)
-
-
-def previous_id(body: bytes) -> str | None:
-    """The id of the response that this request continues, needed before `parse_responses`. Raises BadRequest."""
-    return decode_body(_PREVIOUS, body).previous_response_id
 
 
 def parse_responses(
@@ -72,9 +56,13 @@ def parse_responses(
     context: CallContext,
     *,
     previous: StoredResponse | None = None,
+    referenced: Mapping[str, Raw] | None = None,
     keep: Callable[[StoredResponse], None] | None = None,
 ) -> Call:
-    """A call for one response. `previous` is the stored response with the id `previous_id(body)`.
+    """A call for one response.
+
+    `previous` is the stored response with the id `wanted(body).previous`, `referenced` holds the stored items of
+    `wanted(body).items` by id.
 
     `keep` is called once with the finished response, before the answer's last bytes are returned; not at all when the
     request has `store: false` or the response failed. Raises BadRequest, UnsupportedValue, and ModelNotFound from
@@ -82,7 +70,7 @@ def parse_responses(
     """
     decoded = decode_body(_BODY, body)
     _check(decoded, previous)
-    conversation = (previous.items if previous else []) + _input_items(decoded)
+    conversation = (previous.items if previous else []) + _input_items(decoded, referenced or {})
     toolbox = Toolbox(decoded.tools or [])
     request = _request(decoded, context, conversation, toolbox)
     plan = ResponsePlan(
@@ -99,6 +87,7 @@ def parse_responses(
         stream=bool(decoded.stream),
         renderer=partial(ResponseRenderer, plan),
         collector=partial(ResponseCollector, plan),
+        keepalive_s=decoded.sse_ping_interval,
     )
 
 
@@ -114,15 +103,21 @@ def _check(body: ResponsesBody, previous: StoredResponse | None) -> None:
             f"previous response {body.previous_response_id!r} is not stored here (any more): send the whole input",
             param="previous_response_id",
         )
+    if (body.n or 1) > 1:
+        raise UnsupportedValue("a response is one answer: n must be 1", param="n")
     if body.input is None:
-        raise BadRequest("input is required", param="input")
+        hint = (
+            "; a request with messages is a chat completion: send it to /v1/chat/completions" if body.messages else ""
+        )
+        raise BadRequest(f"input is required{hint}", param="input")
 
 
-def _input_items(body: ResponsesBody) -> list[Raw]:
-    """The items, copied: a reference from the store would keep the whole body in memory."""
+def _input_items(body: ResponsesBody, referenced: Mapping[str, Raw]) -> list[Raw]:
+    """The items, copied: a reference from the store would keep the whole body in memory. An `item_reference` is
+    replaced by the item."""
     if isinstance(body.input, str):
         return [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": body.input}))]
-    return [raw.copy() for raw in body.input or []]
+    return resolved(body.input or [], referenced)
 
 
 def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw], toolbox: Toolbox) -> InferenceRequest:
@@ -130,7 +125,6 @@ def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw],
     messages += read_conversation(read_items(conversation, "input"), toolbox, context.images)
     if not messages:
         raise BadRequest("input has no message with content", param="input")
-    limit = body.max_output_tokens
     template_kwargs = wire_safe(body.chat_template_kwargs or {}, "chat_template_kwargs")
     return InferenceRequest(
         id=context.request_id,
@@ -139,14 +133,15 @@ def _request(body: ResponsesBody, context: CallContext, conversation: list[Raw],
         tools=toolbox.offered,
         tool_choice=toolbox.choice(body.tool_choice),
         parallel=body.parallel_tool_calls,
-        format=_format(body.text),
+        format=output_format_of(body, toolbox.offered),
         sampling=sampling_of(body),
         stop=stop_of(body),
-        max_output=None if limit is None else min(max(0, limit), _MAX_INT),
+        max_output=max_output_of(body),
         logprobs=_logprobs(body),
-        reasoning=reasoning_of(body.reasoning.effort if body.reasoning else None, None, template_kwargs),
+        reasoning=reasoning_of(body),
         template_kwargs=template_kwargs,
         cache_key=body.prompt_cache_key,
+        cache_prompt=body.cache_prompt is not False,
         principal=context.principal,
         dialect="openai_responses",
     )
@@ -160,19 +155,14 @@ def _instructions(body: ResponsesBody, toolbox: Toolbox, context: CallContext) -
     return [Message("system", [Text(text)])] if text.strip() else []
 
 
-def _format(text: TextBody | None) -> OutputFormat:
-    asked = (text.format if text else None) or TextFormatBody()
-    if asked.type == "text":
-        return TextFormat()
-    if not asked.schema:
-        return JsonObjectFormat()
-    return JsonSchemaFormat(wire_safe(asked.schema, "text"), asked.name or "response", asked.strict is not False)
-
-
 def _logprobs(body: ResponsesBody) -> int | None:
-    if body.top_logprobs is None and "message.output_text.logprobs" not in (body.include or []):
-        return None
-    return min(20, max(0, body.top_logprobs or 0))
+    """The number of alternatives. `logprobs` is chat's boolean or, as in completions, the number itself."""
+    number = body.top_logprobs
+    if number is None and isinstance(body.logprobs, int) and body.logprobs is not False:
+        number = 0 if body.logprobs is True else body.logprobs
+    if number is None and "message.output_text.logprobs" not in (body.include or []):
+        return alternatives_of(body)
+    return min(MAX_ALTERNATIVES, max(0, number or 0))
 
 
 def _start(body: ResponsesBody, echo: EchoedFields, request: InferenceRequest, context: CallContext) -> ResponseObject:
@@ -182,7 +172,7 @@ def _start(body: ResponsesBody, echo: EchoedFields, request: InferenceRequest, c
         created_at=context.created,
         model=body.model or request.model,
         instructions=echo.instructions,
-        max_output_tokens=body.max_output_tokens,
+        max_output_tokens=request.max_output,
         metadata=_or_default(echo.metadata, b"{}"),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         previous_response_id=body.previous_response_id,

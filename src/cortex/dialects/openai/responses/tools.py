@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from cortex.dialects.custom_tools import custom_tool
+from cortex.dialects.custom_tools import GrammarBody, custom_tool
 from cortex.dialects.json_body import decode_body, wire_safe
-from cortex.dialects.openai.responses.body import ResponsesTool, ResponsesToolChoice
+from cortex.dialects.openai.responses.body import ResponsesTool, ResponsesToolChoice, ResponsesToolFormat
 from cortex.errors import BadRequest, UnsupportedValue
 from cortex.wire.inference import Tool, ToolChoice
 
@@ -47,7 +47,7 @@ class Toolbox:
         self._by_shown: dict[str, ClientTool] = {}
         for index, raw in enumerate(tools):
             at = f"tools[{index}]"
-            self._add(decode_body(_TOOL, raw, at), None, at)
+            self._add(decode_body(_TOOL, raw, at).flat, None, at)
 
     def shown_name(self, name: str, namespace: str | None) -> str:
         """The name in the prompt of a tool in the history, which this request may not declare any more."""
@@ -66,12 +66,14 @@ class Toolbox:
         match choice:
             case None | "auto":
                 return ToolChoice()
-            case "none":
+            case "none" | ResponsesToolChoice(type="none"):
                 return ToolChoice("none")
-            case "required":
+            case "required" | "any" | ResponsesToolChoice(type="required" | "any"):
                 return ToolChoice("required") if self.offered else ToolChoice()
-            case ResponsesToolChoice(type="function" | "custom"):
-                return ToolChoice("required", [self._offered_name(choice.name, choice.namespace)])
+            case ResponsesToolChoice(type="function" | "custom" | "tool"):
+                nested = choice.function or choice.custom
+                name = choice.name or (nested.name if nested else "")
+                return ToolChoice("required", [self._offered_name(name, choice.namespace)])
             case ResponsesToolChoice(type="allowed_tools"):
                 allowed = [tool for tool in choice.tools if tool.type in ("function", "custom")]
                 names = [self._offered_name(tool.name, tool.namespace) for tool in allowed]
@@ -85,11 +87,13 @@ class Toolbox:
         match body.type:
             case "namespace":
                 for index, member in enumerate(body.tools or []):
-                    self._add(member, _named(body, at), f"{at}.tools[{index}]")
+                    self._add(member.flat, _named(body, at), f"{at}.tools[{index}]")
             case "function":
                 self._offer(_function(body), ClientTool(_named(body, at), namespace))
             case "custom":
-                tool = custom_tool(_named(body, at), body.description, body.format, strict=body.strict is True)
+                tool = custom_tool(
+                    _named(body, at), body.description, _grammar(body.format), strict=body.strict is True
+                )
                 self._offer(tool, ClientTool(tool.name, namespace, custom=True))
             case hosted:
                 logger.debug("skipping hosted tool of type %s", hosted)
@@ -126,6 +130,10 @@ def _named(body: ResponsesTool, at: str) -> str:
     if not body.name.strip():
         raise BadRequest(f"{at} has no name", param=f"{at}.name")
     return body.name
+
+
+def _grammar(format_: ResponsesToolFormat | None) -> GrammarBody | None:
+    return None if format_ is None else format_.grammar or format_
 
 
 def _function(body: ResponsesTool) -> Tool:

@@ -38,7 +38,7 @@ def adapt_history(messages: Sequence[inference.Message], capabilities: Capabilit
     """`messages` for a template with `capabilities`. Raises BadRequest if a call's arguments aren't a JSON object."""
     turns = [turn for message in messages for turn in _turns(message)]
     turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.reasoning]
-    turns = _named_results(_lead_system(turns))
+    turns = _ordered_results(_named_results(_lead_system(turns)))
     turns = turns if capabilities.tool_calls else _calls_as_text(turns)
     turns = turns if capabilities.orphan_results else _orphans_as_user(turns)
     turns = turns if capabilities.text_with_calls else _separate_text(turns)
@@ -101,6 +101,35 @@ def _named_results(turns: list[_Turn]) -> list[_Turn]:
     """Give results the name of the call they answer; some templates read it."""
     names = {call.id: call.name for turn in turns for call in turn.calls}
     return [replace(turn, name=turn.name or names.get(turn.call_id)) if turn.role == "tool" else turn for turn in turns]
+
+
+def _ordered_results(turns: list[_Turn]) -> list[_Turn]:
+    """Put the results behind a turn of calls in the order of the calls. Clients send them as they finish, and in a
+    template that renders no ids only the order tells which is whose."""
+    ordered: list[_Turn] = []
+    position = 0
+    while position < len(turns):
+        turn = turns[position]
+        results = list(takewhile(lambda later: later.role == "tool", turns[position + 1 :])) if turn.calls else []
+        ordered += [turn, *_in_call_order(turn.calls, results)]
+        position += 1 + len(results)
+    return ordered
+
+
+def _in_call_order(calls: Sequence[inference.ToolCall], results: list[_Turn]) -> list[_Turn]:
+    """Each call's result; a result without an id is that of the first call that has no other. Results of other calls
+    are last."""
+    rest = list(results)
+    found: list[_Turn | None] = []
+    for call in calls:
+        mine = next((result for result in rest if result.call_id == call.id), None)
+        if mine is not None:
+            rest.remove(mine)
+        found.append(mine)
+    nameless = iter([result for result in rest if not result.call_id])
+    filled = [next(nameless, None) if result is None else result for result in found]
+    kept = [result for result in filled if result is not None]
+    return kept + [result for result in rest if not any(result is other for other in kept)]
 
 
 def _calls_as_text(turns: list[_Turn]) -> list[_Turn]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cortex.dialects.openai.sampling import with_samplers
+from cortex.dialects.sampling import with_samplers
 from cortex.wire.inference import Sampling
 from tests.dialects.openai.chat_bodies import parse, refusal
 

@@ -6,41 +6,37 @@ letters).
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from cortex.dialects.openai.fields import GenerationBody
+from cortex.dialects.fields import MAX_INT, GenerationBody
 from cortex.errors import UnsupportedValue
 from cortex.wire.inference import Sampling
 
 __all__ = ["sampling_of", "with_samplers"]
 
-_SAME_NAME = [
-    name
-    for name in Sampling.__struct_fields__
-    if name not in {"temperature", "top_p", "min_p", "top_k", "seed", "logit_bias"}
-]
+_same_names = attrgetter(*Sampling.__struct_fields__)
 
 
 def sampling_of(body: GenerationBody) -> Sampling:
     """The sampling parameters that the request gives; values out of range are moved to the nearest bound."""
-    given = Sampling(
-        temperature=_clamped(body.temperature, 0.0, None),
-        top_p=_clamped(body.top_p, 0.0, 1.0),
-        min_p=_clamped(body.min_p, 0.0, 1.0),
-        top_k=None if body.top_k is None else max(0, body.top_k),
-        seed=None if body.seed is None else _seed(body.seed),
-        logit_bias=_logit_bias(body.logit_bias),
-        **{name: getattr(body, name) for name in _SAME_NAME},
-    )
-    return with_samplers(given, body.samplers)
-
-
-def _clamped(value: float | None, low: float, high: float | None) -> float | None:
-    if value is None:
-        return None
-    return max(low, value if high is None else min(high, value))
+    given = Sampling(*_same_names(body))
+    moved: dict[str, Any] = {}
+    if body.temperature is not None:
+        moved["temperature"] = max(0.0, body.temperature)
+    if body.top_p is not None:
+        moved["top_p"] = min(1.0, max(0.0, body.top_p))
+    if body.min_p is not None:
+        moved["min_p"] = min(1.0, max(0.0, body.min_p))
+    if body.top_k is not None:
+        moved["top_k"] = min(MAX_INT, max(0, body.top_k))
+    if body.seed is not None:
+        moved["seed"] = _seed(body.seed)
+    if body.logit_bias is not None:
+        moved["logit_bias"] = _logit_bias(body.logit_bias)
+    return with_samplers(msgspec.structs.replace(given, **moved) if moved else given, body.samplers)
 
 
 def _seed(seed: int) -> int:
@@ -48,10 +44,8 @@ def _seed(seed: int) -> int:
     return -1 if seed == -1 else seed & 0xFFFFFFFF
 
 
-def _logit_bias(bias: dict[str, float] | list[tuple[int | str, float | bool]] | None) -> dict[int, float] | None:
+def _logit_bias(bias: dict[str, float] | list[tuple[int | str, float | bool]]) -> dict[int, float]:
     """Bias by token id. In llama.cpp's list form, `false` forbids a token."""
-    if bias is None:
-        return None
     pairs = bias.items() if isinstance(bias, dict) else bias
     return {_token_id(token): -100.0 if value is False else float(value) for token, value in pairs}
 
