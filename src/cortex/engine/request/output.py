@@ -16,6 +16,7 @@ from cortex.wire.events import (
     ReasoningDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallEnd,
     ToolCallStart,
 )
 from cortex.wire.inference import InferenceRequest, Sampling
@@ -57,6 +58,7 @@ class Choice:
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.tool_calls = 0
+        self._calls_complete = True
         self._job = job
         self._vocab = vocab
         self._utf8 = Utf8Assembler()
@@ -173,6 +175,8 @@ class Choice:
                 events += self._flush_text()
                 self._logprobs.clear()
                 self.tool_calls += isinstance(delta, ToolCallStart)
+                if isinstance(delta, ToolCallEnd) and not delta.complete:
+                    self._calls_complete = False
                 events.append(delta)
         return _merged(events)
 
@@ -201,11 +205,13 @@ class Choice:
         elif self._splitter is not None:
             # what the splitter still holds lies behind the stop string
             self._splitter.finish(cut=True)
-        if reason == "stop" and self._splitter is not None and self._splitter.tool_calls:
-            reason = "tool_calls"
         client_stop = hit if hit in self._job.request.stop else None
-        if client_stop is not None:
+        if not self._calls_complete:
+            reason = "length"
+        elif client_stop is not None:
             reason = "stop_sequence"
+        elif reason == "stop" and self.tool_calls:
+            reason = "tool_calls"
         self.finished = ChoiceFinished(reason, client_stop, self.number)
         return [*events, self.finished]
 
