@@ -118,6 +118,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
     if not model.has_decoder:
         raise ModelLoadFailed(f"{spec.model} is an encoder: it makes embeddings, not text; set embedding = true for it")
     chat = _chat(spec, model)
+    model.vocab.add_ends(chat.end_tokens)
     compiler = ConstraintCompiler(model.vocab)
     shape = context_shape(spec, model, threads)
     vision = _vision(spec, model, tap, shape)

@@ -25,7 +25,7 @@ from cortex.engine.chat.types import ConstraintSpec, Prepared
 from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.compiler import spec_for_format
 from cortex.errors import BadRequest
-from cortex.wire.inference import Grammar, InferenceRequest, Tool
+from cortex.wire.inference import Grammar, InferenceRequest, Text, Tool
 from cortex.wire.worker import ProbeReport
 
 __all__ = ["ChatModel"]
@@ -96,21 +96,37 @@ class ChatModel:
         shown = with_tool_instructions(request, tools, capabilities, has_format=has_format, example=detected.example)
         prompt = renderer.prompt(shown, tools if capabilities.tools else [])
         prompt = self._close_unwanted_reasoning(prompt, request)
-        plan = self._plan(prompt, offered)
+        plan = self._plan(prompt, offered, begun=_continued_text(request))
         constraint = self._constraint(request, offered, plan, prompt)
         plan = replace(plan, constraint_start=constraint.start if constraint else None)
         return Prepared(
             prompt=prompt,
             make_splitter=lambda choice: MessageSplitter(plan, choice),
             constraint=constraint,
+            stop=self._end_strings,
             parts=prompt_parts(prompt, images) if images else [],
             reasoning_budget=self._budget(request),
         )
 
-    def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
+    def _plan(self, prompt: str, offered: Sequence[Tool], *, begun: str) -> SplitPlan:
+        """`begun`: the beginning of the answer, which the client wrote."""
         reasoning = self.detected.reasoning
-        starts_in_reasoning = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
+        starts_in_reasoning = reasoning is not None and (
+            prompt.rstrip().endswith(reasoning.open)
+            or (begun.lstrip().startswith(reasoning.open) and reasoning.close not in begun)
+        )
         return SplitPlan(self.markers, reasoning, self._tool_format, tuple(offered), starts_in_reasoning)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a turn beside those that the vocabulary says do."""
+        end = self.detected.turn_end
+        return frozenset() if end is None or end.token is None else frozenset({end.token})
+
+    @property
+    def _end_strings(self) -> list[str]:
+        end = self.detected.turn_end
+        return [] if end is None or end.token is not None else [end.text]
 
     @property
     def _tool_format(self) -> ToolFormat:
@@ -215,6 +231,13 @@ def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
     if request.tool_choice.mode == "required" and not tools:
         raise BadRequest("tool_choice is required but there are no tools", param="tool_choice")
     return [tool for tool in tools if not only or tool.name in only]
+
+
+def _continued_text(request: InferenceRequest) -> str:
+    """The text of the final message, if the model is to continue it."""
+    if not request.continue_final or not request.messages:
+        return ""
+    return "".join(part.text for part in request.messages[-1].parts if isinstance(part, Text))
 
 
 def _capability_texts(renderer: PromptRenderer) -> dict[str, str]:

@@ -73,11 +73,6 @@ class Splitter(Protocol):
         ...
 
     @property
-    def tool_calls(self) -> int:
-        """Calls announced so far; with one or more, the finish reason is `tool_calls`."""
-        ...
-
-    @property
     def unparsed_calls(self) -> int:
         """Blocks that began with a tool-call trigger and were emitted as text."""
         ...

@@ -95,6 +95,10 @@ class Vocab:
     def is_end(self, token: int) -> bool:
         return token in self.ends
 
+    def add_ends(self, tokens: frozenset[int]) -> None:
+        """Let `tokens` end generation too; before anything else uses `ends`."""
+        self.ends |= tokens
+
     @property
     def separator(self) -> int | None:
         return _known(c.llama_vocab_sep(self.handle))

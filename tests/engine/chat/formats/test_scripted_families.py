@@ -169,6 +169,27 @@ def test_a_cut_before_the_name_is_known_leaves_only_the_reason(worker: WorkerPro
     worker.wait(Unloaded)
 
 
+OVER = "{% for m in messages %}<|role|>{{ m.role }}\n{{ m.content }}<|over|>\n{% endfor %}"
+
+
+@pytest.mark.parametrize("known", [["<|role|>", "<|over|>"], []], ids=["token", "text"])
+def test_a_turn_ends_at_the_templates_own_marker(known: list[str], worker: WorkerProcess, tmp_path: Path) -> None:
+    """llama.cpp has no reason to take `<|over|>` for an end: its vocabulary doesn't say so."""
+    path = build_scripted(
+        tmp_path / "m.gguf",
+        {MARKS[0]: pieces("Hello.<|over|>\n<|role|>user\nAsk<|over|>", known)},
+        template=OVER + "{% if add_generation_prompt %}<|role|>assistant\n{{ script_mark }}{% endif %}",
+        control=known,
+        context=4096,
+    )
+    worker.load(LoadSpec(model="over", path=str(path), context=2048, parallel=1))
+    events = worker.run(msgspec.structs.replace(request("over", "end", MARKS[0], max_output=60), tools=[]))
+    assert told(events) == Turn("Hello.", calls=[])
+    assert only(events, ChoiceFinished).reason == "stop"
+    worker.send(Unload("over"))
+    worker.wait(Unloaded)
+
+
 def test_a_block_that_is_no_call_comes_out_as_it_was_written(worker: WorkerProcess, tmp_path: Path) -> None:
     """Where the marker is only text there is no grammar, and a model may write anything after it."""
     name = "meta-llama-Llama-3.1-8B-Instruct"

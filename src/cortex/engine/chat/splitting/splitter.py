@@ -119,10 +119,6 @@ class MessageSplitter:
                 return self._block is not None and not self._in_reasoning
 
     @property
-    def tool_calls(self) -> int:
-        return self._emitter.calls
-
-    @property
     def unparsed_calls(self) -> int:
         return self._unparsed
 

@@ -30,7 +30,7 @@ class ToolCallEmitter:
 
     def __init__(self, choice: int, tools: Mapping[str, Tool]) -> None:
         self.tools = tools
-        self.calls = 0  # announced so far
+        self._calls = 0  # announced so far
         self.emitted = 0  # deltas so far
         self.in_reasoning = False
         self._choice = choice
@@ -132,8 +132,8 @@ class ToolCallEmitter:
             return
         assert self._pending is not None
         name, call_id = self._pending
-        self._emit(ToolCallStart(self.calls, call_id, name, choice=self._choice))
-        self.calls += 1
+        self._emit(ToolCallStart(self._calls, call_id, name, choice=self._choice))
+        self._calls += 1
         self._open, self._pending, self.in_reasoning = True, None, False
         self._fragment("".join(self._held))
         self._commit()
@@ -141,10 +141,10 @@ class ToolCallEmitter:
     def _fragment(self, text: str) -> None:
         if text:
             shown = text if self._reader is None else self._reader.markers.decode_json(text)
-            self._emit(ToolCallArguments(self.calls - 1, shown, choice=self._choice))
+            self._emit(ToolCallArguments(self._calls - 1, shown, choice=self._choice))
 
     def _end(self) -> None:
-        self._emit(ToolCallEnd(self.calls - 1, choice=self._choice, complete=self._scanner.complete))
+        self._emit(ToolCallEnd(self._calls - 1, choice=self._choice, complete=self._scanner.complete))
         self._open = False
         self._commit()
 
