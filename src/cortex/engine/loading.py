@@ -188,6 +188,7 @@ def _chat(spec: LoadSpec, model: Model) -> ChatModel:
         template_kwargs=spec.template_kwargs,
         reasoning_format=spec.reasoning_format,
         tool_format=spec.tool_format,
+        special_tokens_in_content=spec.special_tokens_in_content,
         vision=spec.mmproj is not None,
     )
 

@@ -42,6 +42,7 @@ class Vocab:
         self.ends = frozenset(token for token in range(self.size) if c.llama_vocab_is_eog(handle, token))
         self._pieces: list[bytes | None] = [None] * self.size
         self._texts: list[str | None] = [None] * self.size
+        self._puts_blank = b"".join(map(self.piece, self.tokenize("a"))).startswith(b" ")
 
     def tokenize(self, text: str, *, special: bool = True, add_special: bool = False) -> list[int]:
         data = text.encode("utf-8", "surrogatepass")
@@ -57,12 +58,23 @@ class Vocab:
         pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         return int(c.llama_tokenize(self.handle, data, len(data), pointer, len(tokens), add_special, special))
 
-    def prompt_tokens(self, text: str) -> list[int]:
-        """`text` with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet."""
-        tokens = self.tokenize(text)
+    def prompt_tokens(self, *pieces: str) -> list[int]:
+        """A prompt with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet.
+
+        A marker that begins in one piece and ends in the next is text.
+        """
+        tokens = [token for number, piece in enumerate(pieces) for token in self._piece_tokens(piece, first=not number)]
         if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
         return tokens
+
+    def _piece_tokens(self, text: str, *, first: bool) -> list[int]:
+        """`text` in tokens. SentencePiece vocabularies put a blank in front of every text; one that goes on behind
+        another has none, so it is tokenised behind a line break, whose tokens are dropped."""
+        if first or not self._puts_blank:
+            return self.tokenize(text)
+        before, tokens = self.tokenize("\n"), self.tokenize("\n" + text)
+        return tokens[len(before) :] if tokens[: len(before)] == before else self.tokenize(text)
 
     def piece(self, token: int) -> bytes:
         piece = self._pieces[token]

@@ -162,6 +162,9 @@ class Preparer:
     def _seen(self, prepared: Prepared) -> PreparedPrompt:
         if not prepared.parts:
             return PreparedPrompt(self._vocab.prompt_tokens(prepared.prompt))
+        texts = [part for part in prepared.parts if isinstance(part, str)]
+        if len(texts) == len(prepared.parts):
+            return PreparedPrompt(self._vocab.prompt_tokens(*texts))
         assert self._see is not None, "the chat side refuses images where there is no projector"
         return self._see(prepared.parts)
 

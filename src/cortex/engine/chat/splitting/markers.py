@@ -92,6 +92,11 @@ class MarkerTable:
     def vocabulary(self) -> Vocabulary:
         return self._vocabulary
 
+    @property
+    def spellings(self) -> list[str]:
+        """The markers that are single tokens of this vocabulary."""
+        return list(self._token_of)
+
     def token_of(self, marker: str) -> int | None:
         """The id of the one token that is `marker`, None for any other text."""
         return self._token_of.get(marker)
