@@ -210,7 +210,8 @@ def _embedding(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads:
     length = _input_length(spec, model)
     context = Context(model, spec, context_shape(spec, model, threads), tap)
     engine = EmbeddingEngine(spec.model, model, context)
-    preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks)
+    template = model.named_templates.get("rerank")
+    preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks, template=template)
 
     def prepare(request: Request) -> Callable[[float], None]:
         job: VectorJob = preparer.prepare(request)

@@ -59,14 +59,16 @@ class Vocab:
         return int(c.llama_tokenize(self.handle, data, len(data), pointer, len(tokens), add_special, special))
 
     def prompt_tokens(self, *pieces: str) -> list[int]:
-        """A prompt with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet.
-
-        A marker that begins in one piece and ends in the next is text.
-        """
-        tokens = [token for number, piece in enumerate(pieces) for token in self._piece_tokens(piece, first=not number)]
+        """A prompt with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet."""
+        tokens = self.tokenize_pieces(*pieces)
         if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
         return tokens
+
+    def tokenize_pieces(self, *pieces: str) -> list[int]:
+        """The joined text of `pieces`, with its markers as tokens; one that begins in a piece and ends in the next is
+        text."""
+        return [token for number, piece in enumerate(pieces) for token in self._piece_tokens(piece, first=not number)]
 
     def _piece_tokens(self, text: str, *, first: bool) -> list[int]:
         """`text` in tokens. SentencePiece vocabularies put a blank in front of every text; one that goes on behind
