@@ -48,5 +48,5 @@ OPENAI_COMPLETIONS = Dialect(
     body=_completion_body,
     parse=parse_completions,
     encode_error=openai_error,
-    tells=lambda script: not script.calls and not script.reasoning,
+    tells=lambda script: not script.offered and not script.reasoning,
 )

@@ -21,7 +21,7 @@ from cortex.wire.events import (
     Usage,
 )
 
-__all__ = ["SCRIPTS", "SILENCE", "Batch", "Script", "Silence", "ToolKind", "by_name"]
+__all__ = ["CUT_SCRIPTS", "SCRIPTS", "SILENCE", "Batch", "Script", "Silence", "ToolKind", "by_name"]
 
 Silence = Literal["silence"]
 SILENCE: Silence = "silence"
@@ -64,14 +64,24 @@ class Script:
 
     @property
     def calls(self) -> list[tuple[str, str]]:
-        """(name, arguments) of each call as the model made it; no fragments at all mean `{}`."""
+        """(name, arguments) of each complete call as the model made it; no fragments at all mean `{}`."""
+        return [(name, arguments or "{}") for index, (name, arguments) in self._made() if index not in self._broken()]
+
+    @property
+    def cut_calls(self) -> list[tuple[str, str]]:
+        """(name, arguments) of each call inside which the answer was cut."""
+        return [call for index, call in self._made() if index in self._broken()]
+
+    def _broken(self) -> set[int]:
+        return {event.index for event in self.events if isinstance(event, ToolCallEnd) and not event.complete}
+
+    def _made(self) -> list[tuple[int, tuple[str, str]]]:
         arguments = {event.index: "" for event in self.events if isinstance(event, ToolCallStart)}
         for event in self.events:
             if isinstance(event, ToolCallArguments):
                 arguments[event.index] += event.fragment
-        return [
-            (event.name, arguments[event.index] or "{}") for event in self.events if isinstance(event, ToolCallStart)
-        ]
+        starts = [event for event in self.events if isinstance(event, ToolCallStart)]
+        return [(event.index, (event.name, arguments[event.index])) for event in starts]
 
     @property
     def reason(self) -> FinishReason | None:
@@ -85,9 +95,10 @@ def _end(
     return (ChoiceFinished(reason, stop_sequence), Finished(usage))
 
 
-def _call(index: int, name: str, *fragments: str) -> Batch:
+def _call(index: int, name: str, *fragments: str, complete: bool = True) -> Batch:
     arguments = [ToolCallArguments(index, fragment) for fragment in fragments]
-    return (ToolCallStart(index, f"call_{index:08x}", name), *arguments, ToolCallEnd(index))
+    end = ToolCallEnd(index, complete=complete)
+    return (ToolCallStart(index, f"call_{index:08x}", name), *arguments, end)
 
 
 _START: Batch = (Started(prompt_tokens=42, cached_tokens=30),)
@@ -159,8 +170,6 @@ SCRIPTS: tuple[Script, ...] = (
     ),
     Script("stop_sequence", (_START, (TextDelta("one two "),), _end("stop_sequence", "three")), stop=("three",)),
     Script("length", (_START, _SAY, _end("length"))),
-    # Cut inside a string: the scanner closed what was open, so that the concatenation stays JSON.
-    Script("length_mid_json", (_START, _call(0, "get_weather", '{"city": "Łó', '"}'), _end("length")), offered=_ONE),
     Script("content_filter", (_START, (TextDelta("I can"),), _end("content_filter"))),
     Script("error_mid_stream", (_START, _SAY, (Failed("worker_died", "the worker of model demo died (signal 11)"),))),
     Script(
@@ -196,5 +205,36 @@ SCRIPTS: tuple[Script, ...] = (
 )
 
 
+CUT_SCRIPTS: tuple[Script, ...] = (
+    Script(
+        "length_mid_json",
+        (_START, _call(0, "get_weather", '{"city": ', '"Łó', complete=False), _end("length")),
+        offered=_ONE,
+    ),
+    Script(
+        "length_after_text",
+        (_START, _SAY, _call(0, "get_weather", '{"city": "Łódź"', complete=False), _end("length")),
+        offered=_ONE,
+    ),
+    Script(
+        "length_in_second_call",
+        (
+            _START,
+            _call(0, "get_weather", *_WEATHER),
+            _call(1, "get_weather", '{"city": "Os', complete=False),
+            _end("length"),
+        ),
+        offered=_ONE,
+    ),
+    Script(
+        "length_in_custom",
+        (_START, _call(0, "apply_patch", *_PATCH[:2], complete=False), _end("length")),
+        tool_kind="custom",
+        offered=("apply_patch",),
+    ),
+)
+"""Answers that were cut inside a call."""
+
+
 def by_name(name: str) -> Script:
-    return next(script for script in SCRIPTS if script.name == name)
+    return next(script for script in (*SCRIPTS, *CUT_SCRIPTS) if script.name == name)

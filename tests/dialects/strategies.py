@@ -57,6 +57,16 @@ def _call(draw: st.DrawFn, index: int) -> list[Event]:
 
 
 @st.composite
+def _cut_call(draw: st.DrawFn, index: int) -> list[Event]:
+    """A call inside whose arguments the answer was cut."""
+    start, *_ = draw(_call(index))
+    dumped = json.dumps(draw(st.dictionaries(_text, _json_values, min_size=1, max_size=3)))
+    cut = dumped[: draw(st.integers(1, len(dumped) - 1))]
+    fragments = [ToolCallArguments(index, fragment) for fragment in draw(_fragments(cut))]
+    return [start, *fragments, ToolCallEnd(index, complete=False)]
+
+
+@st.composite
 def _said(draw: st.DrawFn, kinds: tuple[str, ...]) -> list[Event]:
     said: list[Event] = []
     calls = 0
@@ -88,6 +98,9 @@ def scripts(draw: st.DrawFn, kinds: tuple[str, ...] = ("text", "reasoning", "cal
     said = draw(_said(kinds))
     called = any(isinstance(event, ToolCallStart) for event in said)
     reasons: list[FinishReason] = ["length", "tool_calls"] if called else ["stop", "length", "content_filter"]
+    if "call" in kinds and draw(st.booleans()):
+        said += draw(_cut_call(sum(isinstance(event, ToolCallStart) for event in said)))
+        reasons = ["length"]
     prompt = draw(st.integers(1, 10**6))
     usage = Usage(prompt, draw(st.integers(0, prompt)), draw(st.integers(0, 10**6)))
     waits: list[Event] = [Progress("queued", 1, 2)] * draw(st.integers(0, 2))

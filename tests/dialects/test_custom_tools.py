@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.dialects.custom_tools import CustomInput, unwrap_input, wrap_input
+from cortex.dialects.custom_tools import CustomInput, unwrap_cut_input, unwrap_input, wrap_input
 
 RAW = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -18,7 +18,7 @@ def pieces(arguments: str, cuts: list[int]) -> list[str]:
     edges = [0, *sorted(cut % (len(arguments) + 1) for cut in cuts), len(arguments)]
     fed = CustomInput()
     said = [fed.feed(arguments[start:end]) for start, end in pairwise(edges)]
-    return [*said, fed.finish()]
+    return [*said, fed.finish(complete=True)]
 
 
 @given(RAW)
@@ -30,6 +30,16 @@ def test_wrapping_is_undone_by_unwrapping(raw: str) -> None:
 def test_pieces_concatenate_to_the_raw_input(raw: str, cuts: list[int], ascii_only: bool, space: str) -> None:
     arguments = f'{space}{{{space}"input"{space}:{space}{json.dumps(raw, ensure_ascii=ascii_only)}{space}}}'
     assert "".join(pieces(arguments, cuts)) == raw
+
+
+@given(RAW, st.integers(0, 500))
+def test_a_cut_input_ends_where_the_model_was_cut(raw: str, cut: int) -> None:
+    arguments = wrap_input(raw)
+    cut = cut % len(arguments)
+    fed = CustomInput()
+    told = fed.feed(arguments[:cut]) + fed.finish(complete=False)
+    assert raw.startswith(told)
+    assert told == fed.text == unwrap_cut_input(arguments[:cut])
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters='"'), min_size=1, max_size=60))

@@ -100,6 +100,7 @@ class Profile(Section, frozen=True):
     template_kwargs: dict[str, Any] = {}
     reasoning_format: str | None = None
     tool_format: str | None = None
+    special_tokens_in_content: bool = False
 
 
 class Profiles(Section, frozen=True):

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from cortex.wire.inference import JsonSchema, Tool
 
-__all__ = ["CustomInput", "GrammarBody", "custom_tool", "unwrap_input", "wrap_input"]
+__all__ = ["CustomInput", "GrammarBody", "custom_tool", "unwrap_cut_input", "unwrap_input", "wrap_input"]
 
 _HEAD = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 # Whole characters of a JSON string: plain, a simple escape, a surrogate pair, or one \u that is no half of a pair.
@@ -67,6 +67,11 @@ def unwrap_input(arguments: str) -> str:
         return arguments
 
 
+def unwrap_cut_input(arguments: str) -> str:
+    """The raw text in the beginning of arguments that were cut."""
+    return CustomInput().feed(arguments)
+
+
 class CustomInput:
     """Streaming `unwrap_input`: `feed` takes the next fragment of `{"input": "…"}` and returns the raw text that is
     complete so far and wasn't returned before."""
@@ -74,7 +79,7 @@ class CustomInput:
     def __init__(self) -> None:
         self._arguments = ""
         self._at: int | None = None
-        self._sent = 0
+        self._pieces: list[str] = []
 
     def feed(self, fragment: str) -> str:
         self._arguments += fragment
@@ -88,14 +93,16 @@ class CustomInput:
             return ""
         self._at = whole.end()
         text = msgspec.json.decode(f'"{whole.group()}"', type=str)
-        self._sent += len(text)
+        self._pieces.append(text)
         return text
 
-    def finish(self) -> str:
-        """The rest of the text, after the last fragment."""
-        return self.text[self._sent :]
+    def finish(self, *, complete: bool) -> str:
+        """The rest of the text, after the last fragment; there is none of arguments that were cut."""
+        rest = unwrap_input(self._arguments)[len(self.text) :] if complete else ""
+        self._pieces.append(rest)
+        return rest
 
     @property
     def text(self) -> str:
-        """The whole raw text. Valid once the arguments are complete."""
-        return unwrap_input(self._arguments)
+        """The raw text returned so far."""
+        return "".join(self._pieces)

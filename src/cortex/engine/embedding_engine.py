@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cortex.engine.chat.splitting.markers import special_tokens_in
+from cortex.engine.chat.templates.literal_text import NO_SPELLINGS, cut_at_breaks, special_spellings
 from cortex.engine.llama.context import Context, DecodeFailed, NoCells
 from cortex.engine.llama.model import Model, Vocab
 from cortex.engine.request.outbox import EventOutbox
@@ -46,13 +49,18 @@ class PreparedInputs:
 
 class EmbeddingPreparer:
     """For one model, in any one thread. `length`: tokens that one input may have; `rank`: whether the model scores
-    pairs of query and document instead of making vectors."""
+    pairs of query and document instead of making vectors; `template`: the file's own prompt for a pair, with `{query}`
+    and `{document}` in it (`tokenizer.chat_template.rerank`, as llama.cpp's converter writes it for Qwen3-Reranker)."""
 
-    def __init__(self, model: str, vocab: Vocab, length: int, *, rank: bool) -> None:
+    def __init__(self, model: str, vocab: Vocab, length: int, *, rank: bool, template: str | None = None) -> None:
         self._model = model
         self._vocab = vocab
         self._length = length
         self._rank = rank
+        self._template = template if rank else None
+        self._special = NO_SPELLINGS
+        if self._template is not None:
+            self._special = special_spellings(vocab, special_tokens_in(self._template))
 
     def prepare(self, request: Request) -> PreparedInputs:
         """Tokenise and check `request`; an input is never cut.
@@ -80,8 +88,13 @@ class EmbeddingPreparer:
         return item if isinstance(item, list) else self._vocab.tokenize(item, special=False, add_special=True)
 
     def _pair(self, query: str, document: str) -> list[int]:
-        """[BOS] query [EOS] [SEP] document [EOS] (llama.cpp: tools/server/server-common.cpp, format_prompt_rerank)."""
+        """The pair as the file's template says; else [BOS] query [EOS] [SEP] document [EOS], as llama.cpp's rerank
+        models are trained (`format_prompt_rerank` in tools/server/server-common.cpp)."""
         vocab = self._vocab
+        if self._template is not None:
+            texts = {"{query}": self._special.broken(query), "{document}": self._special.broken(document)}
+            prompt = re.sub(r"\{query\}|\{document\}", lambda found: texts[found[0]], self._template)
+            return vocab.tokenize_pieces(*cut_at_breaks(prompt))
         head = [vocab.bos] if vocab.add_bos else []
         tail = [vocab.eos] if vocab.eos is not None else []
         between = [*tail, *([vocab.separator] if vocab.separator is not None else [])]

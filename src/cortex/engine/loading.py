@@ -124,6 +124,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
     if not model.has_decoder:
         raise ModelLoadFailed(f"{spec.model} is an encoder: it makes embeddings, not text; set embedding = true for it")
     chat = _chat(spec, model)
+    model.vocab.add_ends(chat.end_tokens)
     compiler = ConstraintCompiler(model.vocab)
     shape = context_shape(spec, model, threads)
     vision = _vision(spec, model, tap, shape)
@@ -193,6 +194,7 @@ def _chat(spec: LoadSpec, model: Model) -> ChatModel:
         template_kwargs=spec.template_kwargs,
         reasoning_format=spec.reasoning_format,
         tool_format=spec.tool_format,
+        special_tokens_in_content=spec.special_tokens_in_content,
         vision=spec.mmproj is not None,
     )
 
@@ -214,7 +216,8 @@ def _embedding(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads:
     length = input_length(spec, model)
     context = Context(model, spec, context_shape(spec, model, threads), tap)
     engine = EmbeddingEngine(spec.model, model, context)
-    preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks)
+    template = model.named_templates.get("rerank")
+    preparer = EmbeddingPreparer(spec.model, model.vocab, length, rank=engine.ranks, template=template)
 
     def prepare(request: Request) -> Callable[[float], None]:
         prepared = preparer.prepare(request)

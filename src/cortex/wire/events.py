@@ -3,7 +3,8 @@
 Order, per request: `Progress*  Started  (Progress | per-choice events)*  ChoiceFinished × n  Finished`, or `Failed`
 at any point; exactly one `Finished` or `Failed`, always last. Per choice at most one segment is open at a time
 (reasoning, text or one tool call); a ToolCallEnd precedes the next segment; the fragments of one call
-concatenate to valid JSON; ToolCallStart is sent only when the whole name is known.
+concatenate to valid JSON if its ToolCallEnd is `complete`, else to the beginning of it; ToolCallStart is sent only
+when the whole name is known.
 
 `Started` means that the request is valid, tokenised and admitted: the serving layer may send its headers.
 """
@@ -150,10 +151,12 @@ class ToolCallArguments(Struct, frozen=True, tag="tool_args", omit_defaults=True
 
 
 class ToolCallEnd(Struct, frozen=True, tag="tool_end", omit_defaults=True, gc=False):
-    """The call's arguments are complete."""
+    """No more arguments follow. `complete` False: the answer was cut, or the model broke off, inside them; the
+    fragments are not empty, and nobody may run the call."""
 
     index: int
     choice: int = 0
+    complete: bool = True
 
 
 class Tokens(Struct, frozen=True, tag="tokens", omit_defaults=True, gc=False):
@@ -164,7 +167,11 @@ class Tokens(Struct, frozen=True, tag="tokens", omit_defaults=True, gc=False):
 
 
 class ChoiceFinished(Struct, frozen=True, tag="choice_finished", omit_defaults=True, gc=False):
-    """One choice is complete. `stop_sequence` is the client's stop string that ended it, if one did."""
+    """One choice has ended. `stop_sequence` is the client's stop string that ended it, if one did.
+
+    `tool_calls` means that every call of the choice is complete; a choice with an incomplete one says `length`,
+    whatever ended it, because that is the reason for which clients run no call.
+    """
 
     reason: FinishReason
     stop_sequence: str | None = None

@@ -88,6 +88,7 @@ class LoadSpec(Struct, frozen=True, omit_defaults=True):
     template_kwargs: dict[str, Any] = {}
     reasoning_format: str | None = None
     tool_format: str | None = None
+    special_tokens_in_content: bool = False
     limit_output: int | None = None
     limit_input: int | None = None
     parity_file: str | None = None

@@ -128,7 +128,7 @@ def read_anthropic(body: bytes) -> Said:
             case BlockStop(index=index):
                 name, arguments = open_blocks.pop(index)
                 if name:
-                    said.calls.append((name, arguments or "{}"))
+                    said.add_call(name, arguments or "{}")
             case MessageDelta(delta=EndDelta(stop_reason=reason)):
                 said.end = reason
             case MessageStop():

@@ -91,7 +91,8 @@ def read_chat(body: bytes) -> Said:
     if not said.ended:
         raise Complaint("Response stream ended without a finish reason.")
     if said.error is None:
-        said.calls = [(call["name"], call["arguments"]) for call in calls]
+        for call in calls:
+            said.add_call(call["name"], call["arguments"] or "{}")
     return said
 
 

@@ -5,7 +5,6 @@ A chunk that fits no schema is lost or ends the stream; `nullish` fields may be 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -174,8 +173,7 @@ def read_responses(body: bytes) -> Said:
                 said.reasoning += delta
             case ItemDone(output_index=index, item=FunctionCallItem(name=name, arguments=arguments)):
                 _same(streaming[index], arguments)
-                json.loads(arguments)
-                said.calls.append((name, arguments))
+                said.add_call(name, arguments or "{}")
             case ItemDone(output_index=index, item=CustomCallItem(name=name, input=text)):
                 _same(streaming[index], text)
                 said.calls.append((name, text))

@@ -28,7 +28,7 @@ def read_chat_body(body: bytes) -> Said:
         message["content"] or "", message.get("reasoning_content") or "", end=choice["finish_reason"], ended=True
     )
     for call in message.get("tool_calls", []):
-        said.calls.append((call["function"]["name"], call["function"]["arguments"]))
+        said.add_call(call["function"]["name"], call["function"]["arguments"])
     return said
 
 
@@ -48,5 +48,5 @@ def read_responses_body(body: bytes) -> Said:
             case "reasoning":
                 said.reasoning += "".join(part["text"] for part in item["summary"])
             case "function_call":
-                said.calls.append((item["name"], item["arguments"]))
+                said.add_call(item["name"], item["arguments"])
     return said

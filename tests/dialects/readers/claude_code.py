@@ -90,9 +90,7 @@ class _Reader:
             case "thinking":
                 self.said.reasoning += self.received
             case "tool_use":
-                if not isinstance(json.loads(self.received), dict):
-                    raise Complaint("a tool's input must be an object")
-                self.said.calls.append((self.open["name"], self.received))
+                self.said.add_call(self.open["name"], self.received)
         self.open = None
 
     def on_message_delta(self, event: dict[str, Any]) -> None:
@@ -100,6 +98,8 @@ class _Reader:
             raise Complaint("message_delta while a block is open")
         self.delta_seen = True
         self.said.end = event["delta"]["stop_reason"]
+        if self.said.unreadable and self.said.end != "max_tokens":
+            raise Complaint("a tool's input must be an object")
         self.counts(event["usage"])
 
     def on_message_stop(self, event: dict[str, Any]) -> None:

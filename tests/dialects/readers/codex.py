@@ -184,6 +184,6 @@ def _take(item: Item, said: Said) -> None:
             said.text += "".join(part.text for part in content)
         case FunctionCall():
             name = f"{item.namespace}__{item.name}" if item.namespace else item.name
-            said.calls.append((name, item.arguments))
+            said.add_call(name, item.arguments)
         case CustomToolCall():
             said.calls.append((item.name, item.input))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 __all__ = ["Complaint", "Frame", "Said", "data_lines", "frames"]
@@ -19,14 +20,24 @@ class Frame:
 
 @dataclass(slots=True)
 class Said:
-    """`calls` are (name, arguments) as they reached the client; `end` is its word for why it ended."""
+    """`calls` are (name, arguments) as they reached the client, without those whose arguments it couldn't read
+    (`unreadable`); `end` is its word for why it ended."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
     end: str | None = None
     error: str | None = None
     ended: bool = False
+
+    def add_call(self, name: str, arguments: str) -> None:
+        """Note a call whose arguments the client parses before it runs anything."""
+        try:
+            readable = isinstance(json.loads(arguments), dict)
+        except ValueError:
+            readable = False
+        (self.calls if readable else self.unreadable).append((name, arguments))
 
 
 def frames(body: bytes) -> list[Frame]:

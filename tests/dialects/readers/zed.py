@@ -99,7 +99,8 @@ def _chat_choice(choice: ChatChoice, said: Said, pending: dict[int, list[str]]) 
         said.end, said.ended = choice.finish_reason, True
         # Only this word makes Zed act on the calls it has gathered.
         if choice.finish_reason == "tool_calls":
-            said.calls = [(name, arguments) for name, arguments in pending.values()]
+            for name, arguments in pending.values():
+                said.add_call(name, arguments)
 
 
 # ---- Anthropic messages
@@ -223,8 +224,7 @@ def read_anthropic(body: bytes) -> Said:
                 raise Complaint("Zed drops a thinking block without a signature when it sends it back")
             case BlockStop(index=index) if index in calls:
                 name, arguments = calls[index]
-                msgspec.json.decode(arguments.strip())
-                said.calls.append((name, arguments))
+                said.add_call(name, arguments)
             case MessageDelta(delta=MessageEnd(stop_reason=reason)):
                 said.end = reason
             case MessageStop():
@@ -337,7 +337,7 @@ def read_responses(body: bytes) -> Said:
                 said.reasoning += msgspec.json.decode(data, type=DeltaEvent).delta
             case "response.function_call_arguments.done":
                 done = msgspec.json.decode(data, type=ArgumentsDone)
-                said.calls.append((names[done.item_id], done.arguments))
+                said.add_call(names[done.item_id], done.arguments)
             case "response.completed" | "response.incomplete" | "response.failed" as kind:
                 _responses_end(kind, msgspec.json.decode(data, type=Lifecycle).response, said)
             case "error":

@@ -220,6 +220,32 @@ def test_only_plain_assistant_messages_can_be_continued(qwen: ChatModel, last: o
         qwen.prepare(chat_request([*ASK, last], continue_final=True))  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize("begun", ["<think>\nHmm", "<think>", " <think>Well, ", "<think>\nHmm\n"])
+def test_a_thought_that_the_client_began_is_reasoning_until_it_closes(qwen: ChatModel, begun: str) -> None:
+    prepared = qwen.prepare(chat_request([*ASK, said("assistant", begun)], continue_final=True))
+    assert prepared.prompt.endswith(begun)
+    splitter = prepared.make_splitter(0)
+    deltas = [
+        delta
+        for token in qwen.vocabulary.tokenize(" so.</think>Yes")
+        for delta in splitter.feed(token, qwen.vocabulary.piece(token).decode())
+    ]
+    assert merged([*deltas, *splitter.finish(cut=False)]).segments == [("reasoning", "so."), ("text", "Yes")]
+
+
+@pytest.mark.parametrize("begun", ["<think>Hm.</think>So", "Write <think> first", "One"])
+def test_any_other_beginning_is_text(qwen: ChatModel, begun: str) -> None:
+    prepared = qwen.prepare(chat_request([*ASK, said("assistant", begun)], continue_final=True))
+    assert not prepared.make_splitter(0).in_reasoning
+
+
+def test_a_schema_waits_until_a_begun_thought_is_over(qwen: ChatModel) -> None:
+    history = [*ASK, said("assistant", "<think>\nHmm")]
+    prepared = qwen.prepare(chat_request(history, continue_final=True, format=JsonObjectFormat()))
+    assert prepared.constraint is not None
+    assert prepared.constraint.start == "after_reasoning"
+
+
 # ---- the rest
 
 

@@ -6,15 +6,16 @@ from typing import Any, cast
 
 import pytest
 
+from cortex.engine.chat.types import Prepared
 from cortex.engine.llama.model import Vocab
 from cortex.engine.request.output import PreparedRequest
 from cortex.engine.request.preparer import Preparer, TokenLimits
 from cortex.errors import ContextLengthExceeded, UnsupportedValue
-from cortex.wire.inference import InferenceRequest, Sampling
+from cortex.wire.inference import InferenceRequest, Message, Sampling, Text
 
 
 class _Vocab:
-    """One token per byte; 1 is BOS, spelled `<s>`, which is put before prompts without it."""
+    """One token per byte; 0 is between two pieces; 1 is BOS, spelled `<s>`, which is put before prompts without it."""
 
     size = 256
     bos = 1
@@ -23,8 +24,8 @@ class _Vocab:
     def piece(self, token: int) -> bytes:
         return b"<s>" if token == self.bos else bytes([token])
 
-    def prompt_tokens(self, text: str) -> list[int]:
-        return [self.bos, *text.removeprefix("<s>").encode()]
+    def prompt_tokens(self, *pieces: str) -> list[int]:
+        return [self.bos, *"\0".join(pieces).removeprefix("<s>").encode()]
 
 
 def prepare(prompt: str | list[int], input_limit: int | None = None, **fields: Any) -> PreparedRequest:
@@ -38,6 +39,28 @@ def prepare(prompt: str | list[int], input_limit: int | None = None, **fields: A
         metadata=Sampling(),
     )
     return preparer.prepare(InferenceRequest("r", "m", prompt=prompt, **fields))
+
+
+class _Chat:
+    """Renders every chat to pieces of which none may be joined with the next."""
+
+    def prepare(self, request: InferenceRequest) -> Prepared:
+        del request
+        return Prepared("a<|b|>c", lambda _: pytest.fail("no answer"), parts=["a<", "|b|>c"])
+
+
+def test_the_pieces_of_a_chats_prompt_are_tokenised_one_by_one() -> None:
+    preparer = Preparer(
+        cast("Vocab", _Vocab()),
+        TokenLimits(100),
+        chat=_Chat(),
+        spec_for_format=lambda _format: None,
+        compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
+        profile=Sampling(),
+        metadata=Sampling(),
+    )
+    job = preparer.prepare(InferenceRequest("r", "m", messages=[Message("user", [Text("hi")])]))
+    assert job.tokens == [1, *b"a<", 0, *b"|b|>c"]
 
 
 @pytest.mark.parametrize(

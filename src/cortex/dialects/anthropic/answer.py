@@ -31,6 +31,7 @@ from cortex.wire.events import (
     Started,
     TextDelta,
     ToolCallArguments,
+    ToolCallEnd,
     ToolCallStart,
     Usage,
 )
@@ -46,6 +47,7 @@ class _Block:
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    complete: bool = True
 
     def reply(self, head: MessageHead) -> TextReply | ThinkingReply | ToolUseReply:
         content = "".join(self.pieces)
@@ -59,7 +61,10 @@ class _Block:
 
 
 class MessageCollector:
-    """Collector of a message: one content block per segment of the answer, in order, none of them empty."""
+    """Collector of a message: one content block per segment of the answer, in order, none of them empty.
+
+    A call that was cut is left out: `input` is an object, which half of one can't be.
+    """
 
     def __init__(self, head: MessageHead) -> None:
         self._head = head
@@ -78,7 +83,7 @@ class MessageCollector:
                 id=self._head.id,
                 role="assistant",
                 model=self._head.model,
-                content=[block.reply(self._head) for block in self._blocks],
+                content=[block.reply(self._head) for block in self._blocks if block.complete],
                 stop_reason=stop_reason(self._end.reason),
                 stop_sequence=self._end.stop_sequence,
                 usage=UsageReply.of(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.resumed),
@@ -95,6 +100,8 @@ class MessageCollector:
                 self._blocks.append(_Block("tool_use", tool_use_id(event.id), event.name))
             case ToolCallArguments():
                 self._blocks[-1].pieces.append(event.fragment)
+            case ToolCallEnd():
+                self._blocks[-1].complete = event.complete
             case ChoiceFinished():
                 self._end = event
             case Finished():

@@ -13,9 +13,16 @@ from cortex.engine.chat.detection.reasoning import KNOWN_REASONING, reasoning_by
 from cortex.engine.chat.formats.base import ToolFormat
 from cortex.engine.chat.formats.families import FAMILIES, family_by_name
 from cortex.engine.chat.formats.json_families import HERMES
-from cortex.engine.chat.splitting.markers import MarkerTable
+from cortex.engine.chat.splitting.markers import MarkerTable, special_tokens_in
 from cortex.engine.chat.splitting.splitter import MessageSplitter, SplitPlan
 from cortex.engine.chat.templates.image_markers import collect_images, prompt_parts
+from cortex.engine.chat.templates.literal_text import (
+    NO_SPELLINGS,
+    SpecialSpellings,
+    cut_at_breaks,
+    shielded,
+    special_spellings,
+)
 from cortex.engine.chat.templates.prompt_renderer import PromptRenderer
 from cortex.engine.chat.templates.reasoning_effort import reasoning_disabled
 from cortex.engine.chat.templates.template import FALLBACK, ChatTemplate
@@ -25,7 +32,7 @@ from cortex.engine.chat.types import ConstraintSpec, Prepared
 from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.compiler import spec_for_format
 from cortex.errors import BadRequest
-from cortex.wire.inference import Grammar, InferenceRequest, Tool
+from cortex.wire.inference import Grammar, InferenceRequest, Text, Tool
 from cortex.wire.worker import ProbeReport
 
 __all__ = ["ChatModel"]
@@ -43,6 +50,7 @@ class ChatModel:
     detected: DetectedFormats
     vocabulary: Vocabulary
     markers: MarkerTable
+    special: SpecialSpellings
     vision: bool = False
 
     @classmethod
@@ -56,12 +64,14 @@ class ChatModel:
         template_kwargs: Mapping[str, Any] | None = None,
         reasoning_format: str | None = None,
         tool_format: str | None = None,
+        special_tokens_in_content: bool = False,
         vision: bool = False,
     ) -> ChatModel:
         """Detect the formats of a GGUF from its `template`, its `named` variants and its vocabulary.
 
         `override` replaces all templates; `reasoning_format` and `tool_format` ("none" or a format's name) replace what
-        is detected; `template_kwargs` are the profile's template variables. Raises ModelLoadFailed if a template
+        is detected; `template_kwargs` are the profile's template variables. `special_tokens_in_content`: text in
+        messages that spells a special token becomes that token. Raises ModelLoadFailed if a template
         doesn't compile, BadRequest if a format is unknown.
         """
         sources = _sources(template, named, override)
@@ -73,7 +83,9 @@ class ChatModel:
         detected = detect_formats(probes, list(sources.values()), vocab)
         _override_formats(detected, reasoning_format, tool_format)
         markers = MarkerTable(vocab, detected.reasoning, detected.tool_format or HERMES)
-        return cls(default, with_tools, detected, vocab, markers, vision)
+        own = [*markers.spellings, *special_tokens_in(*sources.values())]
+        special = NO_SPELLINGS if special_tokens_in_content else special_spellings(vocab, own)
+        return cls(default, with_tools, detected, vocab, markers, special, vision)
 
     @property
     def supports_tools(self) -> bool:
@@ -88,29 +100,52 @@ class ChatModel:
     def prepare(self, request: InferenceRequest) -> Prepared:
         """Render `request`. Raises BadRequest if it can't be rendered, InvalidSchema if a schema makes no grammar."""
         images = self._images(request)
-        tools = [] if request.tool_choice.mode == "none" else request.tools
-        offered = _offered(request, tools)
+        offered = _offered(request, [] if request.tool_choice.mode == "none" else request.tools)
+        written = shielded(request, self.special, self._reasoning_markers)
+        tools = [] if request.tool_choice.mode == "none" else written.tools
         renderer = self.with_tools if tools else self.default
         capabilities, detected = renderer.capabilities, self.detected
         has_format = detected.tool_format is not None
-        shown = with_tool_instructions(request, tools, capabilities, has_format=has_format, example=detected.example)
+        shown = with_tool_instructions(written, tools, capabilities, has_format=has_format, example=detected.example)
         prompt = renderer.prompt(shown, tools if capabilities.tools else [])
         prompt = self._close_unwanted_reasoning(prompt, request)
-        plan = self._plan(prompt, offered)
+        plan = self._plan(prompt, offered, begun=_continued_text(request))
         constraint = self._constraint(request, offered, plan, prompt)
         plan = replace(plan, constraint_start=constraint.start if constraint else None)
+        pieces = cut_at_breaks(prompt)
         return Prepared(
-            prompt=prompt,
+            prompt="".join(pieces),
             make_splitter=lambda choice: MessageSplitter(plan, choice),
             constraint=constraint,
-            parts=prompt_parts(prompt, images) if images else [],
+            stop=self._end_strings,
+            parts=_parts(prompt, images) if images or len(pieces) > 1 else [],
             reasoning_budget=self._budget(request),
         )
 
-    def _plan(self, prompt: str, offered: Sequence[Tool]) -> SplitPlan:
+    def _plan(self, prompt: str, offered: Sequence[Tool], *, begun: str) -> SplitPlan:
+        """`begun`: the beginning of the answer, which the client wrote."""
         reasoning = self.detected.reasoning
-        starts_in_reasoning = reasoning is not None and prompt.rstrip().endswith(reasoning.open)
+        starts_in_reasoning = reasoning is not None and (
+            prompt.rstrip().endswith(reasoning.open)
+            or (begun.lstrip().startswith(reasoning.open) and reasoning.close not in begun)
+        )
         return SplitPlan(self.markers, reasoning, self._tool_format, tuple(offered), starts_in_reasoning)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a turn beside those that the vocabulary says do."""
+        end = self.detected.turn_end
+        return frozenset() if end is None or end.token is None else frozenset({end.token})
+
+    @property
+    def _end_strings(self) -> list[str]:
+        end = self.detected.turn_end
+        return [] if end is None or end.token is not None else [end.text]
+
+    @property
+    def _reasoning_markers(self) -> list[str]:
+        reasoning = self.detected.reasoning
+        return [reasoning.open, reasoning.close] if reasoning is not None else []
 
     @property
     def _tool_format(self) -> ToolFormat:
@@ -172,6 +207,12 @@ class ChatModel:
         return images
 
 
+def _parts(prompt: str, images: Sequence[bytes]) -> list[str | bytes]:
+    """The prompt's texts, cut at break marks, and its images."""
+    parts = prompt_parts(prompt, images) if images else [prompt]
+    return [piece for part in parts for piece in ([part] if isinstance(part, bytes) else cut_at_breaks(part))]
+
+
 def _sources(template: str | None, named: Mapping[str, str], override: str | None) -> dict[str, str]:
     if override is not None:
         return {"default": override}
@@ -215,6 +256,13 @@ def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
     if request.tool_choice.mode == "required" and not tools:
         raise BadRequest("tool_choice is required but there are no tools", param="tool_choice")
     return [tool for tool in tools if not only or tool.name in only]
+
+
+def _continued_text(request: InferenceRequest) -> str:
+    """The text of the final message, if the model is to continue it."""
+    if not request.continue_final or not request.messages:
+        return ""
+    return "".join(part.text for part in request.messages[-1].parts if isinstance(part, Text))
 
 
 def _capability_texts(renderer: PromptRenderer) -> dict[str, str]:

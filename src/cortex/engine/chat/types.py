@@ -73,11 +73,6 @@ class Splitter(Protocol):
         ...
 
     @property
-    def tool_calls(self) -> int:
-        """Calls announced so far; with one or more, the finish reason is `tool_calls`."""
-        ...
-
-    @property
     def unparsed_calls(self) -> int:
         """Blocks that began with a tool-call trigger and were emitted as text."""
         ...
@@ -93,8 +88,8 @@ class Prepared:
     """A chat request rendered for its model.
 
     `make_splitter(choice)` makes one splitter per choice. `stop` are further stop strings that the format needs.
-    `parts` is empty for a prompt without images; else it is `prompt` in pieces, with each image's bytes in its place.
-    `reasoning_budget` in tokens, None = unlimited.
+    `parts` is empty for a prompt that is tokenised as a whole; else it is `prompt` in pieces to be tokenised one by
+    one, with each image's bytes in its place. `reasoning_budget` in tokens, None = unlimited.
     """
 
     prompt: str

@@ -44,6 +44,7 @@ class Vocab:
         self.ends = frozenset(token for token in range(self.size) if c.llama_vocab_is_eog(handle, token))
         self._pieces: list[bytes | None] = [None] * self.size
         self._texts: list[str | None] = [None] * self.size
+        self._puts_blank = b"".join(map(self.piece, self.tokenize("a"))).startswith(b" ")
 
     def tokenize(self, text: str, *, special: bool = True, add_special: bool = False) -> list[int]:
         """`special`: markers in `text` become their single tokens. `add_special`: BOS and EOS as the GGUF asks."""
@@ -60,12 +61,26 @@ class Vocab:
         pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         return int(c.llama_tokenize(self.handle, data, len(data), pointer, len(tokens), add_special, special))
 
-    def prompt_tokens(self, text: str) -> list[int]:
-        """`text` with its markers as tokens, and BOS first if the model wants it and the text doesn't begin with it."""
-        tokens = self.tokenize(text)
+    def prompt_tokens(self, *pieces: str) -> list[int]:
+        """The joined text of `pieces` with its markers as tokens, and BOS first if the model wants it and the text
+        doesn't begin with it."""
+        tokens = self.tokenize_pieces(*pieces)
         if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
         return tokens
+
+    def tokenize_pieces(self, *pieces: str) -> list[int]:
+        """The joined text of `pieces`, with its markers as tokens; one that begins in a piece and ends in the next is
+        text."""
+        return [token for number, piece in enumerate(pieces) for token in self._piece_tokens(piece, first=not number)]
+
+    def _piece_tokens(self, text: str, *, first: bool) -> list[int]:
+        """`text` in tokens. SentencePiece vocabularies put a blank in front of every text; one that goes on behind
+        another has none, so it is tokenised behind a line break, whose tokens are dropped."""
+        if first or not self._puts_blank:
+            return self.tokenize(text)
+        before, tokens = self.tokenize("\n"), self.tokenize("\n" + text)
+        return tokens[len(before) :] if tokens[: len(before)] == before else self.tokenize(text)
 
     def piece(self, token: int) -> bytes:
         """The token's bytes, control tokens as their marker text; kept after the first call."""
@@ -98,6 +113,10 @@ class Vocab:
 
     def is_end(self, token: int) -> bool:
         return token in self.ends
+
+    def add_ends(self, tokens: frozenset[int]) -> None:
+        """Let `tokens` end generation too; before anything else uses `ends`."""
+        self.ends |= tokens
 
     @property
     def separator(self) -> int | None:

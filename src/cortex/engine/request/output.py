@@ -16,6 +16,7 @@ from cortex.wire.events import (
     ReasoningDelta,
     TextDelta,
     TokenLogprob,
+    ToolCallEnd,
     ToolCallStart,
 )
 from cortex.wire.inference import InferenceRequest, Sampling
@@ -58,6 +59,7 @@ class OutputProcessor:
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.tool_calls = 0
+        self._calls_complete = True
         self._prepared = prepared
         self._vocab = vocab
         self._utf8 = Utf8Assembler()
@@ -176,6 +178,8 @@ class OutputProcessor:
                 events += self._flush_text()
                 self._logprobs.clear()
                 self.tool_calls += isinstance(delta, ToolCallStart)
+                if isinstance(delta, ToolCallEnd) and not delta.complete:
+                    self._calls_complete = False
                 events.append(delta)
         return _merged(events)
 
@@ -204,11 +208,13 @@ class OutputProcessor:
         elif self._splitter is not None:
             # what the splitter still holds comes after the stop string: dropped
             self._splitter.finish(cut=True)
-        if reason == "stop" and self._splitter is not None and self._splitter.tool_calls:
-            reason = "tool_calls"
         client_stop = hit if hit in self._prepared.request.stop else None
-        if client_stop is not None:
+        if not self._calls_complete:
+            reason = "length"
+        elif client_stop is not None:
             reason = "stop_sequence"
+        elif reason == "stop" and self.tool_calls:
+            reason = "tool_calls"
         self.finished = ChoiceFinished(reason, client_stop, self.number)
         return [*events, self.finished]
 

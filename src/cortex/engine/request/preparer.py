@@ -169,6 +169,9 @@ class Preparer:
     def _tokenised(self, prepared: Prepared) -> PreparedPrompt:
         if not prepared.parts:
             return PreparedPrompt(self._vocab.prompt_tokens(prepared.prompt))
+        texts = [part for part in prepared.parts if isinstance(part, str)]
+        if len(texts) == len(prepared.parts):
+            return PreparedPrompt(self._vocab.prompt_tokens(*texts))
         assert self._lay_out is not None, "engine.chat refuses images for a model without a projector"
         return self._lay_out(prepared.parts)
 

@@ -194,6 +194,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         template_kwargs=profile.template_kwargs,
         reasoning_format=profile.reasoning_format,
         tool_format=profile.tool_format,
+        special_tokens_in_content=profile.special_tokens_in_content,
         limit_output=profile.limit.output,
         limit_input=profile.limit.input,
         parity_file=str(config.neuron.state_path / "parity" / f"{entry.header.hash}.json") if entry.header else None,

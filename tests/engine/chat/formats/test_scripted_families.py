@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from cortex.engine.chat.types import Delta
-from cortex.wire.events import ChoiceFinished, Event, Failed, Started
+from cortex.wire.events import ChoiceFinished, Event, Failed, Started, ToolCallEnd
 from cortex.wire.inference import InferenceRequest, Reasoning, Sampling, Tool
 from cortex.wire.worker import LoadSpec, Unload, Unloaded
 from tests.engine.chat.formats.test_families import TOOLS, TURNS, Turn, as_rendered, model, written
@@ -140,17 +140,53 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     assert not wrong
 
 
-def test_a_call_cut_by_the_token_limit_is_closed_and_says_so(worker: WorkerProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [90, 250], ids=["held back", "streaming"])
+def test_a_call_cut_by_the_token_limit_ends_there_and_says_so(
+    limit: int, worker: WorkerProcess, tmp_path: Path
+) -> None:
     name = "Qwen-Qwen3-0.6B"
     words = "word " * 200
     written = f'<tool_call>\n{{"name": "write", "arguments": {{"text": "{words}"}}}}\n</tool_call>'
     worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="cut"))
-    events = worker.run(request("cut", "call", MARKS[0], max_output=250))
+    events = worker.run(request("cut", "call", MARKS[0], max_output=limit))
     assert only(events, ChoiceFinished).reason == "length"
-    (call,) = told(events).calls
-    assert call[0] == "write"
-    assert words.startswith(call[1]["text"])
+    [(kind, tool, arguments)] = merged(event for event in events if isinstance(event, Delta)).segments
+    assert (kind, tool) == ("cut call", "write")
+    assert f'{{"text": "{words}'.startswith(arguments)
+    assert only(events, ToolCallEnd) == ToolCallEnd(0, complete=False)
     worker.send(Unload("cut"))
+    worker.wait(Unloaded)
+
+
+def test_a_cut_before_the_name_is_known_leaves_only_the_reason(worker: WorkerProcess, tmp_path: Path) -> None:
+    name = "Qwen-Qwen3-0.6B"
+    written = 'So:\n<tool_call>\n{"name": "write", "arguments": {"text": "hi"}}\n</tool_call>'
+    worker.load(scripted(name, {MARKS[0]: written}, tmp_path, model="early"))
+    events = worker.run(request("early", "call", MARKS[0], max_output=9))
+    assert only(events, ChoiceFinished).reason == "length"
+    assert told(events) == Turn("So:", calls=[])
+    worker.send(Unload("early"))
+    worker.wait(Unloaded)
+
+
+OVER = "{% for m in messages %}<|role|>{{ m.role }}\n{{ m.content }}<|over|>\n{% endfor %}"
+
+
+@pytest.mark.parametrize("known", [["<|role|>", "<|over|>"], []], ids=["token", "text"])
+def test_a_turn_ends_at_the_templates_own_marker(known: list[str], worker: WorkerProcess, tmp_path: Path) -> None:
+    """llama.cpp has no reason to take `<|over|>` for an end: its vocabulary doesn't say so."""
+    path = build_scripted(
+        tmp_path / "m.gguf",
+        {MARKS[0]: pieces("Hello.<|over|>\n<|role|>user\nAsk<|over|>", known)},
+        template=OVER + "{% if add_generation_prompt %}<|role|>assistant\n{{ script_mark }}{% endif %}",
+        control=known,
+        context=4096,
+    )
+    worker.load(LoadSpec(model="over", path=str(path), context=2048, parallel=1))
+    events = worker.run(msgspec.structs.replace(request("over", "end", MARKS[0], max_output=60), tools=[]))
+    assert told(events) == Turn("Hello.", calls=[])
+    assert only(events, ChoiceFinished).reason == "stop"
+    worker.send(Unload("over"))
     worker.wait(Unloaded)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ ANYTHING = Tool(name="f", parameters={"type": "object"})
 
 @dataclass
 class Outcome:
-    """Merged segments in order: ("text", …), ("reasoning", …) or ("call", name, arguments)."""
+    """Merged segments in order: ("text", …), ("reasoning", …), ("call", name, arguments) or ("cut call", name,
+    arguments)."""
 
     segments: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -52,9 +54,14 @@ def merged(deltas: Iterable[Delta]) -> Outcome:
                 assert index == open_call
                 _, name, arguments = outcome.segments.pop()
                 outcome.segments.append(("call", name, arguments + fragment))
-            case ToolCallEnd(index=index):
+            case ToolCallEnd(index=index, complete=complete):
                 assert index == open_call
                 open_call = None
+                _, name, arguments = outcome.segments[-1]
+                if not complete:
+                    assert arguments
+                    outcome.segments[-1] = ("cut call", name, arguments)
+                assert is_json(arguments) in (complete, None)
             case TextDelta(text=text) | ReasoningDelta(text=text):
                 assert open_call is None
                 kind = "text" if isinstance(delta, TextDelta) else "reasoning"
@@ -63,6 +70,17 @@ def merged(deltas: Iterable[Delta]) -> Outcome:
                 outcome.segments.append((kind, text))
     assert open_call is None
     return outcome
+
+
+def is_json(text: str) -> bool | None:
+    """Whether `text` is JSON; None if it nests too deeply for Python to tell."""
+    try:
+        json.loads(text, parse_int=str)
+    except ValueError:
+        return False
+    except RecursionError:
+        return None
+    return True
 
 
 def make_plan(
@@ -77,13 +95,14 @@ def make_plan(
     return SplitPlan(markers, reasoning, form, tuple(tools), starts_in_reasoning)
 
 
-def split(plan: SplitPlan, text: str, *, sizes: Iterable[int] | None = None) -> Outcome:
-    """What becomes of `text`, fed token by token; with `sizes`, ordinary characters in groups of these many."""
+def split(plan: SplitPlan, text: str, *, sizes: Iterable[int] | None = None, cut: bool = False) -> Outcome:
+    """What becomes of `text`, fed token by token; with `sizes`, ordinary characters in groups of these many. `cut`: a
+    limit ended it."""
     splitter = MessageSplitter(plan)
     deltas: list[Delta] = []
     for token, piece in _grouped(plan, text, sizes):
         deltas += splitter.feed(token, piece)
-    deltas += splitter.finish(cut=False)
+    deltas += splitter.finish(cut=cut)
     return merged(deltas)
 
 

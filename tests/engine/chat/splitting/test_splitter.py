@@ -224,23 +224,22 @@ def test_a_call_is_announced_after_256_characters_of_arguments_and_then_streams(
                 arguments += delta.fragment
     assert announced_at == long_call(0).index('{"text') + 255
     assert arguments == '{"text": "' + "x" * 400
-    assert splitter.tool_calls == 1
 
 
-@pytest.mark.parametrize(("size", "expected"), [(100, "text"), (400, "call")])
-def test_a_cut_call_is_text_before_it_was_promised_and_valid_json_after(size: int, expected: str) -> None:
-    splitter = MessageSplitter(make_plan(HERMES, vocabulary=AS_TEXT))
-    deltas = [delta for char in long_call(size) for delta in splitter.feed(ord(char), char)]
-    outcome = merged([*deltas, *splitter.finish(cut=True)])
-    if expected == "text":
-        assert outcome.segments == [("text", long_call(size))]
-    else:
-        assert outcome.segments == [("call", "f", '{"text": "' + "x" * size + '"}')]
+@pytest.mark.parametrize("size", [0, 100, 400])
+def test_the_arguments_of_a_cut_call_end_where_the_model_was_cut(size: int) -> None:
+    outcome = split(make_plan(HERMES, vocabulary=AS_TEXT), long_call(size), cut=True)
+    assert outcome.segments == [("cut call", "f", '{"text": "' + "x" * size)]
 
 
-def test_a_promised_call_that_breaks_is_closed_and_the_rest_is_text() -> None:
+def test_a_promised_call_that_breaks_is_not_closed_and_the_rest_is_text() -> None:
     outcome = split(make_plan(HERMES, vocabulary=AS_TEXT), long_call(400) + '" oops}')
-    assert outcome.segments == [("call", "f", '{"text": "' + "x" * 400 + '" }'), ("text", "oops}")]
+    assert outcome.segments == [("cut call", "f", '{"text": "' + "x" * 400 + '" '), ("text", "oops}")]
+
+
+def test_a_call_that_the_model_itself_breaks_off_early_is_text() -> None:
+    outcome = split(make_plan(HERMES, vocabulary=AS_TEXT), long_call(100))
+    assert outcome.segments == [("text", long_call(100))]
 
 
 def test_a_call_whose_closing_marks_are_missing_is_a_call() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, Struct, UnsetType
 
-from cortex.dialects.custom_tools import unwrap_input
+from cortex.dialects.custom_tools import unwrap_cut_input, unwrap_input
 from cortex.dialects.openai.logprobs import ChatLogprobs
 from cortex.dialects.openai.objects import FINGERPRINT, TimingsObject, UsageObject, encode, finish_reason
 from cortex.wire.events import (
@@ -22,6 +22,7 @@ from cortex.wire.events import (
     TextDelta,
     TokenLogprob,
     ToolCallArguments,
+    ToolCallEnd,
     ToolCallStart,
 )
 
@@ -48,8 +49,8 @@ class ChatAnswerOptions:
     custom: frozenset[str] = frozenset()
 
     def finish_reason(self, reason: FinishReason, called: bool) -> str:
-        """`finish_reason` of a choice. Clients run its calls only when this says `tool_calls`; a call that was cut off
-        by the token limit keeps `length`."""
+        """`finish_reason` of a choice. Clients run its calls only when this says `tool_calls`; with a call that was cut
+        it stays `length`."""
         name = finish_reason(reason)
         if called and name in {"stop", "tool_calls"}:
             return "function_call" if self.legacy else "tool_calls"
@@ -109,9 +110,12 @@ class ChatCompletion(Struct, frozen=True):
 
 @dataclass(slots=True)
 class _CallParts:
+    """A call under construction. The arguments of one that was cut end where the model was cut, as OpenAI's do."""
+
     id: str
     name: str
     fragments: list[str] = field(default_factory=list)
+    complete: bool = True
 
     def function(self) -> FunctionObject:
         return FunctionObject(self.name, "".join(self.fragments) or "{}")
@@ -119,7 +123,8 @@ class _CallParts:
     def result(self, custom: frozenset[str]) -> FunctionCallObject | CustomCallObject:
         function = self.function()
         if self.name in custom:
-            return CustomCallObject(self.id, CustomObject(self.name, unwrap_input(function.arguments)))
+            unwrap = unwrap_input if self.complete else unwrap_cut_input
+            return CustomCallObject(self.id, CustomObject(self.name, unwrap(function.arguments)))
         return FunctionCallObject(self.id, function)
 
 
@@ -152,6 +157,8 @@ class ChatCollector:
                     self._choices[event.choice].calls.append(_CallParts(event.id, event.name))
                 case ToolCallArguments():
                     self._choices[event.choice].calls[event.index].fragments.append(event.fragment)
+                case ToolCallEnd():
+                    self._choices[event.choice].calls[event.index].complete = event.complete
                 case ChoiceFinished():
                     self._choices[event.choice].reason = event.reason
                 case Finished():

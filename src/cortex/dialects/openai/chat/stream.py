@@ -174,7 +174,7 @@ class ChatRenderer:
     def _call_end(self, event: ToolCallEnd) -> bytes:
         """Clients parse the concatenated arguments, so a call without any gets `{}`."""
         if custom := self._choices[event.choice].custom:
-            return self._input(event.choice, event.index, custom.finish())
+            return self._input(event.choice, event.index, custom.finish(complete=event.complete))
         if not self._choices[event.choice].silent:
             return b""
         return self._arguments(event.choice, event.index, "{}")

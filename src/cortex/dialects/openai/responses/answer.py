@@ -93,7 +93,7 @@ class ResponseBuilder:
             case ToolCallArguments() if event.fragment:
                 yield from self._append(event.fragment)
             case ToolCallEnd():
-                yield from self._close("completed")
+                yield from self._close("completed" if event.complete else "incomplete")
             case ChoiceFinished():
                 self._end = event
                 incomplete = event.reason in ("length", "content_filter")

@@ -148,7 +148,10 @@ class FunctionCallBuilder:
 
 
 class CustomCallBuilder:
-    """A call of a custom tool: its JSON arguments are unwrapped to raw text."""
+    """A call of a custom tool: its JSON arguments are unwrapped to raw text.
+
+    One that was cut has no `done` events: any text is a valid input, so a client that acts on them would run it.
+    """
 
     def __init__(self, item_id: str, index: int, call_id: str, tool: ClientTool) -> None:
         self._id = item_id
@@ -170,7 +173,9 @@ class CustomCallBuilder:
             yield InputDelta(item_id=self._id, output_index=self._index, delta=text)
 
     def closed(self, status: ItemStatus) -> Iterator[StreamEvent]:
-        if rest := self._input.finish():
+        if rest := self._input.finish(complete=status == "completed"):
             yield InputDelta(item_id=self._id, output_index=self._index, delta=rest)
+        if status == "incomplete":
+            return
         yield InputDone(item_id=self._id, output_index=self._index, input=self._input.text)
         yield ItemDone(output_index=self._index, item=self.item(status))

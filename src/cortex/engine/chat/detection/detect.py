@@ -23,6 +23,7 @@ from cortex.engine.chat.detection.probe_messages import assistant, call, declara
 from cortex.engine.chat.detection.probe_renderer import ProbeRenderer
 from cortex.engine.chat.detection.reasoning import detect_reasoning
 from cortex.engine.chat.detection.roundtrip import run_roundtrip
+from cortex.engine.chat.detection.turn_end import TurnEnd, detect_turn_end
 from cortex.engine.chat.formats.base import Evidence, ToolFormat
 from cortex.engine.chat.formats.families import FAMILIES
 from cortex.engine.chat.formats.json_families import HERMES
@@ -47,13 +48,14 @@ _CALLS = [{"first_key": "some value", "second_key": 42}, {"first_key": "other va
 @dataclass(slots=True)
 class DetectedFormats:
     """What detection found. `evidence` and `self_test` are sentences for people; `example` is a call as the template
-    renders it."""
+    renders it; `turn_end` ends a turn beside the tokens that the vocabulary knows to."""
 
     reasoning: ReasoningFormat | None = None
     tool_format: ToolFormat | None = None
     evidence: list[str] = field(default_factory=list)
     self_test: str = ""
     example: str | None = None
+    turn_end: TurnEnd | None = None
 
 
 def detect_formats(renderer: ProbeRenderer, sources: Sequence[str], vocabulary: Vocabulary) -> DetectedFormats:
@@ -64,6 +66,9 @@ def detect_formats(renderer: ProbeRenderer, sources: Sequence[str], vocabulary: 
         detected.reasoning = found.format
         detected.evidence.append(f"reasoning: {found.evidence}")
     _detect_tool_format(detected, renderer, sources, vocabulary)
+    detected.turn_end = detect_turn_end(renderer, vocabulary, detected.reasoning, detected.tool_format)
+    if detected.turn_end is not None:
+        detected.evidence.append(f"end of turn: the template writes {detected.turn_end.text!r}")
     return detected
 
 

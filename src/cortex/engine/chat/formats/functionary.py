@@ -44,8 +44,9 @@ class Functionary32:
     def parse(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
         while True:
             yield from reader.take(_MARKER)
-            recipient = yield from self._recipient(reader)
+            recipient = yield from self._recipient(reader, emitter)
             if recipient in emitter.tools:
+                reader.certain = True
                 yield from self._call(reader, emitter, recipient)
                 if (yield from reader.at_end()) or not (yield from reader.follows(_MARKER)):
                     return
@@ -56,10 +57,16 @@ class Functionary32:
             if not (yield from self._text(reader, emitter)):
                 return
 
-    def _recipient(self, reader: Reader) -> Reading[str]:
+    def _recipient(self, reader: Reader, emitter: ToolCallEmitter) -> Reading[str]:
         """The header's recipient, "" if what comes is no header; the characters that ruled it out are read."""
         try:
             name, _ = yield from reader.until("\n", limit=64)
+        except EndOfInput:
+            written = reader.markers.decode(reader.pending).removeprefix(_MARKER).strip()
+            if reader.cut and any(name.startswith(written) for name in ("all", *emitter.tools)):
+                reader.certain = True
+                raise
+            return ""
         except Malformed:
             return ""
         return name.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.splitting.json_scanner import JsonScanner
@@ -134,7 +135,7 @@ def _keyed_object(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
 class _CallObject:
     """Reads one call object; its keys may come in any order, and be wrapped as `{"function": {…}}`.
 
-    `strict`: a key that no call has is Malformed at once.
+    `strict`: a key that no call has is Malformed at once, and a key that calls have shows that this is one.
     """
 
     def __init__(
@@ -171,6 +172,8 @@ class _CallObject:
             raise Malformed
 
     def _value(self, key: str) -> Reading[None]:
+        if self._strict and (key == "function" or key in self._name_keys or key in self._argument_keys):
+            self._reader.certain = True
         first = yield from self._reader.peek()
         if key == "function" and first == "{":
             yield from self.read()
@@ -182,8 +185,8 @@ class _CallObject:
             self._early_arguments = _object_text((yield from self._reader.json_text()))
         elif self._strict and key not in ("id", "type", "tool_call_id"):
             raise Malformed
-        else:
-            yield from self._reader.json_text()
+        elif (yield from self._reader.json_text()) == '"function"' and key == "type":
+            self._reader.certain = True
 
     def _name(self) -> Reading[None]:
         name = yield from _json_string(self._reader)
@@ -198,7 +201,7 @@ def _json_string(reader: Reader) -> Reading[str]:
     if (yield from reader.peek()) != '"':
         raise Malformed
     text = yield from reader.json_text()
-    return reader.markers.decode(str(json.loads(text)))
+    return reader.markers.decode(str(_loaded(text)))
 
 
 def stream_arguments(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
@@ -215,15 +218,21 @@ def stream_arguments(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
 def _object_text(value: str) -> str:
     """An object's JSON text, from that text itself, from a JSON string that contains it, or from null ("{}"). Raises
     Malformed."""
-    decoded = json.loads(value)
+    decoded = _loaded(value)
     if isinstance(decoded, str):
         value = decoded.strip() or "{}"
-        try:
-            decoded = json.loads(value)
-        except ValueError:
-            raise Malformed from None
+        decoded = _loaded(value)
     if decoded is None:
         return "{}"
     if not isinstance(decoded, dict):
         raise Malformed
     return value
+
+
+def _loaded(text: str) -> Any:
+    """The value of JSON text. Raises Malformed where Python can't read it: text that is no JSON, or that nests too
+    deeply, or has a number of too many digits."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed from None

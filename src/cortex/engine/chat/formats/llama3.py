@@ -50,6 +50,8 @@ def _code(reader: Reader, emitter: ToolCallEmitter, interpreter: str) -> Reading
             part, _ = yield from reader.part(_TAG)
             emitter.arguments(json.dumps(part, ensure_ascii=False)[1:-1])
     except EndOfInput:
+        if reader.cut:
+            raise
         emitter.arguments('"}')
     emitter.end()
 

@@ -106,7 +106,7 @@ def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
 def _call(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:
     """One `name(key=value, …)`."""
     yield from reader.skip_whitespace()
-    name, _ = yield from reader.name("(")
+    name = yield from reader.known_name(emitter.tools, "(")
     emitter.begin(name)
     yield from keyword_arguments(reader, emitter)
 

@@ -1,7 +1,7 @@
-"""An incremental checker of one JSON value (RFC 8259), which can also complete a value that was cut.
+"""An incremental checker of one JSON value (RFC 8259).
 
-It makes streamed tool arguments safe: whatever it accepted is a prefix of valid JSON, and `close` returns the rest of
-the shortest valid value with that prefix.
+It makes streamed tool arguments safe: whatever it accepted is a prefix of valid JSON, and it knows when the value is
+complete. Nesting costs no recursion and numbers are not converted, so no text that a model writes is too much for it.
 """
 
 from __future__ import annotations
@@ -86,14 +86,6 @@ class JsonScanner:
         if self._state is _State.NUMBER and not self._stack and self._part in _NUMBER_ENDS:
             self.complete = True
         return self.complete
-
-    def close(self) -> str:
-        """The shortest text that makes what was accepted a valid value. Nothing may be fed afterwards."""
-        tail = self._close_scalar()
-        while self._stack:
-            tail += "}" if self._stack.pop() == "{" else "]"
-        self.complete = True
-        return tail
 
     def _step(self, char: str) -> str | None:
         """Process one character; None if it isn't used (it ends a number, or breaks the value)."""
@@ -203,27 +195,6 @@ class JsonScanner:
     def _break(self) -> str | None:
         self.broken = True
         return None
-
-    def _close_scalar(self) -> str:
-        """What completes the innermost scalar, key or pair; the caller closes the containers."""
-        match self._state:
-            case _State.VALUE:
-                return "null"
-            case _State.STRING | _State.ESCAPE | _State.UNICODE:
-                return self._close_string()
-            case _State.COLON:
-                return ":null"
-            case _State.KEY:
-                return '"":null'
-            case _State.LITERAL:
-                return self._part
-            case _State.NUMBER if self._part not in _NUMBER_ENDS:
-                return "0"
-        return ""
-
-    def _close_string(self) -> str:
-        ending = {_State.ESCAPE: "\\", _State.UNICODE: "0" * (4 - len(self._part))}.get(self._state, "")
-        return ending + ('":null' if self._is_key else '"')
 
 
 def _plain_end(text: str, at: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from cortex.engine.chat.formats.base import ToolFormat
-from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat, partial_marker_length
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat, is_encoded, partial_marker_length
 from cortex.engine.chat.splitting.reader import WHITESPACE
 
 __all__ = ["MarkerKind", "MarkerMatch", "MarkerScanner"]
@@ -54,8 +55,9 @@ class MarkerScanner:
         self._reasoning_kinds = self._kinds_in_reasoning()
         self._text_kinds = self._kinds_in_text()
 
-    def first(self, text: str, in_reasoning: bool, *, at_start: bool, ended: bool) -> MarkerMatch:
-        """The first marker in `text`. `at_start`: the segment is blank so far. `ended`: no input will follow."""
+    def first(self, text: str, in_reasoning: bool, *, at_start: bool, ended: bool, cut: bool) -> MarkerMatch:
+        """The first marker in `text`. `at_start`: the segment is blank so far. `ended`: no input will follow; `cut`:
+        because of a limit."""
         kinds, start_only = self._reasoning_kinds if in_reasoning else self._text_kinds
         if not text:
             return MarkerMatch(0)
@@ -66,7 +68,10 @@ class MarkerScanner:
             if (position := _position(text, marker, leading if marker in start_only else None)) >= 0
         ]
         if not found:
-            return MarkerMatch(len(text) if ended else len(text) - partial_marker_length(text, kinds))
+            held = _cut_marker_length(text, [kind for kind in kinds if kind not in start_only]) if cut else 0
+            if cut and at_start:
+                held = max(held, _cut_marker_length(text[leading:], start_only, whole=True))
+            return MarkerMatch(len(text) - (held if ended else partial_marker_length(text, kinds)))
         position, _, marker = min(found)
         tail = text[position:]
         if not ended and any(len(other) > len(tail) and other.startswith(tail) for other in kinds):
@@ -110,6 +115,19 @@ class MarkerScanner:
             if self._encode(opener) == opener:
                 start_only.add(opener)
         return kinds, start_only
+
+
+def _cut_marker_length(text: str, markers: Iterable[str], *, whole: bool = False) -> int:
+    """The length of a marker's beginning at the end of `text`, 0 if there is none; `whole`: it must be all of `text`.
+
+    It must hold a special token, or 5 characters, or half of the marker: an answer may well be cut behind `a <`.
+    """
+    length = partial_marker_length(text, markers)
+    if whole and length < len(text):
+        return 0
+    tail = text[len(text) - length :]
+    needed = min((len(marker) / 2 for marker in markers if marker.startswith(tail)), default=0.0)
+    return length if is_encoded(tail) or length >= min(needed, 5) else 0
 
 
 def _position(text: str, marker: str, leading: int | None) -> int:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from cortex.engine.chat.vocabulary import Vocabulary, single_token
 
-__all__ = ["MarkerTable", "ReasoningFormat", "ToolMarkers", "partial_marker_length", "special_tokens_in"]
+__all__ = ["MarkerTable", "ReasoningFormat", "ToolMarkers", "is_encoded", "partial_marker_length", "special_tokens_in"]
 
 _FIRST_SURROGATE = 0xD800
 _LAST_SURROGATE = 0xDFFF
@@ -92,6 +92,11 @@ class MarkerTable:
     def vocabulary(self) -> Vocabulary:
         return self._vocabulary
 
+    @property
+    def spellings(self) -> list[str]:
+        """The markers that are single tokens of this vocabulary."""
+        return list(self._token_of)
+
     def token_of(self, marker: str) -> int | None:
         """The id of the one token that is `marker`, None for any other text."""
         return self._token_of.get(marker)
@@ -123,7 +128,7 @@ class MarkerTable:
 
     def decode(self, text: str, *, control: bool = True) -> str:
         """`text` with special tokens as they are spelled; `control=False` drops those that are control tokens."""
-        if text.isascii():
+        if not is_encoded(text):
             return text
         return _SURROGATES.sub(lambda found: self._spelled(found[0], control), text)
 
@@ -140,6 +145,11 @@ class MarkerTable:
 def special_tokens_in(*texts: str) -> list[str]:
     """What looks like a special token in `texts`."""
     return [found for text in texts for found in _SPECIAL_TOKEN.findall(text)]
+
+
+def is_encoded(text: str) -> bool:
+    """Whether encoded `text` holds a special token."""
+    return not text.isascii() and _SURROGATES.search(text) is not None
 
 
 def partial_marker_length(text: str, markers: Iterable[str]) -> int:

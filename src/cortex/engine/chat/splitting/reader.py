@@ -7,7 +7,7 @@ it read can no longer change. A parser therefore gives the same result wherever 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from typing import TypeVar
 
 from cortex.engine.chat.splitting.json_scanner import JsonScanner
@@ -41,6 +41,10 @@ class Reader:
     def __init__(self, markers: MarkerTable) -> None:
         self.markers = markers
         self.ended = False  # set by the splitter: no input will follow
+        self.cut = False  # set by the splitter: a limit ended the input
+        # Whether what was read is markup beyond doubt, so that a cut drops it instead of returning it as text. Set by
+        # the splitter for a block that a marker began, by parsers of blocks that begin like text.
+        self.certain = False
         self._text = ""
         self._at = 0
 
@@ -88,29 +92,37 @@ class Reader:
             self._at += 1
 
     def take(self, *literals: str) -> Reading[str | None]:
-        """Read the longest of `literals` that comes next; None, with nothing read, if none does."""
+        """Read the longest of `literals` that comes next; None, with nothing read, if none does. Raises EndOfInput if
+        a limit cut one of them short."""
         wanted = {self.markers.encode(literal): literal for literal in literals}
         while True:
             rest = self._text[self._at :]
-            if not self.ended and any(len(marker) > len(rest) and marker.startswith(rest) for marker in wanted):
+            unfinished = any(len(marker) > len(rest) and marker.startswith(rest) for marker in wanted)
+            if not self.ended and unfinished:
                 yield
                 continue
             found = max((marker for marker in wanted if rest.startswith(marker)), key=len, default=None)
+            if self.cut and unfinished and len(found or "") < len(rest):
+                raise EndOfInput
             if found is None:
                 return None
             self._at += len(found)
             return wanted[found]
 
     def follows(self, *literals: str) -> Reading[bool]:
-        """Whether one of `literals`, or the end of the input, comes next after any whitespace; nothing is read."""
+        """Whether one of `literals`, or the end of the input, comes next after any whitespace; nothing is read.
+
+        A literal that a limit cut short counts.
+        """
         wanted = [self.markers.encode(literal) for literal in literals]
         while True:
             rest = self.unread.lstrip(WHITESPACE)
             if any(rest.startswith(marker) for marker in wanted):
                 return True
+            begun = any(marker.startswith(rest) for marker in wanted)
             if self.ended:
-                return not rest
-            if rest and not any(marker.startswith(rest) for marker in wanted):
+                return not rest or (self.cut and begun)
+            if rest and not begun:
                 return False
             yield
 
@@ -123,8 +135,9 @@ class Reader:
             rest = self.unread.lstrip(WHITESPACE)
             if whole.match(rest):
                 return True
-            if self.ended or not beginning.fullmatch(rest):
-                return self.ended and not rest
+            begun = beginning.fullmatch(rest) is not None
+            if self.ended or not begun:
+                return self.ended and (not rest or (self.cut and begun))
             yield
 
     def expect(self, *literals: str) -> Reading[str]:
@@ -179,6 +192,22 @@ class Reader:
         """A name up to one of `stops`, without surrounding whitespace, and that stop."""
         name, stop = yield from self.until(*stops, limit=_MAX_NAME)
         return name.strip(WHITESPACE), stop
+
+    def known_name(self, names: Collection[str], stop: str) -> Reading[str]:
+        """One of `names` up to `stop`, without surrounding whitespace. Raises Malformed once it can be none of them.
+
+        What begins like a name shows that the block is markup (`certain`).
+        """
+        written = ""
+        while True:
+            part, found = yield from self.part(stop)
+            written += part
+            name = self.markers.decode(written).strip(WHITESPACE)
+            if not any(known.startswith(name) for known in names):
+                raise Malformed
+            self.certain = self.certain or bool(name)
+            if found is not None:
+                return name
 
     def json_part(self, scanner: JsonScanner) -> Reading[str]:
         """Read what is there of `scanner`'s value: at least one character, or "" once the value is complete."""

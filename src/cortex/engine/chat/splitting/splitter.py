@@ -4,6 +4,7 @@ The splitter is in one of three states. Reasoning ends at its first closing mark
 a tool trigger; a tool-call block is read by the format's parser until it returns or raises Malformed. When a block
 turns out not to be a call, its trigger is emitted as plain text in the state before it, and what followed the trigger
 is scanned again. A tool call inside unclosed reasoning therefore closes it, and a mention of the marker doesn't.
+Markup that a limit cut short is dropped: half a marker or the beginning of a call means nothing to a reader.
 
 Whitespace between segments is dropped: the template put it there, and will put it there again.
 """
@@ -16,8 +17,8 @@ from typing import Literal
 
 from cortex.engine.chat.formats.base import ToolFormat
 from cortex.engine.chat.splitting.marker_scanner import MarkerKind, MarkerScanner
-from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat
-from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
+from cortex.engine.chat.splitting.markers import MarkerTable, ReasoningFormat, is_encoded
+from cortex.engine.chat.splitting.reader import EndOfInput, Malformed, Reader, Reading
 from cortex.engine.chat.splitting.segment import Segment
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.chat.types import Delta
@@ -76,6 +77,7 @@ class MessageSplitter:
         )
         self._rest = ""  # encoded; not scanned yet, or held back as the possible beginning of a marker
         self._ended = False
+        self._cut = False
         self._block: _Block | None = None
         self._in_reasoning = plan.starts_in_reasoning and plan.reasoning is not None
         self._unparsed = 0
@@ -92,8 +94,7 @@ class MessageSplitter:
         return self._emitter.take()
 
     def finish(self, *, cut: bool) -> Sequence[Delta]:
-        del cut  # incomplete markup is treated alike whether the model or a limit ended the output
-        self._ended = True
+        self._ended, self._cut = True, cut
         self._advance()
         self._segment.finish()
         return self._emitter.take()
@@ -118,10 +119,6 @@ class MessageSplitter:
                 return self._block is not None and not self._in_reasoning
 
     @property
-    def tool_calls(self) -> int:
-        return self._emitter.calls
-
-    @property
     def unparsed_calls(self) -> int:
         return self._unparsed
 
@@ -139,7 +136,9 @@ class MessageSplitter:
 
     def _scan(self) -> bool:
         """Process text or reasoning up to the next marker; False when more input is needed."""
-        found = self._scanner.first(self._rest, self._in_reasoning, at_start=self._segment.is_blank, ended=self._ended)
+        found = self._scanner.first(
+            self._rest, self._in_reasoning, at_start=self._segment.is_blank, ended=self._ended, cut=self._cut
+        )
         self._segment.add(self._rest[: found.position])
         self._rest = self._rest[found.position :]
         match found.kind:
@@ -164,6 +163,7 @@ class MessageSplitter:
         active_format = self._plan.active_format
         assert active_format is not None
         reader = Reader(self._markers)
+        reader.certain = len(trigger) > 1 or is_encoded(trigger)
         self._emitter.attach(reader)
         parsing = active_format.parse(reader, self._emitter)
         self._block = _Block(active_format, trigger, reader, parsing, self._emitter.emitted)
@@ -173,24 +173,29 @@ class MessageSplitter:
         block = self._block
         assert block is not None
         block.reader.push(self._rest)
-        block.reader.ended = self._ended
+        block.reader.ended, block.reader.cut = self._ended, self._cut
         self._rest = ""
         try:
             next(block.parsing)
         except StopIteration:
-            self._close_block(block, broken=False)
+            self._close_block(block, broken=False, cut=False)
+        except EndOfInput:
+            self._close_block(block, broken=True, cut=self._cut)
         except Malformed:
-            self._close_block(block, broken=True)
+            self._close_block(block, broken=True, cut=False)
         else:
             return False
         return True
 
-    def _close_block(self, block: _Block, *, broken: bool) -> None:
+    def _close_block(self, block: _Block, *, broken: bool, cut: bool) -> None:
         """Continue with text; or, if the block emitted nothing, return to the state before it."""
-        self._emitter.abandon()
+        self._emitter.abandon(cut=cut)
         self._emitter.attach(None)
         self._block = None
         self._rest = block.reader.pending if broken else block.reader.unread
+        if cut and (block.reader.certain or self._emitter.emitted > block.emitted_before):
+            self._begin(reasoning=False, skip=self._rest)
+            return
         if not broken or self._emitter.emitted > block.emitted_before:
             self._begin(reasoning=False)
             return

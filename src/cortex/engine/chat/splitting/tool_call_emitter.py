@@ -2,7 +2,8 @@
 
 A call is announced when its name is complete and offered, and 256 characters of arguments, or the call's end, were
 read. Until then the block can still be returned as text. Afterwards arguments are emitted as far as a JSON scanner
-accepts them, and a block that breaks is completed so that the fragments always form one valid JSON object.
+accepts them. A call whose arguments end early stays incomplete: they are never closed on the model's behalf, because
+a client would run what the model didn't ask for.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ToolCallEmitter:
 
     def __init__(self, choice: int, tools: Mapping[str, Tool]) -> None:
         self.tools = tools
-        self.calls = 0  # announced so far
+        self._calls = 0  # announced so far
         self.emitted = 0  # deltas so far
         self.in_reasoning = False
         self._choice = choice
@@ -96,17 +97,16 @@ class ToolCallEmitter:
 
     # ---- called by the splitter
 
-    def abandon(self) -> None:
-        """End whatever a broken or ended block left open.
+    def abandon(self, *, cut: bool) -> None:
+        """End whatever a broken or ended block left open. `cut`: the input ended at a limit, inside the block.
 
-        An announced call is completed; one whose arguments are complete and that only lacks its closing markup is
-        announced; any other is dropped, and its block becomes text.
+        A call whose arguments are complete and that only lacks its closing markup is announced; so is, after a cut,
+        one whose arguments have begun. Any other is dropped. Clients take a call without any arguments for a call
+        with `{}`, so that a cut before the arguments drops it too.
         """
-        if self._pending is not None and self._scanner.complete:
+        if self._pending is not None and (self._scanner.complete or (cut and self._held_chars)):
             self._announce()
         if self._open:
-            if not self._scanner.complete:
-                self._fragment(self._scanner.close())
             self._end()
         self._pending = None
 
@@ -132,8 +132,8 @@ class ToolCallEmitter:
             return
         assert self._pending is not None
         name, call_id = self._pending
-        self._emit(ToolCallStart(self.calls, call_id, name, choice=self._choice))
-        self.calls += 1
+        self._emit(ToolCallStart(self._calls, call_id, name, choice=self._choice))
+        self._calls += 1
         self._open, self._pending, self.in_reasoning = True, None, False
         self._fragment("".join(self._held))
         self._commit()
@@ -141,10 +141,10 @@ class ToolCallEmitter:
     def _fragment(self, text: str) -> None:
         if text:
             shown = text if self._reader is None else self._reader.markers.decode_json(text)
-            self._emit(ToolCallArguments(self.calls - 1, shown, choice=self._choice))
+            self._emit(ToolCallArguments(self._calls - 1, shown, choice=self._choice))
 
     def _end(self) -> None:
-        self._emit(ToolCallEnd(self.calls - 1, choice=self._choice))
+        self._emit(ToolCallEnd(self._calls - 1, choice=self._choice, complete=self._scanner.complete))
         self._open = False
         self._commit()
 

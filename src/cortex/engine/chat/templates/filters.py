@@ -14,6 +14,8 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as JINJA_FILTERS
 
+from cortex.engine.chat.templates.literal_text import BREAK
+
 __all__ = ["FILTERS", "to_json"]
 
 _SAFE = [
@@ -54,6 +56,7 @@ _SAFE = [
     "urlencode",
     "wordcount",
 ]
+_ESCAPED_BREAK = json.dumps(BREAK)[1:-1]
 _MAX_TEXT = 16_000_000  # characters, as sandbox.MAX_VALUE
 
 
@@ -65,10 +68,10 @@ def to_json(
     sort_keys: bool = False,
 ) -> str:
     """`tojson` as transformers defines it (utils/chat_template_utils.py): plain JSON, without HTML escapes; undefined
-    values are null."""
+    values are null. Break marks stay as they are, also where other characters are escaped."""
     if isinstance(indent, int) and indent > 16:
         raise SecurityError("tojson: indent must not exceed 16")
-    return json.dumps(
+    text = json.dumps(
         value,
         ensure_ascii=ensure_ascii,
         indent=indent,
@@ -76,6 +79,7 @@ def to_json(
         sort_keys=sort_keys,
         default=_jsonable,
     )
+    return text.replace(_ESCAPED_BREAK, BREAK) if ensure_ascii else text
 
 
 def _jsonable(value: Any) -> Any:
