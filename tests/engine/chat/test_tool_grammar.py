@@ -300,9 +300,9 @@ def test_harmony_calls_and_answers_have_their_headers() -> None:
 
 
 def test_a_strict_tool_that_no_grammar_takes_is_named() -> None:
-    broken = Tool("t", parameters={"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}})
+    parameters = {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}
     markers = MarkerTable(ByteVocabulary(HERMES.special_tokens), None, HERMES)
     arguments = {"parallel": None, "reasoning": None, "starts_in_reasoning": False}
     with pytest.raises(InvalidSchema, match=r"tools\[1\]\.parameters\.properties\.a.*unclosed group"):
-        tool_constraint(markers, HERMES, [*TOOLS[:1], broken], REQUIRED, **arguments)
-    assert tool_constraint(markers, HERMES, [broken], AUTO, **arguments) is not None
+        tool_constraint(markers, HERMES, [*TOOLS[:1], Tool("t", "", parameters, True)], REQUIRED, **arguments)
+    assert tool_constraint(markers, HERMES, [Tool("t", "", parameters)], REQUIRED, **arguments) is not None

@@ -141,7 +141,8 @@ class ChatModel:
         if answer is not None and offered and isinstance(request.format, Grammar):
             raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
         if not offered:
-            return answer and after_reasoning(answer, self.markers, reasoning, plan.starts_in_reasoning)
+            wrappers = self._tool_format.wrappers
+            return answer and after_reasoning(answer, self.markers, reasoning, plan.starts_in_reasoning, wrappers)
         return tool_constraint(
             self.markers,
             self._tool_format,

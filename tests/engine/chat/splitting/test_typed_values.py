@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cortex.engine.chat.splitting.typed_values import json_value, nested_tags_value, property_schema, types_of
+from cortex.engine.chat.splitting.typed_values import json_value, nested_tags_value, property_schema
+from cortex.engine.grammar.references import types_of
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cortex.engine.chat.splitting.markers import ToolMarkers
 from cortex.engine.chat.splitting.reader import Reader, Reading
@@ -23,7 +23,7 @@ from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
-__all__ = ["Evidence", "ToolFormat", "Trigger", "contains_all"]
+__all__ = ["Evidence", "HasOtherBlocks", "ToolFormat", "Trigger", "contains_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,15 @@ class ToolFormat(ToolMarkers, Protocol):
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         """A Lark expression for one block without its leading trigger; the rules it needs are added to `lark`."""
+        ...
+
+
+@runtime_checkable
+class HasOtherBlocks(Protocol):
+    """A format whose models also write a call in ways that don't begin with its first trigger."""
+
+    def other_blocks(self, lark: LarkBuilder, tools: Sequence[Tool]) -> list[str]:
+        """Lark expressions for whole blocks."""
         ...
 
 

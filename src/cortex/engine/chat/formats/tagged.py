@@ -6,18 +6,25 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
-from cortex.engine.chat.splitting.typed_values import json_value, nested_tags_value, property_schema, types_of
-from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.chat.splitting.typed_values import item_schema, json_value, nested_tags_value, property_schema
+from cortex.engine.grammar.argument_shape import argument_shape
+from cortex.engine.grammar.lark import LarkBuilder, quoted
+from cortex.engine.grammar.patterns import whole_pattern
+from cortex.engine.grammar.references import types_of
+from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["TaggedCalls"]
 
+_MAX_NESTED = 6  # tags in tags; deeper ones are free
 _QUOTE = json.dumps('"')
+_OTHER_KEY = "[^{end}<>\\s\"'=]{{1,64}}"
 _ATTRIBUTE_TYPES = {"true": {"string"}, "false": {"array", "boolean", "integer", "null", "number", "object"}}
 
 
@@ -107,7 +114,7 @@ class TaggedCalls:
         return (yield from reader.expect(self.param_open, self.call_close))
 
     def _argument(self, reader: Reader, emitter: ToolCallEmitter, tool: Tool, *, first: bool) -> Reading[None]:
-        key, _ = yield from reader.name(self.key_end)
+        key = yield from self._key(reader, tool)
         schema = property_schema(tool.parameters, key)
         types = types_of(schema)
         if self.attributes_end:
@@ -126,6 +133,14 @@ class TaggedCalls:
         parts: list[str] = []
         yield from self._value(reader, close, parts.append)
         emitter.arguments(self._json(self._inside(reader.markers.decode("".join(parts))), types, schema))
+
+    def _key(self, reader: Reader, tool: Tool) -> Reading[str]:
+        """An argument's name and what ends it. One of the tool's own may contain that end."""
+        odd = [key for key in argument_shape(tool.parameters).properties if self.key_end in key]
+        if odd and (taken := (yield from reader.take(*(key + self.key_end for key in odd)))) is not None:
+            return taken.removesuffix(self.key_end)
+        key, _ = yield from reader.name(self.key_end)
+        return key
 
     def _inside(self, raw: str) -> str:
         """A value without the line breaks or the CDATA section around it."""
@@ -164,53 +179,131 @@ class TaggedCalls:
         line, close = lark.whitespace(), lark.literal(self.section_close)
         one = lark.rule(f"{line} {lark.literal(self.call_open)} {lark.any_of(calls)}")
         many = f"{one} ({one}){{0,15}}" if parallel and self.holds_several else one
-        return f"{many} {line} {close}"
+        return f"{many} ({line} {close})?"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
-        """A call after its `call_open`: arguments in the schema's order, those that aren't required optional."""
-        properties = tool.parameters.get("properties", {})
-        required = tool.parameters.get("required", [])
+        """A call after its `call_open`, with its arguments in any order."""
+        shape = argument_shape(tool.parameters)
+        values = ValueGrammar(lark, tool.parameters, python=True)
         line = lark.whitespace()
-        parts = [lark.literal(tool.name + (self.name_end if self.param_open != self.name_end else ""))]
+        head = lark.literal(tool.name + (self.name_end if self.param_open != self.name_end else ""))
         if self.head_end:
             number = (
                 f"{json.dumps(' index=' + chr(34))} {lark.regex('[0-9]{1,2}')} {_QUOTE}" if self.numbered_head else ""
             )
-            parts.append(f"{number} {lark.literal(self.head_end)}")
-        for key in properties:
-            argument = lark.rule(f"{line} {self._argument_grammar(lark, tool, key)}")
-            parts.append(argument if key in required else f"{argument}?")
-        return lark.rule(" ".join([*parts, line, lark.literal(self.call_close)]))
+            head += f" {number} {lark.literal(self.head_end)}"
+        members = [
+            (lark.rule(f"{line} {self._argument_grammar(lark, values, key, schema)}"), key in shape.required)
+            for key, schema in shape.properties.items()
+        ]
+        more = ""
+        if shape.additional is not None and "{key}" not in self.value_close:
+            more = lark.rule(
+                f"{line} {self._argument_grammar(lark, values, None, shape.additional, [*shape.properties])}"
+            )
+        arguments = lark.any_order(members, more=more)
+        return lark.rule(f"{head} {arguments} {line} {lark.literal(self.call_close)}")
 
-    def _argument_grammar(self, lark: LarkBuilder, tool: Tool, key: str) -> str:
-        schema = property_schema(tool.parameters, key)
-        # What may be a string is written raw: quotes would be part of the string.
-        is_raw = not types_of(schema) or "string" in types_of(schema)
-        head = self.param_open + key + self.key_end
-        if self.attributes_end:
-            head += self._attributes(schema, is_raw) + self.attributes_end
-        edge = "\n" if self.line_values else ""
-        close = self.value_close.replace("{key}", key)
+    def _argument_grammar(
+        self, lark: LarkBuilder, values: ValueGrammar, key: str | None, schema: JsonSchema, named: Sequence[str] = ()
+    ) -> str:
+        """One argument; `key` None: any but `named`."""
+        head = f"{lark.literal(self.param_open)} {self._key_grammar(lark, key, named)}"
         opening = f"{lark.whitespace()} {lark.literal(self.value_open)}" if self.value_open else ""
-        value = self._raw_grammar(lark, schema, edge + close)
-        if not is_raw:
-            options = {name: value for name, value in tool.parameters.items() if name == "x-guidance"}
-            value = f"{lark.json({**schema, **options})} {lark.literal(edge + close)}"
-        return f"{lark.literal(head)} {opening} {lark.literal(edge) if edge else ''} {value}"
+        close = self.value_close.replace("{key}", key or "")
+        kinds = types_of(schema)
+        if self.attributes_end:
+            typed = [
+                f"{lark.literal(attribute + self.attributes_end)} {self._value_grammar(lark, values, part, close)}"
+                for attribute, part in self._attributes(schema, kinds)
+            ]
+            return f"{head} {opening} {lark.any_of(typed)}"
+        return f"{head} {opening} {self._value_grammar(lark, values, schema, close)}"
 
-    def _attributes(self, schema: JsonSchema, is_raw: bool) -> str:
-        if self.typed_attribute:
-            return f' type="{"string" if is_raw else min(types_of(schema))}"'
-        return f' string="{"true" if is_raw else "false"}"'
+    def _key_grammar(self, lark: LarkBuilder, key: str | None, named: Sequence[str]) -> str:
+        if key is not None:
+            return lark.literal(key + self.key_end)
+        pattern = _OTHER_KEY.format(end=quoted(self.key_end[0]))
+        unlike = ["|".join(map(quoted, named))] if named else []
+        return f"{lark.regex(pattern, unlike=unlike)} {lark.literal(self.key_end)}"
 
-    def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, close: str) -> str:
+    def _attributes(self, schema: JsonSchema, kinds: set[str]) -> list[tuple[str, JsonSchema]]:
+        """What the tag may say of the value's type, each with the schema of such a value."""
+        found: list[tuple[str, JsonSchema]] = []
+        if not kinds or "string" in kinds:
+            found.append((' type="string"' if self.typed_attribute else ' string="true"', schema))
+        others = sorted(kinds - {"string"}) if kinds else ["array", "boolean", "null", "number", "object"]
+        for kind in others:
+            part = schema if kinds == {kind} else {**schema, "type": kind}
+            if not self.typed_attribute:
+                found.append((' string="false"', part))
+                continue
+            names = (kind, "number") if kind == "integer" else (kind,)
+            found += [(f' type="{name}"', part) for name in names]
+        return found
+
+    def _value_grammar(self, lark: LarkBuilder, values: ValueGrammar, schema: JsonSchema, close: str) -> str:
+        """A value and its closing tag. What may be a string is written raw: quotes would be part of the string."""
+        kinds = types_of(schema)
+        edge = "\n" if self.line_values else ""
+        if self.nested_prefix and (not kinds or not kinds.isdisjoint({"object", "array"})):
+            return f"{self._nested_grammar(lark, schema)} {lark.literal(close)}"
+        if kinds and "string" not in kinds:
+            return f"{lark.literal(edge) if edge else ''} {values.value(schema)} {lark.literal(edge + close)}"
+        return f"{lark.literal(edge) if edge else ''} {self._raw_grammar(lark, schema, edge, close)}"
+
+    def _nested_grammar(self, lark: LarkBuilder, schema: JsonSchema, depth: int = 0) -> str:
+        """A value as nested tags (`typed_values.nested_tags_value`)."""
+        kinds = types_of(schema)
+        prefix = lark.literal(self.nested_prefix)
+
+        def tag(name: str, inner: JsonSchema) -> str:
+            value = self._nested_grammar(lark, inner, depth + 1)
+            return lark.rule(f"{prefix} {lark.literal(f'<{name}>')} {value} {prefix} {lark.literal(f'</{name}>')}")
+
+        if kinds == {"array"} and depth < _MAX_NESTED:
+            return f"({tag('item', item_schema(schema))})*"
+        if kinds == {"object"} and depth < _MAX_NESTED and (shape := argument_shape(schema)).properties:
+            # The template leaves out members that are null.
+            return lark.any_order(
+                [
+                    (tag(key, inner), key in shape.required and "null" not in types_of(inner))
+                    for key, inner in shape.properties.items()
+                ]
+            )
+        if kinds and kinds.isdisjoint({"array", "object", "string"}):
+            scalar = lark.json({**schema, "x-guidance": {"lenient": True}})
+            return f"({scalar})?" if "null" in kinds else scalar
+        return self._any_nested(lark)
+
+    def _any_nested(self, lark: LarkBuilder) -> str:
+        """Any text or tags."""
+        prefix, name = lark.literal(self.nested_prefix), lark.regex("[^<>/\\s]{1,64}")
+        text = (
+            lark.any_text() if lark.is_token(self.nested_prefix) else lark.regex(f"[^{quoted(self.nested_prefix[0])}]*")
+        )
+        inside = lark.declare()
+        lark.define(inside, f'{text} | ({prefix} "<" {name} ">" {inside} {prefix} "</" {name} ">")+')
+        return inside
+
+    def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, edge: str, close: str) -> str:
         """A raw value and its closing tag, restricted by the schema's `enum`, `const` or `pattern`."""
-        if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
-            written = [value if isinstance(value, str) else json.dumps(value) for value in values]
-            return f"{lark.any_of([lark.literal(text) for text in written])} {lark.literal(close)}"
-        if pattern := schema.get("pattern"):
-            return f"{lark.regex(_anchored(pattern))} {lark.literal(close)}"
-        return lark.raw_until(close.removeprefix("\n"))  # a line break before it is text to this grammar
+        ending = lark.literal(edge + close)
+        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+        if isinstance(values, list) and values:
+            return f"({' | '.join(map(lark.literal, _spelled(values)))}) {ending}"
+        pattern = whole_pattern(schema.get("pattern"))
+        if pattern is not None:
+            return lark.pattern_until(pattern, edge + close)
+        if self.cdata:
+            section = f'"<![CDATA[" {lark.until("]]>")} {lark.literal(close)}'
+            return f"({section} | {lark.raw_until(close, self._following)})"
+        return lark.raw_until(close, self._following)  # a line break before it is text to this grammar
+
+    @property
+    def _following(self) -> Sequence[str]:
+        """What comes after a value: elsewhere its closing tag is text."""
+        return (self.param_open, self.call_close)
 
 
 class _StringStream:
@@ -252,8 +345,11 @@ def _declared_types(attributes: str) -> set[str]:
     return _ATTRIBUTE_TYPES.get(declared[2], set()) if declared[1] == "string" else {declared[2]}
 
 
-def _anchored(pattern: str) -> str:
-    """A JSON Schema pattern, which may match anywhere, as a regex for the whole value."""
-    start = "" if pattern.startswith("^") else "(?s:.*)"
-    end = "" if pattern.endswith("$") else "(?s:.*)"
-    return f"{start}{pattern.removeprefix('^').removesuffix('$')}{end}"
+def _spelled(values: Sequence[Any]) -> list[str]:
+    """Values as they are written raw, Python's constants too."""
+    found: list[str] = []
+    for value in values:
+        found.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        if value is None or isinstance(value, bool):
+            found.append(repr(value))
+    return list(dict.fromkeys(found))
