@@ -17,17 +17,21 @@ from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.chat.splitting.typed_values import json_text
 from cortex.engine.chat.vocabulary import single_token
 from cortex.engine.grammar.argument_shape import argument_shape
 from cortex.engine.grammar.lark import LarkBuilder, quoted
+from cortex.engine.grammar.references import types_of
 from cortex.engine.grammar.schema_repair import readable
 from cortex.engine.grammar.values import ValueGrammar
-from cortex.wire.inference import Tool
+from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["Pythonic", "keyword_arguments"]
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 _MAYBE_NEXT = re.compile(r"""(?:,\s*(?:["']?[^\s"'=(),]*["']?\s*)?)?""")
+_TEXT = "|".join(rf"{quote}(?:[^{quote}\\]|\\.|{quote}[^\s,)\\{quote}])*{quote}" for quote in ('"', "'"))
+"""A text as a whole argument, perhaps with quotes in it that nobody escaped: none of them may look like its end."""
 _OTHER_KEY = r"""[A-Za-z_][A-Za-z0-9_.-]{0,63}"""
 _ESCAPE = re.compile(r"""\\(?:[\\'"abfnrtv\n0-7]|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\})|\\""")
 _JSON_NAMES = {"true": True, "false": False, "null": None}
@@ -98,8 +102,13 @@ def _call_grammar(lark: LarkBuilder, tool: Tool) -> str:
     """Keyword arguments in any order, with values as JSON or Python write them."""
     shape = argument_shape(tool.parameters)
     values = ValueGrammar(lark, tool.parameters, python=True)
+
+    def value(schema: JsonSchema) -> str:
+        is_text = types_of(schema) == {"string"} and not schema.keys() & {"enum", "const", "pattern"}
+        return lark.regex(_TEXT) if is_text else values.value(schema)
+
     arguments = [
-        (lark.rule(f"{json.dumps(key + '=', ensure_ascii=False)} {values.value(schema)}"), key in shape.required)
+        (lark.rule(f"{json.dumps(key + '=', ensure_ascii=False)} {value(schema)}"), key in shape.required)
         for key, schema in shape.properties.items()
     ]
     more = ""
@@ -130,7 +139,7 @@ def keyword_arguments(reader: Reader, emitter: ToolCallEmitter, tool: Tool) -> R
         key, _ = yield from reader.name("=")
         text, end = yield from _expression(reader, following)
         name = json.dumps(key.strip("\"'"), ensure_ascii=False)
-        value = json.dumps(_value(reader.markers.decode(text)), ensure_ascii=False)
+        value = json_text(_value(reader.markers.decode(text)))
         emitter.arguments(f"{', ' if count else ''}{name}: {value}")
         count += 1
         if end == ")":

@@ -247,7 +247,8 @@ class TaggedCalls:
         kinds = types_of(schema)
         edge = "\n" if self.line_values else ""
         if self.nested_prefix and (not kinds or not kinds.isdisjoint({"object", "array"})):
-            return f"{self._nested_grammar(lark, schema)} {lark.literal(close)}"
+            end = f"{self._nested_ends(lark)[1]} {lark.literal(close.removeprefix(self.nested_prefix + '</'))}"
+            return f"{self._nested_grammar(lark, schema)} {end}"
         if kinds and "string" not in kinds:
             return f"{lark.literal(edge) if edge else ''} {values.value(schema)} {lark.literal(edge + close)}"
         return f"{lark.literal(edge) if edge else ''} {self._raw_grammar(lark, schema, edge, close)}"
@@ -255,11 +256,11 @@ class TaggedCalls:
     def _nested_grammar(self, lark: LarkBuilder, schema: JsonSchema, depth: int = 0) -> str:
         """A value as nested tags (`typed_values.nested_tags_value`)."""
         kinds = types_of(schema)
-        prefix = lark.literal(self.nested_prefix)
+        opener, closer = self._nested_ends(lark)
 
         def tag(name: str, inner: JsonSchema) -> str:
-            value = self._nested_grammar(lark, inner, depth + 1)
-            return lark.rule(f"{prefix} {lark.literal(f'<{name}>')} {value} {prefix} {lark.literal(f'</{name}>')}")
+            value, rest = self._nested_grammar(lark, inner, depth + 1), lark.literal(f"{name}>")
+            return lark.rule(f"{opener} {rest} {value} {closer} {rest}")
 
         if kinds == {"array"} and depth < _MAX_NESTED:
             return f"({tag('item', item_schema(schema))})*"
@@ -278,13 +279,17 @@ class TaggedCalls:
 
     def _any_nested(self, lark: LarkBuilder) -> str:
         """Any text or tags."""
-        prefix, name = lark.literal(self.nested_prefix), lark.regex("[^<>/\\s]{1,64}")
-        text = (
-            lark.any_text() if lark.is_token(self.nested_prefix) else lark.regex(f"[^{quoted(self.nested_prefix[0])}]*")
-        )
+        (opener, closer), name = self._nested_ends(lark), lark.regex("[^<>/\\s]{1,64}")
+        is_token = lark.is_token(self.nested_prefix)
+        text = lark.any_text() if is_token else lark.regex(f"[^{quoted(self.nested_prefix[0])}]*")
         inside = lark.declare()
-        lark.define(inside, f'{text} | ({prefix} "<" {name} ">" {inside} {prefix} "</" {name} ">")+')
+        lark.define(inside, f'{text} | ({opener} {name} ">" {inside} {closer} {name} ">")+')
         return inside
+
+    def _nested_ends(self, lark: LarkBuilder) -> tuple[str, str]:
+        """How a nested tag's opening and closing ends begin: terminals that everything here shares, since llguidance
+        takes the longest one."""
+        return lark.literal(self.nested_prefix + "<"), lark.literal(self.nested_prefix + "</")
 
     def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, edge: str, close: str) -> str:
         """A raw value and its closing tag, restricted by the schema's `enum`, `const` or `pattern`."""

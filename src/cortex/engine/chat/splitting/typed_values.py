@@ -13,10 +13,11 @@ from cortex.engine.grammar.references import part_of, resolved, self_contained, 
 from cortex.engine.grammar.schema_repair import readable
 from cortex.wire.inference import JsonSchema
 
-__all__ = ["item_schema", "json_value", "nested_tags_value", "property_schema"]
+__all__ = ["item_schema", "json_text", "json_value", "nested_tags_value", "property_schema"]
 
 _MAX_DEPTH = 64
 _EXACT_INTEGER = 2**53  # larger ones change in clients that keep numbers as doubles
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _EMPTY = {"null": "null", "object": "{}", "array": "[]"}
 """What an empty value means where it may not be a string."""
 
@@ -57,7 +58,13 @@ def _value_of(text: str, types: set[str]) -> str | None:
     found = _read(ast.literal_eval, text)
     if not _is_allowed(found, types) or (keeps_text and not _is_structure_or_declared(found, types)):
         return None
-    return json.dumps(found, ensure_ascii=False)
+    return json_text(found)
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON; a lone surrogate (from an escape) in it stays an escape, since UTF-8 has none."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if _SURROGATES.search(text) else text
 
 
 def _read(reads: Callable[[str], Any], text: str) -> Any:
