@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as replace_fields
+
 from cortex.engine.chat.detection.capabilities import detect_capabilities
 from cortex.engine.chat.detection.detect import DetectedFormats, detect_formats
 from cortex.engine.chat.detection.probe_renderer import ProbeRenderer
@@ -24,6 +26,7 @@ from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Prepared
 from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.compiler import spec_for_format
+from cortex.engine.grammar.schema_repair import readable
 from cortex.errors import BadRequest
 from cortex.wire.inference import Grammar, InferenceRequest, Tool
 from cortex.wire.worker import ProbeReport
@@ -94,7 +97,7 @@ class ChatModel:
         capabilities, detected = renderer.capabilities, self.detected
         has_format = detected.tool_format is not None
         shown = with_tool_instructions(request, tools, capabilities, has_format=has_format, example=detected.example)
-        prompt = renderer.prompt(shown, tools if capabilities.tools else [])
+        prompt = renderer.prompt(shown, [_readable(tool) for tool in tools] if capabilities.tools else [])
         prompt = self._close_unwanted_reasoning(prompt, request)
         plan = self._plan(prompt, offered)
         constraint = self._constraint(request, offered, plan, prompt)
@@ -216,6 +219,12 @@ def _offered(request: InferenceRequest, tools: Sequence[Tool]) -> list[Tool]:
     if request.tool_choice.mode == "required" and not tools:
         raise BadRequest("tool_choice is required but there are no tools", param="tool_choice")
     return [tool for tool in tools if not only or tool.name in only]
+
+
+def _readable(tool: Tool) -> Tool:
+    """`tool` as templates can show it: some iterate over `required` or `properties`, whatever a client sends there."""
+    parameters = readable(tool.parameters, annotations=True)
+    return tool if parameters == tool.parameters else replace_fields(tool, parameters=parameters)
 
 
 def _capability_texts(renderer: PromptRenderer) -> dict[str, str]:

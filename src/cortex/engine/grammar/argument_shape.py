@@ -12,7 +12,7 @@ from cortex.wire.inference import JsonSchema
 __all__ = ["ArgumentShape", "argument_shape", "is_plain_object"]
 
 _NOT_PLAIN = (
-    *("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "minProperties"),
+    *("anyOf", "oneOf", "not", "if", "patternProperties", "propertyNames", "minProperties"),
     *("maxProperties", "dependentRequired", "dependentSchemas", "unevaluatedProperties", "enum", "const"),
 )
 
@@ -44,9 +44,16 @@ def argument_shape(schema: JsonSchema) -> ArgumentShape:
     return shape
 
 
-def is_plain_object(schema: JsonSchema) -> bool:
-    """Whether `properties`, `required` and `additionalProperties` are all that `schema` says of an object."""
-    return schema.get("type", "object") == "object" and not any(key in schema for key in _NOT_PLAIN)
+def is_plain_object(schema: Any, root: JsonSchema) -> bool:
+    """Whether `properties`, `required` and `additionalProperties` are all that `schema`, or each part of its `allOf`,
+    says of an object: its `argument_shape` is then all of it."""
+    if not isinstance(schema, Mapping):
+        return False
+    schema = resolved(schema, root)
+    if schema.get("type", "object") != "object" or any(key in schema for key in _NOT_PLAIN):
+        return False
+    parts = schema.get("allOf", ())
+    return all(part is not schema and is_plain_object(part, root) for part in parts)
 
 
 @dataclass(slots=True)

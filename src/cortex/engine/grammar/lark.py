@@ -81,11 +81,9 @@ class LarkBuilder:
         one class of characters. A lazy lexeme has no such mask. contrib/bench/masks.py measures it.
         """
         if any(map(self.is_token, self._markers.pieces(marker))):
-            return (
-                f"({self.until(marker)})+"
-                if self._markers.is_token(self._markers.pieces(marker)[0])
-                else self.until(marker)
-            )
+            # Where text may follow, text and tags would be one terminal to llguidance, which takes the longest.
+            repeats = all(map(self._begins_with_token, [marker, *following]))
+            return f"({self.until(marker)})+" if repeats else self.until(marker)
         first = marker[0]
         if first in marker[1:] or any(text[0] != first and not self._begins_with_token(text) for text in following):
             return self.until(marker)

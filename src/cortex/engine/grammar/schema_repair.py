@@ -8,7 +8,7 @@ offers such a tool must be served, and a forced call of it be held to as much as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cortex.engine.grammar.references import DEFINITIONS, target_of, type_names
@@ -33,34 +33,46 @@ _EXPENDABLE = (
 # ---- 1. keywords that have a meaning
 
 
-def readable(schema: JsonSchema) -> JsonSchema:
-    """`schema` without annotations, and without keywords whose value means nothing there."""
-    found = _readable(schema, schema)
+def readable(schema: JsonSchema, *, annotations: bool = False) -> JsonSchema:
+    """`schema` without keywords whose value means nothing there, and (unless `annotations`) without descriptions."""
+    found = _readable(schema, schema, () if annotations else _ANNOTATIONS)
     return found if isinstance(found, dict) else {}
 
 
-def _readable(node: Any, root: JsonSchema) -> Any:
+def _readable(node: Any, root: JsonSchema, dropped: Sequence[str]) -> Any:
     if isinstance(node, bool):
         return node
     if not isinstance(node, Mapping):
         return {}
-    result = {key: value for key, value in node.items() if key not in _ANNOTATIONS and _is_meaningful(key, value)}
+    result = {key: value for key, value in node.items() if key not in dropped and _is_meaningful(key, value)}
     if "type" in result:
         names = type_names(result["type"]) or []
         result["type"] = names[0] if len(names) == 1 else names
-    if "$ref" in result and not isinstance(target_of(result["$ref"], root), Mapping | bool):
+    if "$ref" in result and not _leads_somewhere(result["$ref"], root):
         del result["$ref"]
     _modernise(node, result)
     for key in _MAPS:
         if key in result:
-            result[key] = {name: _readable(part, root) for name, part in result[key].items()}
+            result[key] = {name: _readable(part, root, dropped) for name, part in result[key].items()}
     for key in _LISTS:
         if key in result:
-            result[key] = [_readable(part, root) for part in result[key]]
+            result[key] = [_readable(part, root, dropped) for part in result[key]]
     for key in _SINGLE:
         if key in result:
-            result[key] = _readable(result[key], root)
+            result[key] = _readable(result[key], root, dropped)
     return result
+
+
+def _leads_somewhere(reference: str, root: JsonSchema) -> bool:
+    """Whether there is a schema at the end of the references that begin with this one."""
+    seen: set[str] = set()
+    while reference not in seen:
+        seen.add(reference)
+        target = target_of(reference, root)
+        if not isinstance(target, Mapping) or not isinstance(target.get("$ref"), str) or len(target) > 1:
+            return isinstance(target, Mapping | bool)
+        reference = target["$ref"]
+    return False
 
 
 def _modernise(node: Mapping[str, Any], result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cortex.engine.grammar.argument_shape import ArgumentShape, argument_shape, is_plain_object
 from cortex.engine.grammar.lark import LarkBuilder, quoted
+from cortex.engine.grammar.patterns import whole_pattern
 from cortex.engine.grammar.references import DEFINITIONS, part_of, resolved, types_of
 from cortex.wire.inference import JsonSchema
 
@@ -28,6 +29,7 @@ _PYTHON_STRING = "|".join(
 _KEY = r'"[^"\\\x00-\x1F\x7F]{1,128}"'
 _PYTHON_KEY = r"'[^'\\\x00-\x1F\x7F]{1,128}'"
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?"
+_MAX_BRANCHES = 16
 _COMMA, _COLON = ", ?", ": ?"
 _PYTHON_CONSTANTS = {"boolean": '"True" | "False"', "null": '"None"'}
 
@@ -41,6 +43,8 @@ class ValueGrammar:
         self._python = python
         self._options = {key: value for key, value in root.items() if key == "x-guidance"}
         self._lenient = bool(self._options.get("x-guidance", {}).get("lenient", True))
+        # What llguidance leaves to the model, where the schema isn't strict.
+        self._ignored = {"uniqueItems", "contains", "minContains", "maxContains", "format"} if self._lenient else set()
         self._known: dict[int, tuple[object, str]] = {}  # by the schemas' addresses, which are kept alive
         self._any: str | None = None
 
@@ -66,31 +70,43 @@ class ValueGrammar:
         if said.keys() & {"enum", "const"}:
             return self._chosen(schema)
         for key in ("anyOf", *(("oneOf",) if self._lenient else ())):
-            if said.keys() - {"type"} == {key} and (branches := self._branches(schema[key], said.get("type"))):
+            if key in said and (branches := self._branches(schema, key)):
                 return " | ".join(branches)
         if len(kinds) > 1 and isinstance(schema.get("type"), list):
             return " | ".join(self.value({**schema, "type": kind}) for kind in sorted(kinds))
         match [*kinds]:
-            case ["object"] if is_plain_object(schema):
+            case ["object"] if is_plain_object(schema, self._root):
                 return self._object(argument_shape(part_of(self._root, schema)))
-            case ["array"] if set(said) <= {"type", "items", "minItems", "maxItems"}:
+            case ["array"] if said.keys() - self._ignored <= {"type", "items", "minItems", "maxItems"}:
                 return self._array(schema)
-            case ["string"] if set(said) == {"type"}:
+            case ["array"] if self._python and isinstance(schema.get("prefixItems"), list):
+                return self._tuple(schema)
+            case ["string"] if said.keys() - self._ignored == {"type"}:
                 return self._string()
+            case ["string"] if self._python:
+                return f"{self._json(schema)} | {self._python_string(schema)}"
             case [("boolean" | "null") as kind] if self._python:
                 return f"{self._json(schema)} | {_PYTHON_CONSTANTS[kind]}"
         return self._json(schema) if kinds or not self._python else self._anything()
 
-    def _branches(self, branches: Any, kind: Any) -> list[str]:
-        """The values of each of `branches` that may have the type `kind`, which the schema around them wants."""
+    def _branches(self, schema: JsonSchema, key: str) -> list[str]:
+        """The values of each branch of `anyOf` or `oneOf`, together with what is said around it; [] if that is more
+        than a type, or than an object's members."""
+        around, branches = _without(schema, key), schema[key]
+        kind = around.get("type")
+        if not isinstance(branches, list) or len(branches) > _MAX_BRANCHES:
+            return []
+        if _said(around).keys() - {"type"}:
+            if not is_plain_object(around, self._root):
+                return []
+            return [self.value({"type": "object", "allOf": [around, branch]}) for branch in branches]
         found: list[str] = []
         for branch in branches:
             part = resolved(branch, self._root) if isinstance(branch, Mapping) else {}
-            if kind is None:
-                found.append(self.value(part))
-            elif not (kinds := types_of(part_of(self._root, part))):
+            kinds = types_of(part_of(self._root, part))
+            if kind is not None and not kinds:
                 found.append(self.value({**part, "type": kind}))
-            elif not kinds.isdisjoint(kind if isinstance(kind, list) else [kind]):
+            elif kind is None or not kinds.isdisjoint(kind if isinstance(kind, list) else [kind]):
                 found.append(self.value(part))
         return list(dict.fromkeys(found))
 
@@ -126,6 +142,27 @@ class ValueGrammar:
         item, limits = self.value(schema.get("items")), (schema.get("minItems"), schema.get("maxItems"))
         return f'"[" {self._lark.repeated(item, self._lark.regex(_COMMA), *limits)} "]"'
 
+    def _tuple(self, schema: JsonSchema) -> str:
+        """A list whose first elements have schemas of their own."""
+        comma, rest = self._lark.regex(_COMMA), schema.get("items", True)
+        tail = "" if rest is False else f"({comma} {self.value(rest)})*"
+        first, *others = schema["prefixItems"]
+        for part in reversed(others):
+            tail = self._lark.rule(f"({comma} {self.value(part)} {tail})?")
+        return f'"[" ({self.value(first)} {tail})? "]"'
+
+    def _python_string(self, schema: JsonSchema) -> str:
+        """A text in single quotes, restricted by the schema's `pattern` or lengths; without escapes if it is."""
+        pattern = whole_pattern(schema.get("pattern"))
+        if pattern is not None:
+            return self._lark.regex(f"'(?:{pattern})'", unlike=[r"'(?s:.*)['\\\x00-\x1F](?s:.*)'"])
+        if {"minLength", "maxLength"} & schema.keys():
+            limits = (
+                f"{{{int(schema.get('minLength', 0))},{int(schema['maxLength']) if 'maxLength' in schema else ''}}}"
+            )
+            return self._lark.regex(rf"'[^'\\\x00-\x1F]{limits}'")
+        return self._string()
+
     def _string(self) -> str:
         return self._lark.regex(_PYTHON_STRING if self._python else _STRING)
 
@@ -151,6 +188,10 @@ class ValueGrammar:
                     needed.setdefault(place, {})[name] = definition
                     waiting.append(definition)
         return self._lark.json({**said, **needed, **self._options})
+
+
+def _without(schema: JsonSchema, key: str) -> JsonSchema:
+    return {name: value for name, value in schema.items() if name != key}
 
 
 def _said(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -160,15 +160,22 @@ class TaggedCalls:
         """Read a value and its closing tag, passing pieces to `add` as they arrive.
 
         The value ends at a closing tag only where another argument or the call's end follows: a model may edit a file
-        that contains its own markup.
+        that contains its own markup. Where values are nested tags, it ends at the tag that closes the outermost one.
         """
+        opener = close.replace("</", "<") if self.nested_prefix else ""
+        depth = 1
         while True:
-            part, stop = yield from reader.part(close)
+            part, stop = yield from reader.part(close, *filter(None, (opener,)))
             add(part)
-            if stop is not None:
-                if (yield from reader.follows(self.param_open, self.call_close)):
+            if stop is None:
+                continue
+            if self.nested_prefix:
+                depth += 1 if stop == opener else -1
+                if not depth:
                     return
-                add(reader.markers.encode(close))
+            elif (yield from reader.follows(self.param_open, self.call_close)):
+                return
+            add(reader.markers.encode(stop))
 
     # ---- the grammar
 
@@ -197,7 +204,9 @@ class TaggedCalls:
             for key, schema in shape.properties.items()
         ]
         more = ""
-        if shape.additional is not None and "{key}" not in self.value_close:
+        if shape.additional is not None and self.nested_prefix:
+            more = self._any_nested_argument(lark)
+        elif shape.additional is not None:
             more = lark.rule(
                 f"{line} {self._argument_grammar(lark, values, None, shape.additional, [*shape.properties])}"
             )
@@ -285,6 +294,10 @@ class TaggedCalls:
         inside = lark.declare()
         lark.define(inside, f'{text} | ({opener} {name} ">" {inside} {closer} {name} ">")+')
         return inside
+
+    def _any_nested_argument(self, lark: LarkBuilder) -> str:
+        (opener, closer), name = self._nested_ends(lark), lark.regex("[^<>/\\s]{1,64}")
+        return lark.rule(f'{lark.whitespace()} {opener} {name} ">" {self._any_nested(lark)} {closer} {name} ">"')
 
     def _nested_ends(self, lark: LarkBuilder) -> tuple[str, str]:
         """How a nested tag's opening and closing ends begin: terminals that everything here shares, since llguidance
