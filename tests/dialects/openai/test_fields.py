@@ -44,10 +44,14 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
         ({}, TextFormat()),
         ({"response_format": {"type": "text"}}, TextFormat()),
         ({"response_format": {"type": "json_object"}}, JsonObjectFormat()),
-        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, JsonSchemaFormat(SCHEMA)),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, JsonSchemaFormat(SCHEMA, strict=False)),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
-            JsonSchemaFormat(SCHEMA, "x"),
+            JsonSchemaFormat(SCHEMA, "x", strict=False),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}}},
+            JsonSchemaFormat(SCHEMA),
         ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}},
@@ -55,7 +59,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
         ),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, JsonObjectFormat()),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, JsonObjectFormat()),
-        ({"json_schema": SCHEMA}, JsonSchemaFormat(SCHEMA)),
+        ({"json_schema": SCHEMA}, JsonSchemaFormat(SCHEMA, strict=False)),
         ({"grammar": 'root ::= "a"'}, Grammar("gbnf", 'root ::= "a"')),
     ],
 )

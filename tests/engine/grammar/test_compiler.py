@@ -139,6 +139,50 @@ def test_a_schema_that_is_not_strict_leaves_out_what_no_grammar_knows() -> None:
     assert not is_compilable({"type": "array", "uniqueItems": True}, strict=True)
 
 
+LOOSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "uniqueItems": ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "[1, 1]", '["a"]'),
+    "an unknown format": ({"type": "string", "format": "password"}, '"x"', "1"),
+    "not": ({"type": "string", "not": {"const": "a"}}, '"b"', "1"),
+    "if and then": ({"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}}, '{"a": 1}', "[]"),
+    "dependentRequired": ({"type": "object", "dependentRequired": {"a": ["b"]}}, '{"a": 1}', "[]"),
+    "contains": ({"type": "array", "contains": {"const": 1}}, "[2]", "{}"),
+    "propertyNames": ({"type": "object", "propertyNames": {"pattern": "^a"}}, '{"a": 1}', "[]"),
+    "int64 bounds": ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, "5", '"a"'),
+    "overlapping oneOf": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "5", '"a"'),
+    "a look-ahead in one place": (
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string", "pattern": "^(?=b)"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+        '{"a": "x", "b": 1}',
+        '{"a": "x", "b": "y"}',
+    ),
+}
+
+
+@pytest.mark.parametrize("title", LOOSE)
+def test_a_schema_that_is_not_strict_is_enforced_as_far_as_it_can_be(
+    compiler: ConstraintCompiler, vocab: Any, title: str
+) -> None:
+    schema, good, bad = LOOSE[title]
+    spec = spec_for_format(JsonSchemaFormat(schema, strict=False))
+    assert spec is not None
+    assert accepts(compiler, vocab, spec, good)
+    assert not accepts(compiler, vocab, spec, bad)
+    if title != "an unknown format":
+        with pytest.raises(InvalidSchema):
+            spec_for_format(JsonSchemaFormat(schema))
+
+
+def test_a_refusal_names_the_reason_and_not_the_whole_pattern() -> None:
+    with pytest.raises(InvalidSchema) as refused:
+        spec_for_format(JsonSchemaFormat({"type": "string", "pattern": "^(?=b)" + "abc" * 500}))
+    assert "look-around" in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
 def test_a_schema_nested_without_end_is_refused() -> None:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(20_000):

@@ -170,4 +170,4 @@ def _schema_format(asked: SchemaFormat) -> OutputFormat:
     if not asked.schema:
         return JsonObjectFormat()
     schema = wire_safe(asked.schema, "response_format")
-    return JsonSchemaFormat(schema=schema, name=asked.name or "response", strict=asked.strict is not False)
+    return JsonSchemaFormat(schema=schema, name=asked.name or "response", strict=asked.strict is True)

@@ -37,6 +37,10 @@ def test_a_string_is_a_user_message_behind_the_instructions() -> None:
         ({"format": {"type": "json_object"}}, JsonObjectFormat()),
         ({"format": {"type": "json_schema", "name": "x"}}, JsonObjectFormat()),
         (
+            {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}},
+            JsonSchemaFormat({"type": "object"}, "x", strict=False),
+        ),
+        (
             {
                 "format": {
                     "type": "json_schema",

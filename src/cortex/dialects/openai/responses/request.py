@@ -166,7 +166,7 @@ def _format(text: TextBody | None) -> OutputFormat:
         return TextFormat()
     if not asked.schema:
         return JsonObjectFormat()
-    return JsonSchemaFormat(wire_safe(asked.schema, "text"), asked.name or "response", asked.strict is not False)
+    return JsonSchemaFormat(wire_safe(asked.schema, "text"), asked.name or "response", asked.strict is True)
 
 
 def _logprobs(body: ResponsesBody) -> int | None:
