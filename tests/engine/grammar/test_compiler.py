@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.grammar import json_schema
 from cortex.engine.grammar.compiler import ConstraintCompiler, spec_for_format
-from cortex.engine.grammar.json_schema import checked_schema, closed, is_compilable
+from cortex.engine.grammar.json_schema import checked_schema, closed, compile_error, is_compilable
 from cortex.errors import BadRequest, InternalError, InvalidSchema
 from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, TextFormat
 from tests.templates import vocabulary_gguf
@@ -212,6 +213,21 @@ def test_only_the_latest_grammars_are_kept(compiler: ConstraintCompiler) -> None
     for number in range(80):
         compiler.compile(ConstraintSpec(f'start: "{number}"\n'))
     assert len(compiler._kept) == 64
+
+
+def test_large_grammars_are_kept_up_to_a_few_megabytes_of_text(compiler: ConstraintCompiler) -> None:
+    for number in range(6):
+        compiler.compile(ConstraintSpec(f'start: "{number}"\n//{"x" * 1_000_000}\n'))
+    assert len(compiler._kept) == 4
+    compiler.compile(ConstraintSpec(f'start: "large"\n//{"x" * 5_000_000}\n'))
+    assert len(compiler._kept) == 1
+
+
+def test_what_was_found_out_about_grammars_is_remembered_without_their_text() -> None:
+    for number in range(3):
+        assert compile_error(f'start: "{number}"\n//{"x" * 100_000}\n') is None
+    assert all(len(digest) == 32 for digest in json_schema._ERRORS)
+    assert len(json_schema._ERRORS) <= json_schema._MAX_REMEMBERED
 
 
 def test_a_mask_prepared_in_another_thread_is_the_one_that_is_applied(compiler: ConstraintCompiler, vocab: Any) -> None:

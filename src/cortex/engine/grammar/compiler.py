@@ -22,6 +22,7 @@ from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, O
 __all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
 
 _KEPT_GRAMMARS = 64
+_KEPT_CHARS = 4 * 1024 * 1024  # of grammars' texts; llguidance's copy of a grammar is some ten times as large
 _NO_TAG = r"""[^<"\\\x00-\x1F\x7F]+"""
 """Tokens that can't begin a tag: a class whose masks are computed beforehand, for raw values between tags."""
 _MARKER = re.compile(rb"<.+>|\[.+\]|\].+\[", re.DOTALL)
@@ -106,23 +107,25 @@ class MaskedConstraint:
 class ConstraintCompiler:
     """Compiles grammars for one model. Making one reads the whole vocabulary (about 1 s at 150k tokens).
 
-    The last 64 grammars are kept: a client sends the same tools with each turn.
+    The last 64 grammars are kept, or fewer with 4 MiB of text together: a client sends the same tools with each turn.
     """
 
     def __init__(self, vocab: Vocab) -> None:
         self._tokenizer = _tokenizer(vocab)
         self._size = vocab.size
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._kept_chars = 0
 
     def compile(self, spec: ConstraintSpec) -> MaskedConstraint:
         """Raises BadRequest if the grammar doesn't compile."""
         matcher = self._kept.get(spec.lark)
         if matcher is None:
-            matcher = self._compiled(spec.lark)
-        self._kept[spec.lark] = matcher
+            matcher = self._kept[spec.lark] = self._compiled(spec.lark)
+            self._kept_chars += len(spec.lark)
         self._kept.move_to_end(spec.lark)
-        while len(self._kept) > _KEPT_GRAMMARS:
-            self._kept.popitem(last=False)
+        while len(self._kept) > _KEPT_GRAMMARS or (self._kept_chars > _KEPT_CHARS and len(self._kept) > 1):
+            lark, _ = self._kept.popitem(last=False)
+            self._kept_chars -= len(lark)
         return MaskedConstraint(matcher.deep_copy(), self._size)
 
     def _compiled(self, lark: str) -> LLMatcher:
