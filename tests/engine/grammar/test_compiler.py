@@ -66,6 +66,7 @@ def accepts(compiler: ConstraintCompiler, vocab: Any, spec: ConstraintSpec, text
         (JsonSchemaFormat(PERSON), '{"name": "Zoë", "age": 7}', '{"name": "Zoë"}'),
         (JsonSchemaFormat(PERSON), '{\n  "name": "Zoë",\n  "age": 7\n}', '{"name": 7, "age": 7}'),
         (Grammar("regex", "a/b{2}"), "a/bb", "a/b"),
+        (Grammar("regex", r"a\/b"), "a/b", "ab"),
         (Grammar("gbnf", 'root ::= "x" [0-9]+ "\\n"'), "x12\n", "x\n"),
         (Grammar("lark", 'start: "a" b\nb: /c+/'), "acc", "ab"),
     ],

@@ -140,7 +140,7 @@ class ChatModel:
         """The grammar for the output, if any. Raises InvalidSchema, or BadRequest for a grammar together with tools."""
         is_closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
         reasoning = None if is_closed or reasoning_disabled(request.reasoning) else plan.reasoning
-        answer = spec_for_format(request.format)
+        answer = spec_for_format(request.format, self.vocabulary)
         if answer is not None and offered and isinstance(request.format, Grammar):
             raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
         if not offered:

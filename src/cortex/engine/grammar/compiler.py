@@ -6,15 +6,18 @@ import ctypes
 import json
 import re
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as c
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.chat.vocabulary import Vocabulary, single_token
+from cortex.engine.grammar.gbnf import GbnfError, lark_from_gbnf
 from cortex.engine.grammar.json_schema import checked_schema, compile_error
+from cortex.engine.grammar.lark import slashed
 from cortex.engine.llama.model import Vocab
 from cortex.errors import BadRequest, InternalError
 from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, OutputFormat
@@ -28,15 +31,18 @@ _NO_TAG = r"""[^<"\\\x00-\x1F\x7F]+"""
 _MARKER = re.compile(rb"<.+>|\[.+\]|\].+\[", re.DOTALL)
 
 
-def spec_for_format(wanted: OutputFormat) -> ConstraintSpec | None:
-    """The grammar of a request's `format`, None for plain text. Raises InvalidSchema or BadRequest."""
+def spec_for_format(wanted: OutputFormat, vocabulary: Vocabulary | None = None) -> ConstraintSpec | None:
+    """The grammar of a request's `format`, None for plain text. Raises InvalidSchema or BadRequest.
+
+    `vocabulary` is the model's, for GBNF grammars that name tokens by their texts.
+    """
     match wanted:
         case JsonObjectFormat():
             return ConstraintSpec(_json({"type": "object"}, strict=False))
         case JsonSchemaFormat(schema=schema, strict=strict):
             return ConstraintSpec(_json(schema, strict=strict))
         case Grammar():
-            return ConstraintSpec(_grammar(wanted))
+            return ConstraintSpec(_grammar(wanted, vocabulary))
     return None
 
 
@@ -44,24 +50,26 @@ def _json(schema: dict[str, Any], *, strict: bool) -> str:
     return "start: %json " + json.dumps(checked_schema(schema, strict=strict, where="schema")) + "\n"
 
 
-def _grammar(wanted: Grammar) -> str:
+def _grammar(wanted: Grammar, vocabulary: Vocabulary | None) -> str:
     match wanted.syntax:
         case "gbnf":
-            lark = _from_gbnf(wanted.text)
+            lark = _from_gbnf(wanted.text, vocabulary)
         case "lark":
             lark = wanted.text
         case "regex":
-            lark = f"start: /{wanted.text.replace('/', chr(92) + '/')}/\n"
+            lark = f"start: /{slashed(wanted.text)}/\n"
     if (reason := compile_error(lark)) is not None:
         raise BadRequest(f"the {wanted.syntax} grammar doesn't compile: {reason}", param="grammar")
     return lark
 
 
-def _from_gbnf(text: str) -> str:
+def _from_gbnf(text: str, vocabulary: Vocabulary | None) -> str:
     try:
-        return gbnf_to_lark(text)
-    except GbnfToLarkError as error:
+        return lark_from_gbnf(text, None if vocabulary is None else partial(single_token, vocabulary))
+    except GbnfError as error:
         raise BadRequest(f"the gbnf grammar doesn't parse: {error}", param="grammar") from error
+    except RecursionError:
+        raise BadRequest("the gbnf grammar is nested too deeply", param="grammar") from None
 
 
 class MaskedConstraint:
