@@ -4,10 +4,10 @@ A format is data plus a parser, written as a generator over a `Reader`: straight
 more input. The parser passes what it reads to a `ToolCallEmitter`, which buffers, makes ids, checks names and returns
 blocks that aren't calls as text, so a format holds only what is particular to its markup.
 
-Modules here: `json_calls`, `named_json`, `tagged` and `pythonic` are parsers for markup that several families share,
-with these families as data in `json_families`, `tagged_families` and `pythonic_families`; `atem`, `functionary`,
-`gemma`, `harmony` and `llama3` each hold the parser of one family, and the family. `families` lists them all. File
-names in them are chat templates in llama.cpp's models/templates.
+Modules here: `json_calls`, `named_json`, `tagged` (its grammar in `tagged_grammar`) and `pythonic` are parsers for
+markup that several families share, with these families as data in `json_families`, `tagged_families` and
+`pythonic_families`; `atem`, `functionary`, `gemma`, `harmony` and `llama3` each hold the parser of one family, and the
+family. `families` lists them all. File names in them are chat templates in llama.cpp's models/templates.
 """
 
 from __future__ import annotations
