@@ -176,14 +176,18 @@ def test_required_calls_are_calls_with_valid_arguments(form: ToolFormat) -> None
         assert_valid(outcome.calls)
 
 
-# MiniMax M3 closes a tag by repeating its name, and no grammar can hold a free name to that. The others write JSON where
-# a type isn't known, and a string inside it may spell their markup where that is mere text.
+# MiniMax M3 closes a tag by repeating its name, and no grammar can hold a free name to that. The others write JSON
+# where a type isn't known, and a string inside it may spell their markup where that is mere text.
 WITHOUT_FREE_NAMES = ("minimax_m3", "kimi_k3", "dsml", "dsml_calls")
 FREE_TOOLS = [
     Tool(
         "write",
         "",
-        {"type": "object", "properties": {"$filter": {"type": "string"}, "@type": {"type": ["string", "null"]}}, "required": ["$filter"]},
+        {
+            "type": "object",
+            "properties": {"$filter": {"type": "string"}, "@type": {"type": ["string", "null"]}},
+            "required": ["$filter"],
+        },
     ),
     Tool(
         "maybe",
@@ -378,6 +382,66 @@ def test_tagged_values_are_written_raw_where_they_may_be_strings(
     plan = SplitPlan(markers, None, form, (tool,), constraint_start=spec.start)
     [(_, arguments)] = outcome_of(plan, iter(vocabulary.tokenize(text)), vocabulary).calls
     assert json.loads(arguments) == {"k": means}
+
+
+@pytest.mark.parametrize("value", ["a</parameter>", "</parameter>", "x\n</parameter>\n</parameter>", "</function>"])
+def test_a_value_may_contain_its_closing_tag(value: str) -> None:
+    form = family_by_name("qwen3_coder")
+    assert form is not None
+    tool = Tool("t", parameters={"type": "object", "properties": {"k": {"type": "string"}, "l": {}}, "required": ["k"]})
+    vocabulary = ByteVocabulary(["<tool_call>", "</tool_call>"])
+    markers = MarkerTable(vocabulary, None, form)
+    spec = tool_constraint(markers, form, [tool], REQUIRED, parallel=False, reasoning=None, starts_in_reasoning=False)
+    assert spec is not None
+    body = f"<parameter=k>\n{value}\n</parameter>\n<parameter=l>\n{value}\n</parameter>\n</function>"
+    text = f"<tool_call>\n<function=t>\n{body}\n</tool_call>"
+    assert Walk(spec, vocabulary, 0).allows(text)
+    plan = SplitPlan(markers, None, form, (tool,), constraint_start=spec.start)
+    [(_, arguments)] = outcome_of(plan, iter(vocabulary.tokenize(text)), vocabulary).calls
+    assert json.loads(arguments) == {"k": value, "l": value}
+
+
+@pytest.mark.parametrize("form", [form for form in FAMILIES if not form.frames], ids=lambda form: form.name)
+def test_a_model_that_wants_to_stop_can_after_the_marker_and_after_each_call(form: ToolFormat) -> None:
+    spec, markers, vocabulary = made(form, AUTO, tools=TOOLS[1:])
+    if spec is None:  # the marker is mere text: nothing is forced
+        return
+    assert Walk(spec, vocabulary, 0).allows("")
+    required, _, _ = made(form, REQUIRED, tools=TOOLS[1:], parallel=False)
+    assert required is not None
+    for seed in range(4):
+        tokens = list(Walk(required, vocabulary, seed).tokens())
+        matcher = Walk(required, vocabulary, seed)._matcher
+        matcher.reset()
+        ends = [
+            size
+            for size in range(1, len(tokens) + 1)
+            if matcher.consume_token(tokens[size - 1]) and matcher.is_accepting()
+        ]
+        for size in ends:
+            plan = plan_of(form, required, markers, None, TOOLS[1:])
+            assert len(outcome_of(plan, iter(tokens[:size]), vocabulary).calls) == 1
+        closing = getattr(form, "section_close", "") or getattr(form, "close", "")
+        assert not closing or tokens[ends[0] - 1] not in vocabulary.tokenize(closing)
+
+
+def test_what_a_family_writes_around_answers_may_stand_around_one_with_a_format() -> None:
+    form = family_by_name("cohere")
+    assert form is not None
+    vocabulary = ByteVocabulary([*form.special_tokens, *(text for pair in form.wrappers for text in pair)])
+    markers = MarkerTable(vocabulary, None, form)
+    answer = ConstraintSpec('start: %json {"type": "object"}\n')
+    for spec in (
+        after_reasoning(answer, markers, None, False, form.wrappers),
+        tool_constraint(
+            markers, form, TOOLS, AUTO, parallel=None, reasoning=None, starts_in_reasoning=False, answer=answer
+        ),
+    ):
+        assert spec is not None
+        walk = Walk(spec, vocabulary, 0)
+        assert walk.allows('<|START_RESPONSE|>{"a": 1}<|END_RESPONSE|>')
+        assert walk.allows('{"a": 1}')
+        assert not walk.allows("<|START_RESPONSE|>text<|END_RESPONSE|>")
 
 
 def test_harmony_calls_and_answers_have_their_headers() -> None:

@@ -10,6 +10,7 @@ from cortex.wire.inference import JsonSchema
 
 __all__ = [
     "DEFINITIONS",
+    "finite_values",
     "part_of",
     "resolved",
     "self_contained",
@@ -93,6 +94,20 @@ def part_of(root: JsonSchema, part: object) -> JsonSchema:
 def types_of(schema: JsonSchema) -> set[str]:
     """The JSON types that a value of `schema` may have; empty if the schema doesn't restrict them."""
     return _types(schema, schema, {}) or set()
+
+
+def finite_values(schema: JsonSchema, depth: int = 0) -> list[Any] | None:
+    """All values that `schema` allows, if it lists them; None if it doesn't."""
+    schema = part_of(schema, resolved(schema, schema))
+    if isinstance(values := schema.get("enum", [schema["const"]] if "const" in schema else None), list) and values:
+        return values
+    if type_names(schema.get("type")) == ["null"]:
+        return [None]
+    branches = schema.get("anyOf", schema.get("oneOf"))
+    if not isinstance(branches, list) or not branches or depth > 4:
+        return None
+    found = [finite_values(part_of(schema, branch), depth + 1) for branch in branches]
+    return None if None in found else [value for values in found for value in values or ()]
 
 
 def type_names(declared: object) -> list[str] | None:

@@ -18,7 +18,7 @@ from cortex.engine.chat.splitting.typed_values import item_schema
 from cortex.engine.grammar.argument_shape import argument_shape
 from cortex.engine.grammar.lark import LarkBuilder, quoted
 from cortex.engine.grammar.patterns import whole_pattern
-from cortex.engine.grammar.references import types_of
+from cortex.engine.grammar.references import finite_values, part_of, resolved, types_of
 from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA4"]
@@ -183,8 +183,12 @@ class _Values:
 
     def _value(self, schema: JsonSchema, depth: int) -> str:
         lark, kinds = self._lark, types_of(schema)
-        if schema.keys() & {"enum", "const"}:
-            return self._chosen(schema.get("enum", [schema.get("const")]))
+        schema = part_of(schema, resolved(schema, schema))
+        if (values := finite_values(schema)) is not None:
+            return self._chosen(values)
+        branches = schema.get("anyOf", schema.get("oneOf"))
+        if isinstance(branches, list) and branches and not schema.keys() & {"properties", "items"} and depth < 4:
+            return lark.any_of([self._value(part_of(schema, branch), depth + 1) for branch in branches])
         if len(kinds) > 1 and depth < _MAX_GRAMMAR_DEPTH and isinstance(schema.get("type"), list):
             return lark.any_of([self._value({**schema, "type": kind}, depth + 1) for kind in sorted(kinds)])
         match [*kinds]:
@@ -225,7 +229,7 @@ class _Values:
             any_value = self._any = lark.declare()
             constants = "".join(f"|{text}" for text in _PYTHON_CONSTANTS)
             scalar = lark.regex(
-                rf"true|false|null{constants}|-?[0-9]{{1,20}}(\.[0-9]{{1,20}})?([eE][+-]?[0-9]{{1,3}})?"
+                rf"true|false|null{constants}|-?(0|[1-9][0-9]{{0,19}})(\.[0-9]{{1,20}})?([eE][+-]?[0-9]{{1,3}})?"
             )
             member = f'{lark.regex(_KEY)} ":" {any_value}'
             array = f'"[" ({any_value} ({_COMMA} {any_value})*)? "]"'

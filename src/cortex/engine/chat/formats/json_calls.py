@@ -20,7 +20,7 @@ __all__ = ["JsonCalls", "stream_arguments"]
 _BLANK = r"(\n[ ]{0,24}| )?"
 _COMMA = f",{_BLANK}"
 _COLON = ": ?"
-_ID = '"[a-zA-Z0-9_-]{1,64}"|[0-9]{1,9}'
+_ID = '"[a-zA-Z0-9_-]{1,64}"|0|[1-9][0-9]{0,8}'
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ _TEXT = "|".join(rf"{quote}(?:[^{quote}\\]|\\.|{quote}[^\s,)\\{quote}])*{quote}"
 """A text as a whole argument, perhaps with quotes in it that nobody escaped: none of them may look like its end."""
 _OTHER_KEY = r"""[A-Za-z_][A-Za-z0-9_.-]{0,63}"""
 _ESCAPE = re.compile(r"""\\(?:[\\'"abfnrtv\n0-7]|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^{}]+\})|\\""")
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -170,7 +171,7 @@ def _string(reader: Reader, quote: str, parts: list[str], following: re.Pattern[
     """Append the rest of a string literal after its opening quote to `parts`, with the escapes that Python requires."""
     while True:
         text, stop = yield from reader.until(quote, "\\")
-        parts.append(text.replace("\n", "\\n").replace("\r", "\\r"))
+        parts.append(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         if stop == "\\":
             parts.append(stop + (yield from reader.peek()))
             yield from reader.expect(parts[-1][1])

@@ -11,7 +11,7 @@ from cortex.engine.chat.splitting.typed_values import item_schema
 from cortex.engine.grammar.argument_shape import argument_shape
 from cortex.engine.grammar.lark import LarkBuilder, quoted
 from cortex.engine.grammar.patterns import whole_pattern
-from cortex.engine.grammar.references import types_of
+from cortex.engine.grammar.references import finite_values, resolved, types_of
 from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import JsonSchema, Tool
 
@@ -189,10 +189,9 @@ class TaggedMarkup:
     def _raw_grammar(self, lark: LarkBuilder, schema: JsonSchema, edge: str, close: str) -> str:
         """A raw value and its closing tag, restricted by the schema's `enum`, `const` or `pattern`."""
         ending = lark.literal(edge + close)
-        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        if isinstance(values, list) and values:
+        if (values := finite_values(schema)) is not None:
             return f"({' | '.join(map(lark.literal, _spelled(values)))}) {ending}"
-        pattern = whole_pattern(schema.get("pattern"))
+        pattern = whole_pattern(resolved(schema, schema).get("pattern"))
         if pattern is not None:
             return lark.pattern_until(pattern, edge + close)
         if self.nested_prefix:
