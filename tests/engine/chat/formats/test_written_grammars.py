@@ -26,12 +26,13 @@ class EndingVocabulary(ByteVocabulary):
 @cache
 def model(name: str, as_tokens: bool) -> ChatModel:
     source = template(name)
+    if not as_tokens:
+        return ChatModel.from_gguf(source, {}, EndingVocabulary(list(END_MARKERS)))
+    # Hunyuan 3 formats its markers, so that they are only in what it renders.
+    texts = source + (model(name, False).detected.example or "")
     # MiniMax M3 has no token for `<item>`, which its template writes around the elements of lists.
-    markers = [
-        *END_MARKERS,
-        *(marker for marker in markers_in(source) if as_tokens and marker not in ("<item>", "</item>")),
-    ]
-    return ChatModel.from_gguf(source, {}, EndingVocabulary(list(dict.fromkeys(markers))))
+    markers = [marker for marker in markers_in(texts) if marker not in ("<item>", "</item>")]
+    return ChatModel.from_gguf(source, {}, EndingVocabulary(list(dict.fromkeys([*END_MARKERS, *markers]))))
 
 
 def answers(chat: ChatModel, name: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ class TaggedCalls(TaggedMarkup):
     @property
     def special_tokens(self) -> Sequence[str]:
         tags = (self.section_open, self.section_close, self.call_open, self.call_close, self.param_open, self.key_end)
-        values = (self.value_open, self.value_close, self.head_end, self.attributes_end)
+        values = (self.name_end, self.value_open, self.value_close, self.head_end, self.attributes_end)
         return [*filter(None, (self.nested_prefix,)), *special_tokens_in(*tags, *values)]
 
     def matches(self, evidence: Evidence) -> str | None:
