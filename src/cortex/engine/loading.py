@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -150,7 +151,7 @@ def _generating(spec: LoadSpec, model: Model, tap: LogTap, began: float, threads
         model.vocab,
         limits,
         chat=chat,
-        spec_for_format=spec_for_format,
+        spec_for_format=partial(spec_for_format, vocabulary=model.vocab),
         compile_constraint=compiler.compile,
         profile=spec.sampling,
         metadata=from_metadata(model.metadata),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.grammar import json_schema
 from cortex.engine.grammar.compiler import ConstraintCompiler, spec_for_format
-from cortex.engine.grammar.json_schema import checked_schema, closed, is_compilable
+from cortex.engine.grammar.json_schema import checked_schema, closed, compile_error, is_compilable
 from cortex.errors import BadRequest, InternalError, InvalidSchema
 from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, TextFormat
 from tests.templates import vocabulary_gguf
@@ -65,6 +66,7 @@ def accepts(compiler: ConstraintCompiler, vocab: Any, spec: ConstraintSpec, text
         (JsonSchemaFormat(PERSON), '{"name": "Zoë", "age": 7}', '{"name": "Zoë"}'),
         (JsonSchemaFormat(PERSON), '{\n  "name": "Zoë",\n  "age": 7\n}', '{"name": 7, "age": 7}'),
         (Grammar("regex", "a/b{2}"), "a/bb", "a/b"),
+        (Grammar("regex", r"a\/b"), "a/b", "ab"),
         (Grammar("gbnf", 'root ::= "x" [0-9]+ "\\n"'), "x12\n", "x\n"),
         (Grammar("lark", 'start: "a" b\nb: /c+/'), "acc", "ab"),
     ],
@@ -139,6 +141,50 @@ def test_a_schema_that_is_not_strict_leaves_out_what_no_grammar_knows() -> None:
     assert not is_compilable({"type": "array", "uniqueItems": True}, strict=True)
 
 
+LOOSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "uniqueItems": ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "[1, 1]", '["a"]'),
+    "an unknown format": ({"type": "string", "format": "password"}, '"x"', "1"),
+    "not": ({"type": "string", "not": {"const": "a"}}, '"b"', "1"),
+    "if and then": ({"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}}, '{"a": 1}', "[]"),
+    "dependentRequired": ({"type": "object", "dependentRequired": {"a": ["b"]}}, '{"a": 1}', "[]"),
+    "contains": ({"type": "array", "contains": {"const": 1}}, "[2]", "{}"),
+    "propertyNames": ({"type": "object", "propertyNames": {"pattern": "^a"}}, '{"a": 1}', "[]"),
+    "int64 bounds": ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, "5", '"a"'),
+    "overlapping oneOf": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "5", '"a"'),
+    "a look-ahead in one place": (
+        {
+            "type": "object",
+            "properties": {"a": {"type": "string", "pattern": "^(?=b)"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+        '{"a": "x", "b": 1}',
+        '{"a": "x", "b": "y"}',
+    ),
+}
+
+
+@pytest.mark.parametrize("title", LOOSE)
+def test_a_schema_that_is_not_strict_is_enforced_as_far_as_it_can_be(
+    compiler: ConstraintCompiler, vocab: Any, title: str
+) -> None:
+    schema, good, bad = LOOSE[title]
+    spec = spec_for_format(JsonSchemaFormat(schema, strict=False))
+    assert spec is not None
+    assert accepts(compiler, vocab, spec, good)
+    assert not accepts(compiler, vocab, spec, bad)
+    if title != "an unknown format":
+        with pytest.raises(InvalidSchema):
+            spec_for_format(JsonSchemaFormat(schema))
+
+
+def test_a_refusal_names_the_reason_and_not_the_whole_pattern() -> None:
+    with pytest.raises(InvalidSchema) as refused:
+        spec_for_format(JsonSchemaFormat({"type": "string", "pattern": "^(?=b)" + "abc" * 500}))
+    assert "look-around" in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
 def test_a_schema_nested_without_end_is_refused() -> None:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(20_000):
@@ -168,6 +214,21 @@ def test_only_the_latest_grammars_are_kept(compiler: ConstraintCompiler) -> None
     for number in range(80):
         compiler.compile(ConstraintSpec(f'start: "{number}"\n'))
     assert len(compiler._kept) == 64
+
+
+def test_large_grammars_are_kept_up_to_a_few_megabytes_of_text(compiler: ConstraintCompiler) -> None:
+    for number in range(6):
+        compiler.compile(ConstraintSpec(f'start: "{number}"\n//{"x" * 1_000_000}\n'))
+    assert len(compiler._kept) == 4
+    compiler.compile(ConstraintSpec(f'start: "large"\n//{"x" * 5_000_000}\n'))
+    assert len(compiler._kept) == 1
+
+
+def test_what_was_found_out_about_grammars_is_remembered_without_their_text() -> None:
+    for number in range(3):
+        assert compile_error(f'start: "{number}"\n//{"x" * 100_000}\n') is None
+    assert all(len(digest) == 32 for digest in json_schema._ERRORS)
+    assert len(json_schema._ERRORS) <= json_schema._MAX_REMEMBERED
 
 
 def test_a_mask_prepared_in_another_thread_is_the_one_that_is_applied(compiler: ConstraintCompiler, vocab: Any) -> None:

@@ -16,7 +16,7 @@ def lets_pass(marker: str, text: str) -> bool:
     """Whether `text` is anything, then `marker`, then the tag `<.`."""
     vocabulary = ByteVocabulary()
     lark = LarkBuilder(MarkerTable(vocabulary))
-    grammar = LLMatcher.grammar_from_lark(lark.build(f'{lark.raw_until(marker)} "<."'))
+    grammar = LLMatcher.grammar_from_lark(lark.build(f'{lark.raw_until(marker, ["<."])} "<."'))
     matcher = LLMatcher(vocabulary.for_llguidance(), grammar)
     assert not matcher.is_error(), matcher.get_error()
     tokens = vocabulary.tokenize(text)

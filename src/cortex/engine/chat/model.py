@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec.structs import replace as replace_fields
+
 from cortex.engine.chat.detection.capabilities import detect_capabilities
 from cortex.engine.chat.detection.detect import DetectedFormats, detect_formats
 from cortex.engine.chat.detection.probe_renderer import ProbeRenderer
@@ -31,6 +33,7 @@ from cortex.engine.chat.tool_grammar import after_reasoning, tool_constraint
 from cortex.engine.chat.types import ConstraintSpec, Prepared
 from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.compiler import spec_for_format
+from cortex.engine.grammar.schema_repair import readable
 from cortex.errors import BadRequest
 from cortex.wire.inference import Grammar, InferenceRequest, Text, Tool
 from cortex.wire.worker import ProbeReport
@@ -107,7 +110,7 @@ class ChatModel:
         capabilities, detected = renderer.capabilities, self.detected
         has_format = detected.tool_format is not None
         shown = with_tool_instructions(written, tools, capabilities, has_format=has_format, example=detected.example)
-        prompt = renderer.prompt(shown, tools if capabilities.tools else [])
+        prompt = renderer.prompt(shown, [_readable(tool) for tool in tools] if capabilities.tools else [])
         prompt = self._close_unwanted_reasoning(prompt, request)
         plan = self._plan(prompt, offered, begun=_continued_text(request))
         constraint = self._constraint(request, offered, plan, prompt)
@@ -172,11 +175,12 @@ class ChatModel:
         """The grammar for the output, if any. Raises InvalidSchema, or BadRequest for a grammar together with tools."""
         is_closed = plan.reasoning is not None and prompt.rstrip().endswith(plan.reasoning.close)
         reasoning = None if is_closed or reasoning_disabled(request.reasoning) else plan.reasoning
-        answer = spec_for_format(request.format)
+        answer = spec_for_format(request.format, self.vocabulary)
         if answer is not None and offered and isinstance(request.format, Grammar):
             raise BadRequest("a grammar can't be combined with tools; send one of them", param="grammar")
         if not offered:
-            return answer and after_reasoning(answer, self.markers, reasoning, plan.starts_in_reasoning)
+            wrappers = self._tool_format.wrappers
+            return answer and after_reasoning(answer, self.markers, reasoning, plan.starts_in_reasoning, wrappers)
         return tool_constraint(
             self.markers,
             self._tool_format,
@@ -263,6 +267,12 @@ def _continued_text(request: InferenceRequest) -> str:
     if not request.continue_final or not request.messages:
         return ""
     return "".join(part.text for part in request.messages[-1].parts if isinstance(part, Text))
+
+
+def _readable(tool: Tool) -> Tool:
+    """`tool` as templates can show it: some iterate over `required` or `properties`, whatever a client sends there."""
+    parameters = readable(tool.parameters, annotations=True)
+    return tool if parameters == tool.parameters else replace_fields(tool, parameters=parameters)
 
 
 def _capability_texts(renderer: PromptRenderer) -> dict[str, str]:

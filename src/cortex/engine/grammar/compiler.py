@@ -6,15 +6,18 @@ import ctypes
 import json
 import re
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as c
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from cortex.engine.chat.types import ConstraintSpec
+from cortex.engine.chat.vocabulary import Vocabulary, single_token
+from cortex.engine.grammar.gbnf import GbnfError, lark_from_gbnf
 from cortex.engine.grammar.json_schema import checked_schema, compile_error
+from cortex.engine.grammar.lark import slashed
 from cortex.engine.llama.model import Vocab
 from cortex.errors import BadRequest, InternalError
 from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, OutputFormat
@@ -22,23 +25,28 @@ from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, O
 __all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
 
 _KEPT_GRAMMARS = 64
-"""Compiled grammars kept per model: a client sends the same tools with each turn, and compiling 20 of them takes 7 to
-40 ms (151,936 tokens: contrib/bench/masks.py)."""
+_KEPT_CHARS = 4 * 1024 * 1024
+"""Of the texts of the grammars kept per model; llguidance's copy of a grammar is some ten times as large. A client
+sends the same tools with each turn, and compiling 20 of them takes 7 to 40 ms at 151,936 tokens
+(contrib/bench/masks.py)."""
 _NO_TAG = r"""[^<"\\\x00-\x1F\x7F]+"""
 """Tokens that can't begin a tag: a slice whose masks llguidance computes in advance, for raw values between tags.
 Without it such a mask takes a walk over the whole vocabulary, 2 ms (151,936 tokens)."""
 _MARKER = re.compile(rb"<.+>|\[.+\]|\].+\[", re.DOTALL)
 
 
-def spec_for_format(wanted: OutputFormat) -> ConstraintSpec | None:
-    """The grammar of a request's `format`, None for plain text. Raises InvalidSchema or BadRequest."""
+def spec_for_format(wanted: OutputFormat, vocabulary: Vocabulary | None = None) -> ConstraintSpec | None:
+    """The grammar of a request's `format`, None for plain text. Raises InvalidSchema or BadRequest.
+
+    `vocabulary` is the model's, for GBNF grammars that name tokens by their texts.
+    """
     match wanted:
         case JsonObjectFormat():
             return ConstraintSpec(_json({"type": "object"}, strict=False))
         case JsonSchemaFormat(schema=schema, strict=strict):
             return ConstraintSpec(_json(schema, strict=strict))
         case Grammar():
-            return ConstraintSpec(_grammar(wanted))
+            return ConstraintSpec(_grammar(wanted, vocabulary))
     return None
 
 
@@ -46,24 +54,26 @@ def _json(schema: dict[str, Any], *, strict: bool) -> str:
     return "start: %json " + json.dumps(checked_schema(schema, strict=strict, where="schema")) + "\n"
 
 
-def _grammar(wanted: Grammar) -> str:
+def _grammar(wanted: Grammar, vocabulary: Vocabulary | None) -> str:
     match wanted.syntax:
         case "gbnf":
-            lark = _from_gbnf(wanted.text)
+            lark = _from_gbnf(wanted.text, vocabulary)
         case "lark":
             lark = wanted.text
         case "regex":
-            lark = f"start: /{wanted.text.replace('/', chr(92) + '/')}/\n"
+            lark = f"start: /{slashed(wanted.text)}/\n"
     if (reason := compile_error(lark)) is not None:
         raise BadRequest(f"the {wanted.syntax} grammar doesn't compile: {reason}", param="grammar")
     return lark
 
 
-def _from_gbnf(text: str) -> str:
+def _from_gbnf(text: str, vocabulary: Vocabulary | None) -> str:
     try:
-        return gbnf_to_lark(text)
-    except GbnfToLarkError as error:
+        return lark_from_gbnf(text, None if vocabulary is None else partial(single_token, vocabulary))
+    except GbnfError as error:
         raise BadRequest(f"the gbnf grammar doesn't parse: {error}", param="grammar") from error
+    except RecursionError:
+        raise BadRequest("the gbnf grammar is nested too deeply", param="grammar") from None
 
 
 class MaskedConstraint:
@@ -107,22 +117,27 @@ class MaskedConstraint:
 
 
 class ConstraintCompiler:
-    """Compiles grammars for one model; the constructor reads the whole vocabulary (about 1 s at 150k tokens)."""
+    """Compiles grammars for one model. Making one reads the whole vocabulary (about 1 s at 150k tokens).
+
+    The last 64 grammars are kept, or fewer with 4 MiB of text together: a client sends the same tools with each turn.
+    """
 
     def __init__(self, vocab: Vocab) -> None:
         self._tokenizer = _tokenizer(vocab)
         self._size = vocab.size
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._kept_chars = 0
 
     def compile(self, spec: ConstraintSpec) -> MaskedConstraint:
         """Raises BadRequest if the grammar doesn't compile."""
         matcher = self._kept.get(spec.lark)
         if matcher is None:
-            matcher = self._compiled(spec.lark)
-        self._kept[spec.lark] = matcher
+            matcher = self._kept[spec.lark] = self._compiled(spec.lark)
+            self._kept_chars += len(spec.lark)
         self._kept.move_to_end(spec.lark)
-        while len(self._kept) > _KEPT_GRAMMARS:
-            self._kept.popitem(last=False)
+        while len(self._kept) > _KEPT_GRAMMARS or (self._kept_chars > _KEPT_CHARS and len(self._kept) > 1):
+            lark, _ = self._kept.popitem(last=False)
+            self._kept_chars -= len(lark)
         return MaskedConstraint(matcher.deep_copy(), self._size)
 
     def _compiled(self, lark: str) -> LLMatcher:

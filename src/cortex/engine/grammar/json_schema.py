@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from llguidance import LLMatcher
 
+from cortex.engine.grammar.references import DEFINITIONS, self_contained
+from cortex.engine.grammar.schema_repair import loosened, readable
 from cortex.errors import InvalidSchema
 from cortex.wire.inference import JsonSchema
 
@@ -17,50 +20,77 @@ __all__ = ["checked_schema", "closed", "compile_error", "is_compilable"]
 # One blank, or a new line with some indentation, or nothing: what models write. With unlimited blanks a small model
 # may write blanks without end.
 _BLANKS = r"(\n[ ]{0,24}| )?"
-_DEFINITIONS = ("$defs", "definitions")
 _ONE_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
 _SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _PLAIN_MAPS = ("properties", "patternProperties")
-_SCHEMA_MAPS = (*_PLAIN_MAPS, *_DEFINITIONS)
+_SCHEMA_MAPS = (*_PLAIN_MAPS, *DEFINITIONS)
+_MAX_REMEMBERED = 4096
+_MAX_REASON = 500
+_ERRORS: dict[bytes, str | None] = {}
 _COMPOSED = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties", "if")
 
 
 def checked_schema(schema: JsonSchema, *, strict: bool, where: str, compact: bool = False) -> JsonSchema:
     """`schema` with the options that llguidance needs.
 
-    `strict` refuses keywords that the grammar can't enforce; else they are left to the model. `compact`: JSON on one
-    line with single blanks, as models write tool arguments, and without keys that the schema doesn't name. Raises
-    InvalidSchema, naming the place below `where`, if it doesn't compile.
+    `strict` refuses what the grammar can't enforce; else it is left to the model, and all the rest is enforced.
+    `compact`: written on one line with at most single blanks, as models write tool arguments, without keys that the
+    schema doesn't name, and with references that `references.part_of` can resolve.
     """
-    options = {"x-guidance": _options(strict=strict, compact=compact)}
     try:
-        candidates = [{**closed(schema), **options}] if compact else []
-        candidates.append({**schema, **options})
-        errors = [(ready, compile_error(_json_grammar(ready))) for ready in candidates]
+        ready = schema if strict else readable(schema)
+        found, reason = _first_compilable(ready, strict=strict, compact=compact)
+        if found is None and not strict:
+            ready = loosened(ready, lambda node: is_compilable(node, strict=False))
+            found, reason = _first_compilable(ready, strict=strict, compact=compact)
     except RecursionError:
         raise InvalidSchema(f"the schema at {where} is nested too deeply", param=where) from None
-    for ready, error in errors:
-        if error is None:
-            return ready
-    place, reason = _culprit(schema, strict, str(errors[-1][1]))
+    if found is not None:
+        return found
+    place, reason = _culprit(schema, strict, reason)
     raise InvalidSchema(f"the schema can't be enforced at {where}{place}: {reason}", param=where)
+
+
+def _first_compilable(schema: JsonSchema, *, strict: bool, compact: bool) -> tuple[JsonSchema | None, str]:
+    """The closest form of `schema` that compiles; or None and why none does."""
+    options = {"x-guidance": _options(strict=strict, compact=compact)}
+    whole = self_contained(schema) if compact else schema
+    reason = ""
+    for candidate in ([closed(whole)] if compact else []) + [whole]:
+        ready = {**candidate, **options}
+        error = compile_error(_json_grammar(ready))
+        if error is None:
+            return ready, ""
+        reason = error
+    return None, reason
 
 
 def is_compilable(schema: JsonSchema, *, strict: bool) -> bool:
     return compile_error(_json_grammar({**schema, "x-guidance": _options(strict=strict, compact=False)})) is None
 
 
-@lru_cache(maxsize=1024)
 def compile_error(lark: str) -> str | None:
     """Why a Lark grammar doesn't compile, in one line; None if it does.
 
-    Cached: clients send the same tools with every turn.
+    Kept by the text's hash (grammars may be megabytes), since clients send the same tools with every turn.
     """
+    digest = sha256(lark.encode("utf-8", "surrogatepass")).digest()
+    if digest not in _ERRORS:
+        if len(_ERRORS) >= _MAX_REMEMBERED:
+            _ERRORS.clear()
+        _ERRORS[digest] = _compile_error(lark)
+    return _ERRORS[digest]
+
+
+def _compile_error(lark: str) -> str | None:
     error = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark))
     if not error or error.startswith("WARNING"):
         return None
     reason = error.split("\n   1 |", 1)[0].removeprefix("ERROR: ").split("failed to compile JSON schema: ")[-1]
-    return " ".join(reason.split())
+    # The message repeats the pattern, which may be long, and marks a place in it.
+    reason = re.sub(r"regex parse error:.*\nerror: ", "the pattern isn't supported: ", reason, flags=re.DOTALL)
+    reason = re.sub(r" in regex /.*", " in the pattern", reason, flags=re.DOTALL)
+    return " ".join(reason.split())[:_MAX_REASON]
 
 
 def closed(schema: JsonSchema) -> JsonSchema:
@@ -93,9 +123,9 @@ def _closed(node: Any) -> Any:
 
 
 def _options(*, strict: bool, compact: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"lenient": not strict}
+    options: dict[str, Any] = {"lenient": not strict} | ({} if strict else {"coerce_one_of": True})
     if compact:
-        return options | {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        return options | {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
     return options | {"whitespace_pattern": _BLANKS}
 
 
@@ -104,10 +134,10 @@ def _json_grammar(schema: JsonSchema) -> str:
 
 
 def _culprit(schema: JsonSchema, strict: bool, reason: str) -> tuple[str, str]:
-    """The path of the innermost part that doesn't compile by itself, and the reason."""
-    definitions = {key: schema[key] for key in _DEFINITIONS if key in schema}
+    """The innermost part that doesn't compile by itself, as a path, and why."""
+    definitions = {key: schema[key] for key in DEFINITIONS if key in schema}
     options = {"x-guidance": _options(strict=strict, compact=False)}
-    path, parts = "", list(_parts(schema, (*_DEFINITIONS, *_PLAIN_MAPS)))
+    path, parts = "", list(_parts(schema, (*DEFINITIONS, *_PLAIN_MAPS)))
     while parts:
         name, part = parts.pop(0)
         if (inner := compile_error(_json_grammar(definitions | part | options))) is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cortex.engine.chat.formats.base import ToolFormat
 from cortex.engine.chat.formats.families import FAMILIES, family_by_name
-from cortex.engine.chat.splitting.markers import ReasoningFormat
+from cortex.engine.chat.splitting.markers import ReasoningFormat, special_tokens_in
 from cortex.engine.chat.splitting.splitter import SplitPlan
 from tests.engine.chat.fake_vocabulary import FakeVocabulary
 from tests.engine.chat.formats.examples import EXAMPLES, TOOLS
@@ -77,3 +79,11 @@ def test_every_family_has_an_example_and_a_name_of_its_own() -> None:
     names = [family.name for family in FAMILIES]
     assert len(set(names)) == len(names)
     assert set(names) == {family for family, _, _ in EXAMPLES}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_every_marker_of_a_family_is_among_its_special_tokens(family: ToolFormat) -> None:
+    """Else the grammar asks for the letters of a marker that the model writes as one token."""
+    assert is_dataclass(family)
+    texts = [value for field in fields(family) if isinstance(value := getattr(family, field.name), str)]
+    assert {*special_tokens_in(*texts)} <= {*family.special_tokens}

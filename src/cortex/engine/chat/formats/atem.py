@@ -19,7 +19,7 @@ from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
-__all__ = ["ATEM"]
+__all__ = ["ATEM", "Atem"]
 
 _NEXT = "<|start|>"
 _BODY = "<|message|>"

@@ -4,17 +4,17 @@ A format is data plus a parser, written as a generator over a `Reader`: straight
 more input. The parser passes what it reads to a `ToolCallEmitter`, which buffers, makes ids, checks names and returns
 blocks that aren't calls as text, so a format holds only what is particular to its markup.
 
-Modules here: `json_calls`, `named_json`, `tagged` and `pythonic` are parsers for markup that several families share,
-with these families as data in `json_families`, `tagged_families` and `pythonic_families`; `atem`, `functionary`,
-`gemma`, `harmony` and `llama3` each hold the parser of one family, and the family. `families` lists them all. File
-names in them are chat templates in llama.cpp's models/templates.
+Modules here: `json_calls`, `named_json`, `tagged` (its grammar in `tagged_grammar`) and `pythonic` are parsers for
+markup that several families share, with these families as data in `json_families`, `tagged_families` and
+`pythonic_families`; `atem`, `functionary`, `gemma`, `harmony` and `llama3` each hold the parser of one family, and the
+family. `families` lists them all. File names in them are chat templates in llama.cpp's models/templates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cortex.engine.chat.splitting.markers import ToolMarkers
 from cortex.engine.chat.splitting.reader import Reader, Reading
@@ -23,7 +23,7 @@ from cortex.engine.chat.vocabulary import Vocabulary
 from cortex.engine.grammar.lark import LarkBuilder
 from cortex.wire.inference import Tool
 
-__all__ = ["Evidence", "ToolFormat", "Trigger", "contains_all"]
+__all__ = ["Evidence", "HasOtherBlocks", "ToolFormat", "Trigger", "contains_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,15 @@ class ToolFormat(ToolMarkers, Protocol):
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         """A Lark expression for one block without its leading trigger; the rules it needs are added to `lark`."""
+        ...
+
+
+@runtime_checkable
+class HasOtherBlocks(Protocol):
+    """A format whose models also write a call in ways that don't begin with its first trigger."""
+
+    def other_blocks(self, lark: LarkBuilder, tools: Sequence[Tool]) -> list[str]:
+        """Lark expressions for whole blocks."""
         ...
 
 

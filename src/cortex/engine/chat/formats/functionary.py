@@ -14,6 +14,7 @@ from cortex.engine.chat.formats.json_calls import stream_arguments
 from cortex.engine.chat.splitting.reader import EndOfInput, Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import Tool
 
 __all__ = ["FUNCTIONARY_32"]
@@ -90,7 +91,10 @@ class Functionary32:
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         call = lark.any_of(
-            [lark.rule(f"{lark.literal(tool.name + chr(10))} {lark.json(tool.parameters)}") for tool in tools]
+            [
+                lark.rule(f"{lark.literal(tool.name + chr(10))} {ValueGrammar(lark, tool.parameters).arguments()}")
+                for tool in tools
+            ]
         )
         return f'{call} (">>>" {call}){{0,15}}' if parallel else call
 

@@ -14,8 +14,11 @@ from typing import Any
 from cortex.engine.chat.formats.base import Evidence, Trigger, contains_all
 from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
-from cortex.engine.chat.splitting.typed_values import property_schema, types_of
-from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.chat.splitting.typed_values import item_schema
+from cortex.engine.grammar.argument_shape import argument_shape
+from cortex.engine.grammar.lark import LarkBuilder, quoted
+from cortex.engine.grammar.patterns import whole_pattern
+from cortex.engine.grammar.references import finite_values, part_of, resolved, types_of
 from cortex.wire.inference import JsonSchema, Tool
 
 __all__ = ["FUNCTION_GEMMA", "GEMMA4"]
@@ -23,6 +26,15 @@ __all__ = ["FUNCTION_GEMMA", "GEMMA4"]
 _MAX_DEPTH = 64
 _PYTHON_CONSTANTS = {"True": True, "False": False, "None": None}
 _MAX_GRAMMAR_DEPTH = 6
+_COMMA = '","'
+_KEY = "[^\\s:{}\\[\\],\"'<>]{1,80}"
+_SCALARS: dict[str, tuple[str, ...]] = {
+    "integer": (),
+    "number": (),
+    "boolean": ('"True"', '"False"'),
+    "null": ('"None"',),
+}
+"""JSON's scalars, and what Python writes instead, as this family's template does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +78,9 @@ class GemmaCalls:
         more = (yield from reader.take("}")) is None
         while more:
             yield from reader.skip_whitespace()
-            quoted = yield from reader.take(self.quote)
-            key, _ = yield from reader.name(self.quote if quoted else ":")
-            if quoted:
+            is_quoted = yield from reader.take(self.quote)
+            key, _ = yield from reader.name(self.quote if is_quoted else ":")
+            if is_quoted:
                 yield from reader.expect(":")
             emitter.arguments(json.dumps(reader.markers.decode(key), ensure_ascii=False) + ": ")
             more = yield from self._member(reader, emitter, depth, "}")
@@ -125,7 +137,7 @@ class GemmaCalls:
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         del parallel  # a block holds one call
         calls = lark.any_of([self._call_grammar(lark, tool) for tool in tools])
-        return f"{calls} {lark.literal(self.close)}"
+        return f"{calls} ({lark.literal(self.close)})?"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         members = _Values(lark, tool.parameters, self.quote).object(tool.parameters, 0)
@@ -147,52 +159,81 @@ class _Values:
     def __init__(self, lark: LarkBuilder, parameters: JsonSchema, quote: str) -> None:
         self._lark = lark
         self._quote = quote
-        self._root = parameters
         self._options = {key: value for key, value in parameters.items() if key == "x-guidance"}
         self._any: str | None = None
 
     def object(self, schema: JsonSchema, depth: int) -> str:
-        required = set(schema.get("required", []))
+        """An object's members in any order."""
+        shape = argument_shape(schema)
         members = [
-            (f"{self._lark.literal(key + ':')} {self._value(self._inner(schema, key), depth)}", key in required)
-            for key in schema.get("properties", {})
+            (self._lark.rule(f"{self._key(key)} {self._value(part, depth)}"), key in shape.required)
+            for key, part in shape.properties.items()
         ]
-        return self._lark.rule(f'"{{" {self._lark.in_order(members, ",")} "}}"')
+        more = ""
+        if shape.additional is not None:
+            named = ["|".join(map(quoted, shape.properties))] if shape.properties else []
+            more = self._lark.rule(f'{self._lark.regex(_KEY, unlike=named)} ":" {self._value(shape.additional, depth)}')
+        return self._lark.rule(f'"{{" {self._lark.any_order(members, _COMMA, more)} "}}"')
 
-    def _inner(self, schema: JsonSchema, key: str) -> JsonSchema:
-        definitions: JsonSchema = {name: self._root[name] for name in ("$defs", "definitions") if name in self._root}
-        return property_schema({**definitions, **schema}, key)
+    def _key(self, key: str) -> str:
+        """A key and its colon; in quotes too, as the parser needs one that contains a colon."""
+        lark = self._lark
+        plain = lark.literal(key + ":")
+        return plain if ":" not in key else f"({plain} | {lark.literal(self._quote + key + self._quote + ':')})"
 
     def _value(self, schema: JsonSchema, depth: int) -> str:
         lark, kinds = self._lark, types_of(schema)
-        if kinds == {"string"}:
-            return self._string(schema)
-        if kinds and kinds.isdisjoint({"string", "array", "object"}):
-            return lark.json({**schema, **self._options})
-        if kinds == {"object"} and schema.get("properties") and depth < _MAX_GRAMMAR_DEPTH:
-            return self.object(schema, depth + 1)
-        items = schema.get("items")
-        if kinds == {"array"} and isinstance(items, dict) and depth < _MAX_GRAMMAR_DEPTH:
-            item = self._value(self._inner({"properties": {"item": items}}, "item"), depth + 1)
-            return lark.rule(f'"[" ({item} ("," {item})*)? "]"')
+        schema = part_of(schema, resolved(schema, schema))
+        if (values := finite_values(schema)) is not None:
+            return self._chosen(values)
+        branches = schema.get("anyOf", schema.get("oneOf"))
+        if isinstance(branches, list) and branches and not schema.keys() & {"properties", "items"} and depth < 4:
+            return lark.any_of([self._value(part_of(schema, branch), depth + 1) for branch in branches])
+        if len(kinds) > 1 and depth < _MAX_GRAMMAR_DEPTH and isinstance(schema.get("type"), list):
+            return lark.any_of([self._value({**schema, "type": kind}, depth + 1) for kind in sorted(kinds)])
+        match [*kinds]:
+            case ["string"]:
+                return self._string(schema)
+            case ["object"] if depth < _MAX_GRAMMAR_DEPTH:
+                return self.object(schema, depth + 1)
+            case ["array"] if depth < _MAX_GRAMMAR_DEPTH:
+                item = self._value(item_schema(schema), depth + 1)
+                limits = schema.get("minItems"), schema.get("maxItems")
+                return lark.rule(f'"[" {lark.repeated(item, _COMMA, *limits)} "]"')
+            case [kind] if kind in _SCALARS:
+                return lark.any_of([lark.json({**schema, **self._options}), *_SCALARS[kind]])
         return self._anything()
 
+    def _chosen(self, values: Sequence[Any]) -> str:
+        lark, written = self._lark, list[str]()
+        for value in values:
+            if isinstance(value, str):
+                written.append(lark.literal(self._quote + value + self._quote))
+            elif isinstance(value, dict | list):
+                return self._anything()
+            else:
+                written += [lark.literal(json.dumps(value)), lark.literal(repr(value))]
+        return lark.any_of(list(dict.fromkeys(written)))
+
     def _string(self, schema: JsonSchema) -> str:
-        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
         quote = self._lark.literal(self._quote)
-        if not values:
-            return f"{quote} {self._lark.until(self._quote)}"
-        return f"{quote} {self._lark.any_of([self._lark.literal(str(value)) for value in values])} {quote}"
+        pattern = whole_pattern(schema.get("pattern"))
+        if pattern is not None:
+            return f"{quote} {self._lark.pattern_until(pattern, self._quote)}"
+        return f"{quote} {self._lark.until(self._quote)}"
 
     def _anything(self) -> str:
         """Any value in this notation."""
         if self._any is None:
             lark = self._lark
             any_value = self._any = lark.declare()
-            scalar = lark.regex(r"true|false|null|-?[0-9]{1,20}(\.[0-9]{1,20})?")
-            member = f'{lark.regex("[A-Za-z_][A-Za-z0-9_]{0,80}")} ":" {any_value}'
-            array = f'"[" ({any_value} ("," {any_value})*)? "]"'
-            members = f'"{{" ({member} ("," {member})*)? "}}"'
+            constants = "".join(f"|{text}" for text in _PYTHON_CONSTANTS)
+            scalar = lark.regex(
+                rf"true|false|null{constants}|-?(0|[1-9][0-9]{{0,19}})(\.[0-9]{{1,20}})?([eE][+-]?[0-9]{{1,3}})?"
+            )
+            member = f'{lark.regex(_KEY)} ":" {any_value}'
+            array = f'"[" ({any_value} ({_COMMA} {any_value})*)? "]"'
+            members = f'"{{" ({member} ({_COMMA} {member})*)? "}}"'
             lark.define(any_value, f"{scalar} | {self._string({})} | {array} | {members}")
         return self._any
 

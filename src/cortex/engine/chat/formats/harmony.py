@@ -18,6 +18,7 @@ from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import Tool
 
 __all__ = ["HARMONY"]
@@ -88,9 +89,17 @@ class Harmony:
         del parallel  # a message holds one call, and the model ends with it
         return lark.any_of([self._call_grammar(lark, tool) for tool in tools])
 
+    def other_blocks(self, lark: LarkBuilder, tools: Sequence[Tool]) -> list[str]:
+        """The recipient before the channel, as OpenAI's template has it in the history."""
+        return [self._message(lark, tool, f" to=functions.{tool.name}<|channel|>commentary") for tool in tools]
+
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
-        head = lark.literal(f"commentary to=functions.{tool.name} <|constrain|>json<|message|>")
-        return lark.rule(f"{head} {lark.json(tool.parameters)}")
+        return self._message(lark, tool, f"commentary to=functions.{tool.name}")
+
+    def _message(self, lark: LarkBuilder, tool: Tool, header: str) -> str:
+        constrained = f'({lark.literal(" <|constrain|>json")} | " json")?'
+        arguments = ValueGrammar(lark, tool.parameters).arguments()
+        return lark.rule(f"{lark.literal(header)} {constrained} {lark.literal('<|message|>')} {arguments}")
 
 
 HARMONY = Harmony()

@@ -13,9 +13,15 @@ from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import Malformed, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import Tool
 
 __all__ = ["JsonCalls", "stream_arguments"]
+
+_BLANK = r"(\n[ ]{0,24}| )?"
+_COMMA = f",{_BLANK}"
+_COLON = ": ?"
+_ID = '"[a-zA-Z0-9_-]{1,64}"|0|[1-9][0-9]{0,8}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,9 @@ class JsonCalls:
     `close` "" means that the block ends with its JSON. `evidence`: strings that the template must all contain.
     `array`: the models write an array even for one call; both are read. `bare`: the block begins with the JSON
     itself, and `open` is its first character. `fenced`: the models write a code fence around the JSON. `name_is_key`:
-    an object's only key is the name, its value the arguments; the key tuples then mean nothing.
+    an object's only key is the name, its value the arguments; the key tuples then mean nothing. `lines`: a block may
+    hold several objects, one after another. `id_key`: an id may come after the arguments, or (`id_first`) before the
+    name.
     """
 
     name: str
@@ -41,6 +49,9 @@ class JsonCalls:
     wrappers: tuple[tuple[str, str], ...] = ()
     fenced: bool = False
     name_is_key: bool = False
+    lines: bool = False
+    id_key: str = ""
+    id_first: bool = False
     frames: bool = False
 
     @property
@@ -53,7 +64,7 @@ class JsonCalls:
 
     @property
     def holds_several(self) -> bool:
-        return self.array
+        return self.array or self.lines
 
     def matches(self, evidence: Evidence) -> str | None:
         return contains_all(evidence, self.evidence)
@@ -102,22 +113,36 @@ class JsonCalls:
 
     def grammar(self, lark: LarkBuilder, tools: Sequence[Tool], *, parallel: bool) -> str:
         call = lark.any_of([self._object_grammar(lark, tool) for tool in tools])
+        blank = lark.regex(_BLANK)
         fence = (json.dumps("```json\n"), json.dumps("\n```")) if self.fenced else ("", "")
         start = f"{lark.whitespace()} {fence[0]}" if not self.bare else ""
-        end = f"{fence[1]} {lark.whitespace()} {lark.literal(self.close)}" if self.close else fence[1]
+        end = f"{fence[1]} ({lark.whitespace()} {lark.literal(self.close)})?" if self.close else fence[1]
         if not self.array:
-            return f"{start} {call} {end}"
-        more = f'(", " {call})*' if parallel else ""
+            more = f"({blank} {call}){{0,15}}" if parallel and self.lines else ""
+            return f"{start} {call} {more} {end}"
+        more = f'("," {blank} {call})*' if parallel else ""
         bracket = "" if self.bare else '"["'
-        return f'{start} {bracket} {call} {more} "]" {end}'
+        return f'{start} {bracket} {blank} {call} {more} {blank} "]" {end}'
 
     def _object_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         """The object that the family's models write for `tool`, with arguments valid for its schema."""
+        blank, comma, colon = lark.regex(_BLANK), lark.regex(_COMMA), lark.regex(_COLON)
+        arguments = ValueGrammar(lark, tool.parameters).arguments()
+        name = json.dumps(json.dumps(tool.name, ensure_ascii=False), ensure_ascii=False)
         if self.name_is_key:
-            return lark.rule(f'{json.dumps(f"{{{json.dumps(tool.name)}: ")} {lark.json(tool.parameters)} "}}"')
-        head = f'{{"{self.name_keys[0]}": {json.dumps(tool.name)}, "{self.argument_keys[0]}": '
-        head = head[1:] if self.bare and not self.array else head  # the brace is the trigger
-        return lark.rule(f'{json.dumps(head)} {lark.json(tool.parameters)} "}}"')
+            return lark.rule(f'"{{" {blank} {name} {colon} {arguments} {blank} "}}"')
+        brace = '"{"' if self.array or not self.bare else ""  # else it is the trigger
+        before = after = ""
+        if self.id_key:
+            member = f"{_quoted(self.id_key)} {colon} {lark.regex(_ID)}"
+            before, after = (f"({member} {comma})?", "") if self.id_first else ("", f"({comma} {member})?")
+        head = f"{_quoted(self.name_keys[0])} {colon} {name} {comma} {_quoted(self.argument_keys[0])} {colon}"
+        return lark.rule(f'{brace} {blank} {before} {head} {arguments} {after} {blank} "}}"')
+
+
+def _quoted(key: str) -> str:
+    """A Lark literal for `key` as JSON writes it."""
+    return json.dumps(json.dumps(key))
 
 
 def _keyed_object(reader: Reader, emitter: ToolCallEmitter) -> Reading[None]:

@@ -58,6 +58,8 @@ COHERE = JsonCalls(
     name_keys=("tool_name", "name"),
     argument_keys=("parameters", "arguments"),
     array=True,
+    id_key="tool_call_id",
+    id_first=True,
     wrappers=(("<|START_RESPONSE|>", "<|END_RESPONSE|>"), ("<|START_TEXT|>", "<|END_TEXT|>")),
     evidence=("<|START_ACTION|>",),
 )
@@ -102,11 +104,15 @@ LONGCAT = JsonCalls(
 """LongCat-Flash (also vLLM's tool parser `longcat`)."""
 
 MINIMAX_M1 = JsonCalls(
-    name="minimax_m1", open="<tool_calls>", close="</tool_calls>", evidence=("<tool_calls>", '{"name": <tool-name>')
+    name="minimax_m1",
+    open="<tool_calls>",
+    close="</tool_calls>",
+    lines=True,
+    evidence=("<tool_calls>", '{"name": <tool-name>'),
 )
 """One object per line: MiniMax-M1."""
 
-MISTRAL_ARRAY = JsonCalls(name="mistral", open="[TOOL_CALLS]", array=True, evidence=("[TOOL_CALLS]",))
+MISTRAL_ARRAY = JsonCalls(name="mistral", open="[TOOL_CALLS]", array=True, id_key="id", evidence=("[TOOL_CALLS]",))
 """Tokenizers up to v7: mistralai-Mistral-Nemo-Instruct-2407. Clients get our ids in place of the model's nine
 characters, here and below."""
 

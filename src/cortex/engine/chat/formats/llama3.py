@@ -13,6 +13,7 @@ from cortex.engine.chat.formats.json_calls import JsonCalls
 from cortex.engine.chat.formats.pythonic import keyword_arguments
 from cortex.engine.chat.splitting.reader import EndOfInput, Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
+from cortex.engine.grammar.argument_shape import argument_shape
 
 __all__ = ["LLAMA3"]
 
@@ -37,12 +38,12 @@ class _Llama3(JsonCalls):
         else:
             name, _ = yield from reader.name(".call(")
             emitter.begin(name)
-            yield from keyword_arguments(reader, emitter)
+            yield from keyword_arguments(reader, emitter, emitter.tools[name])
 
 
 def _code(reader: Reader, emitter: ToolCallEmitter, interpreter: str) -> Reading[None]:
     """Everything up to the end of the output as the code argument of `interpreter`."""
-    properties = emitter.tools[interpreter].parameters.get("properties") or {"code": {}}
+    properties = argument_shape(emitter.tools[interpreter].parameters).properties or {"code": {}}
     emitter.begin(interpreter)
     emitter.arguments("{" + json.dumps(next(iter(properties))) + ': "')
     try:

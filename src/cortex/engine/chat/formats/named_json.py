@@ -11,6 +11,7 @@ from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.splitting.reader import Reader, Reading
 from cortex.engine.chat.splitting.tool_call_emitter import ToolCallEmitter
 from cortex.engine.grammar.lark import LarkBuilder
+from cortex.engine.grammar.values import ValueGrammar
 from cortex.wire.inference import Tool
 
 __all__ = ["NamedJson"]
@@ -102,7 +103,8 @@ class NamedJson:
             return calls
         one = lark.rule(f"{lark.whitespace()} {lark.literal(self.call_open)} {calls}")
         more = f"({one}){{0,15}}" if parallel else ""
-        return f"{one} {more} {lark.whitespace()} {lark.literal(self.section_close)}"
+        end = f"({lark.whitespace()} {lark.literal(self.section_close)})?" if self.section_close else ""
+        return f"{one} {more} {end}"
 
     def _call_grammar(self, lark: LarkBuilder, tool: Tool) -> str:
         opening, closing = self.fence
@@ -111,4 +113,7 @@ class NamedJson:
         number = lark.regex(":[0-9]{1,3}") if self.own_ids else ""
         call_id = f"{lark.literal(self.id_open)} {lark.regex('[a-zA-Z0-9]{9}')}" if self.id_open else ""
         start = f"{before} {lark.literal(head)} {number} {call_id} {lark.literal(self.name_end + opening)}"
-        return lark.rule(f"{start} {lark.json(tool.parameters)} {lark.literal(closing + self.call_close)}")
+        arguments = ValueGrammar(lark, tool.parameters).arguments()
+        # A model that stops after the arguments may leave out what closes the call.
+        end = f"({lark.whitespace()} {lark.literal(self.call_close)})?" if self.call_close else ""
+        return lark.rule(f"{start} {arguments} {lark.literal(closing) if closing else ''} {end}")

@@ -5,62 +5,94 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from cortex.engine.grammar.argument_shape import argument_shape
+from cortex.engine.grammar.references import part_of, resolved, self_contained, type_of, types_of
+from cortex.engine.grammar.schema_repair import readable
 from cortex.wire.inference import JsonSchema
 
-__all__ = ["item_schema", "json_value", "nested_tags_value", "property_schema", "types_of"]
+__all__ = ["item_schema", "json_text", "json_value", "nested_tags_value", "property_schema"]
 
-_MAX_REFERENCES = 16
 _MAX_DEPTH = 64
+_EXACT_INTEGER = 2**53  # larger ones change in clients that keep numbers as doubles
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _EMPTY = {"null": "null", "object": "{}", "array": "[]"}
 """What an empty value means where it may not be a string."""
-_PYTHON_TYPES: tuple[tuple[type, str], ...] = (
-    (bool, "boolean"),
-    (int, "integer"),
-    (float, "number"),
-    (str, "string"),
-    (list, "array"),
-    (dict, "object"),
-    (type(None), "null"),
-)
 
 
 def property_schema(parameters: JsonSchema, key: str) -> JsonSchema:
-    """The schema of one argument, with the root's definitions; {} if there is none."""
-    resolved = _resolved(parameters, parameters)
-    properties = resolved.get("properties")
-    found = properties.get(key) if isinstance(properties, Mapping) else None
-    return _within(parameters, found or resolved.get("additionalProperties"))
+    """The schema of one argument, with the definitions that it may refer to; {} if there is none."""
+    shape = argument_shape(self_contained(readable(parameters)))
+    return shape.properties.get(key, shape.additional or {})
 
 
 def item_schema(schema: JsonSchema) -> JsonSchema:
-    """The schema of a list's elements, with the root's definitions; {} if there is none."""
-    return _within(schema, _resolved(schema, schema).get("items"))
-
-
-def _within(root: JsonSchema, part: object) -> JsonSchema:
-    if not isinstance(part, Mapping):
-        return {}
-    return {**{name: root[name] for name in ("$defs", "definitions") if name in root}, **part}
-
-
-def types_of(schema: JsonSchema) -> set[str]:
-    """The JSON types that a value of `schema` may have; empty if the schema doesn't restrict them."""
-    return _types(schema, schema, _MAX_REFERENCES)
+    """The schema of a list's elements, with the definitions that it may refer to; {} if there is none."""
+    return part_of(schema, resolved(schema, schema).get("items"))
 
 
 def json_value(raw: str, types: set[str]) -> str:
-    """JSON text for `raw` as one of `types`; a string where it can't be read as any other allowed type."""
+    """JSON text for `raw` as one of `types`; a string where it can't be read as any other allowed type.
+
+    Where a string is allowed, or anything (`types` is empty), a text that another type would change stays a string:
+    `1.10`, `1_000`, `(1, 2)`.
+    """
     if not raw.strip() and types and "string" not in types:
         return next((empty for kind, empty in _EMPTY.items() if kind in types), '""')
-    if types != {"string"}:
-        for value in _readings(raw.strip()):
-            kind = _type_of(value)
-            if not types or kind in types or (kind == "integer" and "number" in types):
-                return json.dumps(value, ensure_ascii=False)
-    return json.dumps(raw, ensure_ascii=False)
+    text = raw.strip()
+    value = _value_of(text, types) if types != {"string"} else None
+    return json.dumps(raw, ensure_ascii=False) if value is None else value
+
+
+def _value_of(text: str, types: set[str]) -> str | None:
+    """JSON text for `text` as one of `types` other than a string, None if it is none of them."""
+    keeps_text = not types or "string" in types
+    found = _read(json.loads, text)
+    if _is_allowed(found, types):
+        # Valid JSON stays as it is written: digits of a number inside a list too.
+        return None if keeps_text and not _is_exact(text, found) else text
+    if text.lower() in ("true", "false") and (not types or "boolean" in types):
+        return text.lower()
+    found = _read(ast.literal_eval, text)
+    if not _is_allowed(found, types) or (keeps_text and not _is_structure_or_declared(found, types)):
+        return None
+    return json_text(found)
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON; a lone surrogate (from an escape) in it stays an escape, since UTF-8 has none."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if _SURROGATES.search(text) else text
+
+
+def _read(reads: Callable[[str], Any], text: str) -> Any:
+    """What `reads` makes of `text`, a string (which no caller wants) if it can't read it, or if JSON has no such
+    value."""
+    try:
+        value = reads(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
+    return value
+
+
+def _is_allowed(value: Any, types: set[str]) -> bool:
+    kind = type_of(value)
+    return kind not in ("string", "") and (not types or kind in types or (kind == "integer" and "number" in types))
+
+
+def _is_exact(text: str, value: Any) -> bool:
+    """Whether a number says all that `text` does."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return text == json.dumps(value) and abs(value) <= _EXACT_INTEGER
+
+
+def _is_structure_or_declared(value: Any, types: set[str]) -> bool:
+    """Whether a Python literal is meant as such: a list or object, or the `None` of a type that may be null."""
+    return isinstance(value, list | dict) or (value is None and "null" in types)
 
 
 def nested_tags_value(raw: str, schema: JsonSchema, prefix: str) -> str:
@@ -102,60 +134,3 @@ def _end_of_tag(raw: str, name: str, prefix: str, start: int) -> int:
         depth += 1 if nested else -1
         position = opening + len(opener) if nested else closing + len(closer)
     return position - len(closer)
-
-
-def _readings(text: str) -> Iterable[Any]:
-    """The values that `text` may stand for: as JSON first, then as a Python literal. Quoted strings are left out."""
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text)
-            json.dumps(value)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        if not isinstance(value, str) and _is_finite(value):
-            yield value
-    if text.lower() in ("true", "false"):
-        yield text.lower() == "true"
-
-
-def _is_finite(value: Any) -> bool:
-    return not isinstance(value, float) or value - value == 0
-
-
-def _type_of(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return "number"
-    return next((name for kind, name in _PYTHON_TYPES if isinstance(value, kind)), "")
-
-
-def _types(schema: Any, root: JsonSchema, depth: int) -> set[str]:
-    if not isinstance(schema, Mapping) or depth == 0:
-        return set()
-    schema = _resolved(schema, root)
-    declared = schema.get("type")
-    if isinstance(declared, str):
-        return {declared}
-    if isinstance(declared, list):
-        return {kind for kind in declared if isinstance(kind, str)}
-    for key in ("anyOf", "oneOf"):
-        if isinstance(branches := schema.get(key), list):
-            kinds = [_types(branch, root, depth - 1) for branch in branches]
-            return set().union(*kinds) if all(kinds) else set()
-    values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return {_type_of(value) for value in values} if isinstance(values, list) else set()
-
-
-def _resolved(schema: Mapping[str, Any], root: JsonSchema) -> Mapping[str, Any]:
-    """`schema`, or what its local `$ref` points to, up to 16 references deep."""
-    for _ in range(_MAX_REFERENCES):
-        reference = schema.get("$ref")
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            break
-        target: Any = root
-        for step in reference[2:].split("/"):
-            name = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(name) if isinstance(target, Mapping) else None
-        if not isinstance(target, Mapping):
-            break
-        schema = target
-    return schema
