@@ -94,7 +94,7 @@ async def test_a_tensor_split_that_says_something_else_is_served_by_layer_and_th
         expect_something_else(Path(spec.parity_file))
         job = await bench.admin.load(LoadOrder("tensor"))
         assert job.status.split_mode == "layer"
-        assert "split by layer, since the tensor split failed: it puts another word" in job.status.stage
+        assert "split by layer, since the tensor split failed: it prefers another token" in job.status.stage
         (told,) = [record for record in caplog.records if record.message == "model loaded"]
         assert told.levelname == "WARNING"
         assert told.note == job.status.stage
