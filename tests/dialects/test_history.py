@@ -23,7 +23,7 @@ from tests.dialects.openai.chat_bodies import context
 
 HI: dict[str, Any] = {"role": "user", "content": "Hi"}
 YES: dict[str, Any] = {"role": "assistant", "content": "Yes."}
-PNG = base64.b64encode(b"png").decode()
+PNG = base64.b64encode(b"\x89PNG").decode()
 URI = f"data:image/png;base64,{PNG}"
 
 
@@ -313,10 +313,28 @@ def test_an_image_for_a_blind_model_is_a_placeholder_in_the_history_alone(
     parse: Callable[..., Any], key: str, part: dict[str, Any]
 ) -> None:
     seen = {"role": "user", "content": [part]}
-    assert parsed(parse, {key: [seen, YES, HI]})[0].parts == [Image(b"png")]
+    assert parsed(parse, {key: [seen, YES, HI]})[0].parts == [Image(b"\x89PNG")]
     assert parsed(parse, {key: [seen, YES, HI]}, Images(blind="demo"))[0].parts == [Text(omitted("image"))]
     with pytest.raises(BadRequest, match="takes no images"):
         parsed(parse, {key: [HI, YES, seen]}, Images(blind="demo"))
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [(b"RIFF....WEBP", None), (b"<svg/>", None), (b"\x89PNG\r\n", 1), (b"\xff\xd8\xff", 1), (b"GIF89a", 1), (b"BM", 1)],
+)
+def test_an_image_in_a_result_that_the_engine_would_refuse_is_a_placeholder(data: bytes, read: int | None) -> None:
+    """Claude Code reads image files of any format so; the same image as new input is the engine's to refuse."""
+    coded = base64.b64encode(data).decode()
+    source = {"type": "base64", "media_type": "image/webp", "data": coded}
+    expected = Image(data, "image/webp") if read else Text(omitted("image"))
+    [result] = parts_of(anthropic("c", "{}", [{"type": "image", "source": source}]), ToolResult)
+    assert result.parts == [expected]
+    part = {"type": "image_url", "image_url": {"url": f"data:image/webp;base64,{coded}"}}
+    [result] = parts_of(chat("c", "{}", [part]), ToolResult)
+    assert result.parts == [expected]
+    new = parsed(parse_chat, {"messages": [{"role": "user", "content": [part]}]})
+    assert new[0].parts == [Image(data, "image/webp")]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,14 @@ def test_a_block_may_answer_a_call_of_the_other_form() -> None:
         assert read.messages[2:] == [Message("tool", [ToolResult("c", [Text("x")], "f")])]
 
 
+def test_a_call_that_is_sent_in_both_forms_is_one_call() -> None:
+    block = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    more = {"id": "d", "type": "function", "function": {"name": "g", "arguments": "{}"}}
+    read = parse(messages=[USER, {"role": "assistant", "content": [block], "tool_calls": [call, more]}]).messages
+    assert read[1].parts == [ToolCall("c", "f", "{}"), ToolCall("d", "g", "{}")]
+
+
 def test_anthropics_system_prompt_is_heard_in_chat() -> None:
     for system in ("Be brief.", [{"type": "text", "text": "Be brief."}]):
         assert parse(system=system).messages[0] == Message("system", [Text("Be brief.")])

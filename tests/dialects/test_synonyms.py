@@ -133,6 +133,7 @@ def test_a_switch_that_says_off_wins_over_an_effort_that_clients_always_send(fie
     [
         ({}, Reasoning()),
         ({"thinking": {"type": "adaptive"}}, Reasoning()),
+        ({"thinking": {}}, Reasoning()),
         ({"reasoning": {"summary": "auto"}}, Reasoning()),
         ({"reasoning_budget_tokens": -1}, Reasoning()),
         ({"reasoning_effort": "high"}, Reasoning("on", "high")),

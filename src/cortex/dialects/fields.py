@@ -96,7 +96,7 @@ class ThinkingConfig(Struct, frozen=True):
     """`thinking` of Anthropic's API. `display: "omitted"` asks for thinking blocks without text; their signature then
     carries the text."""
 
-    type: str
+    type: str = ""
     budget_tokens: int | None = None
     display: str | None = None
 

@@ -18,6 +18,8 @@ from cortex.wire.inference import Image, Text
 __all__ = ["Images"]
 
 _PENDING = Image(data=b"")
+_READABLE = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM")
+"""How files of the formats begin that `engine.vision.image_file` accepts: PNG, JPEG, GIF, BMP."""
 
 
 @dataclass(slots=True)
@@ -42,22 +44,24 @@ class Images:
         self.any = True
         try:
             self._refuse_for_blind_models()
-            return _decoded(data, mime, param)
+            image = _decoded(data, mime, param)
         except BadRequest:
             if new:
                 raise
             return Text(omitted("image"))
+        return image if new else _shown(image)
 
     def load(self, url: str, param: str | None = None, *, new: bool = True) -> Image | Text:
         """The image at `url`; an empty one for a missing remote one. Raises BadRequest, UnsupportedValue."""
         self.any = True
         try:
             self._refuse_for_blind_models()
-            return self._loaded(url, param, new=new)
+            image = self._loaded(url, param, new=new)
         except BadRequest:
             if new:
                 raise
             return Text(omitted("image"))
+        return image if new else _shown(image)
 
     def _refuse_for_blind_models(self) -> None:
         if self.blind is not None:
@@ -80,6 +84,14 @@ class Images:
         if url not in self.fetched:
             (self.missing if new else self.older).append(url)
         return self.fetched.get(url, _PENDING)
+
+
+def _shown(image: Image) -> Image | Text:
+    """An image of the history; a placeholder if the engine would refuse its format (a WebP that a tool returned).
+
+    In new input it is the engine that refuses it, and says what to send.
+    """
+    return image if image is _PENDING or image.data.startswith(_READABLE) else Text(omitted("image"))
 
 
 def _decoded(data: str, mime: str, param: str | None) -> Image:

@@ -33,7 +33,7 @@ from tests.dialects.harness import CONTEXT
 
 HI: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 WEATHER = {"name": "get_weather", "description": "Now.", "input_schema": {"type": "object"}}
-PNG = base64.b64encode(b"png").decode()
+PNG = base64.b64encode(b"\x89PNG").decode()
 
 
 def request(**body: Any) -> InferenceRequest:
@@ -131,8 +131,8 @@ def test_images_are_kept_in_messages_and_in_tool_results() -> None:
     image = {"type": "image", "source": source}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [image, {"type": "text", "text": "a cat"}]}
     assert parts({"role": "user", "content": [image, result]}) == [
-        ("tool", [ToolResult("t", [Image(b"png"), Text("a cat")])]),
-        ("user", [Image(b"png")]),
+        ("tool", [ToolResult("t", [Image(b"\x89PNG"), Text("a cat")])]),
+        ("user", [Image(b"\x89PNG")]),
     ]
 
 

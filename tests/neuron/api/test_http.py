@@ -57,11 +57,19 @@ async def test_documents_are_the_wire_structs(bench) -> None:
         status = msgspec.json.decode((await http.get("/status")).content, type=NeuronStatus)
         assert status.workers[0].state == "ready"
         assert status.ledger[0].model == "m"
-        models = msgspec.json.decode((await http.get("/models")).content, type=list[ModelStatus])
-        assert [model.card.id for model in models] == ["m"]
-        assert (await http.get("/models/m")).status_code == 200
+        assert [model.card.id for model in status.models] == ["m"]
+        model = msgspec.json.decode((await http.get("/models/m")).content, type=ModelStatus)
+        assert model.state == "ready"
         report = msgspec.json.decode((await http.get("/models/m/probe")).content, type=ProbeReport)
         assert report.self_test == "passed"
+
+
+async def test_clients_find_the_models_with_and_without_v1(bench) -> None:
+    async with bench("m") as neuron, client(neuron) as http:
+        for path in ("/models", "/v1/models"):
+            listed = (await http.get(path)).json()
+            assert listed["object"] == "list"
+            assert [model["id"] for model in listed["data"]] == ["m"]
 
 
 async def test_orders_fail_with_the_status_that_tells_why(bench) -> None:

@@ -100,8 +100,10 @@ class ChatMessageReader:
         parts += [part for part in self._parts.read(body.content, at, new=False) if not isinstance(part, ToolResult)]
         if body.refusal:
             parts.append(Text(body.refusal))
+        told = {part.id for part in parts if isinstance(part, ToolCall)}  # as blocks; some clients send both forms
         for index, call in enumerate(body.tool_calls or []):
-            parts.append(self._call(call, f"{at}.tool_calls[{index}]"))
+            if call.id is None or str(call.id) not in told:
+                parts.append(self._call(call, f"{at}.tool_calls[{index}]"))
         if body.function_call:
             self._legacy_id = make_id("call_", self._request_id, at)
             parts.append(self._function_call(self._legacy_id, body.function_call.name, body.function_call.arguments))

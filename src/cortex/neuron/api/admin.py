@@ -205,11 +205,6 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
         """Devices, workers, models, requests and the memory ledger."""
         return _json(admin.status())
 
-    @get("/models", sync_to_thread=False)
-    def list_models() -> Response[bytes]:
-        """The models of this neuron with their state."""
-        return _json(admin.status().models)
-
     @get("/models/{path:path}")
     async def one_model(path: FromPath[str]) -> Response[bytes] | Stream:
         """`{path}` is a model's id: its state. With `/probe` behind the id: the chat format found in the loaded
@@ -222,7 +217,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
             return Stream(admin.events(name), media_type="text/event-stream")
         return _json(admin.model(path.strip("/")))
 
-    return [discovery, status, list_models, one_model]
+    return [discovery, status, one_model]
 
 
 def _orders(admin: Admin) -> list[HTTPRouteHandler]:

@@ -53,7 +53,7 @@ def build_app(
 
     table = endpoints(config.anthropic)
     schemas = RequestSchemas([ResponsesBody, *dict.fromkeys(endpoint.body for endpoint in table)])
-    client = client_routes(context, store, table, schemas, models_without_v1=role == "gateway")
+    client = client_routes(context, store, table, schemas)
     return FastRoutesApp(
         fast_routes(client, keys),
         route_handlers=[*client, *routes],

@@ -25,19 +25,14 @@ __all__ = ["client_routes"]
 
 
 def client_routes(
-    context: ExchangeContext,
-    store: ResponseStore,
-    table: list[Endpoint],
-    schemas: RequestSchemas,
-    *,
-    models_without_v1: bool,
+    context: ExchangeContext, store: ResponseStore, table: list[Endpoint], schemas: RequestSchemas
 ) -> list[HTTPRouteHandler]:
-    """All routes that a client of either role may call. A neuron's `/models` is a document of its own."""
+    """All routes that a client of either role may call."""
     reader = RequestReader(context)
     return [
         *(_inference_route(endpoint, context, reader, schemas) for endpoint in table),
         *response_routes(context, reader, store, schemas),
-        *_model_routes(context, models_without_v1=models_without_v1),
+        *_model_routes(context),
         *_status_routes(context),
     ]
 
@@ -64,15 +59,15 @@ def _inference_route(
     return infer
 
 
-def _model_routes(context: ExchangeContext, *, models_without_v1: bool) -> list[HTTPRouteHandler]:
-    roots = ["/v1/models", "/api/v0/models", *(["/models"] if models_without_v1 else [])]
+def _model_routes(context: ExchangeContext) -> list[HTTPRouteHandler]:
+    """`/models/{id}` without `/v1` is left out: at a neuron it is the state of the model, for operators."""
 
-    @get(roots, sync_to_thread=False)
+    @get(["/v1/models", "/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
         """All models, loaded or not. Headers and query choose the form: OpenAI's, Anthropic's, Codex's."""
         return _json(model_list(context.backend.models(), _style(request)), request)
 
-    @get([f"{root}/{{model_id:path}}" for root in roots], sync_to_thread=False)
+    @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
         """One model."""
         wanted = context.backend.resolve(model_id.strip("/"))

@@ -27,7 +27,7 @@ PATCH = {
 
 
 HI = {"role": "user", "content": "Hi"}
-PNG = "data:image/png;base64," + base64.b64encode(b"png").decode()
+PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 
 
 def request(**body: Any) -> InferenceRequest:

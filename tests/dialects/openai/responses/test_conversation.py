@@ -31,7 +31,7 @@ def test_every_role_and_content_form_is_read() -> None:
     ) == [
         ("developer", [Text("D")]),
         ("system", [Text("S")]),
-        ("user", [Text("look"), Image(b"png"), Text("a.txt\n\nx")]),
+        ("user", [Text("look"), Image(b"\x89PNG"), Text("a.txt\n\nx")]),
         ("assistant", [Text("A"), Text("B")]),
     ]
 
@@ -78,7 +78,7 @@ def test_an_output_may_be_a_list_with_images() -> None:
     listed = [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": PNG}]
     assert messages(call("c"), output("c", listed))[1] == (
         "tool",
-        [ToolResult("c", [Text("see"), Image(b"png")], "read")],
+        [ToolResult("c", [Text("see"), Image(b"\x89PNG")], "read")],
     )
 
 
