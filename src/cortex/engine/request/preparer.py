@@ -114,7 +114,7 @@ class Preparer:
             room=0,
             sampling=resolve(request.sampling, self._profile, self._metadata),
             constraints=self._constraints(spec, request.n),
-            echo=self._echo(request) if request.echo and not request.replay else "",
+            echo=self._echo(request) if request.echo else "",
             scored_from=self._scored_from(request, tokens),
         )
 

@@ -69,7 +69,7 @@ class RequestState:
         self.cached_tokens = self.choices[0].cached
         movable = is_repeatable(prepared.sampling)
         events: list[Event] = [Started(len(prepared.tokens), self.cached_tokens, movable=movable)]
-        if prepared.echo and prepared.scored_from is None:
+        if prepared.echo and prepared.scored_from is None and not prepared.request.replay:
             events += [TextDelta(prepared.echo, number) for number in range(prepared.request.n)]
         return events
 
@@ -141,7 +141,9 @@ class ChoiceState(Sequence):
         prompt = choice.tokens.view()
         choice.sampler.accept_prompt(prompt[prompt >= 0] if prepared.images else prompt)
         if prepared.scored_from is not None:
-            choice.scores = PromptScores(prepared.tokens, prepared.scored_from, asked.logprobs or 0, vocab)
+            choice.scores = PromptScores(
+                prepared.tokens, prepared.scored_from, asked.logprobs or 0, vocab, prepared.echo
+            )
         _replay(choice, asked.replay)
         return choice
 
