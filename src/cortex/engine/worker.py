@@ -28,6 +28,7 @@ from cortex.engine.fault_injection import Faults
 from cortex.engine.llama import library
 from cortex.engine.llama.context import DecodeFailed
 from cortex.engine.loading import LoadedModel, load
+from cortex.engine.request.emission_frames import emission_frames
 from cortex.errors import CortexError, Draining, InternalError, ModelLoadFailed, ModelNotFound
 from cortex.wire.events import Event, failed
 from cortex.wire.framing import FrameDecoder, encode_frame
@@ -37,7 +38,6 @@ from cortex.wire.worker import (
     Cancel,
     Command,
     Emission,
-    Emissions,
     Heartbeat,
     Load,
     LoadFailed,
@@ -120,10 +120,22 @@ class Worker:
         items: list[Emission] = []
         for loaded in self._models.values():
             if loaded.engine.busy:
-                self._faults.before_step(loaded.spec)
-                items += loaded.engine.step()
+                items += self._step(loaded)
         if items:
-            self._send(Emissions(items))
+            self._send_events(items)
+
+    def _step(self, loaded: LoadedModel) -> list[Emission]:
+        """An exception that belongs to none of the model's requests ends them all, but no other model's."""
+        self._faults.before_step(loaded.spec)
+        try:
+            items = loaded.engine.step()
+        except DecodeFailed:
+            raise
+        except Exception as error:
+            logger.exception("step failed unexpectedly model=%s", loaded.spec.model)
+            items = loaded.engine.reset(InternalError(f"{type(error).__name__}: {error}"))
+        self._faults.after_step(loaded)
+        return items
 
     def _send_heartbeat(self) -> None:
         """If one is due."""
@@ -211,7 +223,7 @@ class Worker:
             self._send(Unloaded(model))
             return
         if items := loaded.engine.close():
-            self._send(Emissions(items))
+            self._send_events(items)
         self._preparer.submit(loaded.free, lambda: self._inbox.put(partial(self._send, Unloaded(model))))
 
     # ---- requests
@@ -254,7 +266,7 @@ class Worker:
 
     def _reject(self, request_id: str, error: CortexError) -> None:
         events: list[Event] = [failed(error)]
-        self._send(Emissions([Emission(request_id, events)]))
+        self._send_events([Emission(request_id, events)])
 
     def _cancel(self, request_id: str) -> None:
         self._preparing.discard(request_id)
@@ -280,10 +292,17 @@ class Worker:
         except ConnectionError:
             return b""
 
+    def _send_events(self, items: list[Emission]) -> None:
+        for frame in emission_frames(items, self._cancel):
+            self._write(frame)
+
     def _send(self, notice: Notice) -> None:
+        self._write(encode_frame(notice))
+
+    def _write(self, frame: bytes) -> None:
         """In the loop's thread. Blocks while the socket's buffer is full: the parent reads without ever waiting."""
         try:
-            self._parent.sendall(encode_frame(notice))
+            self._parent.sendall(frame)
         except (BrokenPipeError, ConnectionResetError):
             self._running = False
 

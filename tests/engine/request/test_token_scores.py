@@ -43,7 +43,7 @@ class Pieces:
 def feed(pieces: list[bytes], *, stop: list[str] | None = None, echo: str = "", room: int = 1000) -> list[Event]:
     vocab = Pieces(*pieces)
     request = InferenceRequest(id="r", model="m", prompt=echo, logprobs=0, stop=stop or [])
-    output = OutputProcessor(PreparedRequest(request, [], room, Sampling(), echo=echo), 0, cast("Vocab", vocab))
+    output = OutputProcessor(PreparedRequest(request, [], room, Sampling(), echoed=len(echo)), 0, cast("Vocab", vocab))
     events: list[Event] = []
     for token, piece in enumerate(pieces):
         events += output.feed(token, TokenLogprob(token, piece, -1.0))

@@ -182,8 +182,7 @@ class Context:
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
         """Compute whole inputs, one sequence each, for `pooled`. Raises as `decode` does."""
-        if self.memory:
-            c.llama_memory_clear(self.memory, False)
+        self.clear()
         self._batch.fill_inputs(inputs)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
 
@@ -212,6 +211,15 @@ class Context:
                     raise DecodeFailed(-3)
             case Discard(slot):
                 c.llama_memory_seq_rm(self.memory, slot, -1, -1)
+
+    def clear(self) -> None:
+        """Remove every sequence from memory."""
+        if self.memory:
+            c.llama_memory_clear(self.memory, False)
+
+    def held(self, slot: int) -> int:
+        """How many positions of a sequence id are in memory."""
+        return int(c.llama_memory_seq_pos_max(self.memory, slot)) + 1 if self.memory else 0
 
     def decode_canary(self, token: int) -> None:
         """Compute one token on the sequence id reserved for it, and remove it again. Raises as `decode` does."""

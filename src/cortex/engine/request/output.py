@@ -30,9 +30,9 @@ class PreparedRequest:
 
     `room`: how many tokens may be generated at most. `format_stops`: stop strings of the chat format (ends of turn),
     not the client's. `constraints`: one per choice, or none. `reasoning_budget`: in tokens, None = unlimited.
-    `echo`: text before the answer (a resumed request doesn't send it again); with `scored_from`, it carries the
-    log-probabilities of the prompt's tokens from that one on. `hashes`: of the request's prefixes (`wire.prefix`).
-    `images`: the spans of `tokens` that hold `pictures`.
+    `echo`: text sent before the answer; with `scored_from`, it carries the log-probabilities of the prompt's tokens
+    from that one on. `echoed`: the echo's characters, also where the client has it already (a resumed request).
+    `hashes`: of the request's prefixes (`wire.prefix`). `images`: the spans of `tokens` that hold `pictures`.
     """
 
     request: InferenceRequest
@@ -44,6 +44,7 @@ class PreparedRequest:
     format_stops: list[str] = field(default_factory=list)
     reasoning_budget: int | None = None
     echo: str = ""
+    echoed: int = 0
     scored_from: int | None = None
     hashes: list[int] = field(default_factory=list)
     images: tuple[ImageSpan, ...] = ()
@@ -68,7 +69,7 @@ class OutputProcessor:
         self._constrained = False
         self._budget_spent = False
         self._text_last = True
-        self._scores = None if prepared.request.logprobs is None else TokenScores(len(prepared.echo))
+        self._scores = None if prepared.request.logprobs is None else TokenScores(prepared.echoed)
 
     # ---- what governs the next token
 

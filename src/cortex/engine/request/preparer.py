@@ -108,13 +108,15 @@ class Preparer:
         tokens = prompt if isinstance(prompt, list) else self._text_tokens(prompt, request.suffix)
         if not tokens:
             raise BadRequest("the prompt is empty", param="prompt")
+        echo = self._echo(request) if request.echo else ""
         return PreparedRequest(
             request=request,
             tokens=tokens,
             room=0,
             sampling=resolve(request.sampling, self._profile, self._metadata),
             constraints=self._constraints(spec, request.n),
-            echo=self._echo(request) if request.echo else "",
+            echo=echo if not request.replay else "",
+            echoed=len(echo),
             scored_from=self._scored_from(request, tokens),
         )
 
