@@ -127,7 +127,11 @@ class Sampler:
         if s.repeat_last_n and (s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty):
             self._add(
                 c.llama_sampler_init_penalties(
-                    self._vocab.size, self.history, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
+                    self._vocab.size,
+                    _bounded(s.repeat_last_n),
+                    s.repeat_penalty,
+                    s.frequency_penalty,
+                    s.presence_penalty,
                 )
             )
         if s.dry_multiplier and s.dry_penalty_last_n:
@@ -139,7 +143,7 @@ class Sampler:
                     s.dry_multiplier,
                     s.dry_base,
                     s.dry_allowed_length,
-                    self.history,
+                    _bounded(s.dry_penalty_last_n),
                     array,
                     len(breakers),
                 )
