@@ -6,6 +6,7 @@ The engine owns its context, its KV bookkeeping and every request on them; all o
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -74,6 +75,7 @@ class Engine:
         self._clock = clock
         self._outbox = EventOutbox()
         self._prefilling: frozenset[str] = frozenset()
+        self._aborting = threading.Lock()
         self._arrivals = 0
         self._stats = ModelStats(model, kv, budget)
         self._requests = ActiveRequests(self.scheduler, self._outbox, self._stats, clock)
@@ -117,8 +119,9 @@ class Engine:
 
     def abort_prefill_of(self, request_id: str) -> None:
         """From any thread: stop the running batch if it computes a long prefill of this request."""
-        if request_id in self._prefilling:
-            self._context.abort.set()
+        with self._aborting:
+            if request_id in self._prefilling:
+                self._context.abort.set()
 
     # ---- the loop
 
@@ -177,7 +180,9 @@ class Engine:
             self._requests.fail_unexpectedly(failure.sequence.request, failure.error)
             return []
         finally:
-            self._prefilling = frozenset()
+            with self._aborting:  # from here on no cancel sets the flag, so none stops what is computed next
+                self._prefilling = frozenset()
+                self._context.abort.clear()
         self._measure(entries, self._clock() - began)
         return rows
 

@@ -26,7 +26,7 @@ import psutil
 
 from cortex.engine.fault_injection import Faults
 from cortex.engine.llama import library
-from cortex.engine.llama.context import DecodeFailed
+from cortex.engine.llama.context import Aborted, DecodeFailed, NoCells
 from cortex.engine.loading import LoadedModel, load
 from cortex.engine.request.emission_frames import emission_frames
 from cortex.errors import CortexError, Draining, InternalError, ModelLoadFailed, ModelNotFound
@@ -162,7 +162,7 @@ class Worker:
             case Cancel(request_id):
                 self._cancel(request_id)
             case Canary(model) if model in self._models:
-                self._models[model].engine.canary()
+                self._canary(self._models[model])
             case Probe(model) if model in self._models:
                 self._send(self._models[model].probe)
             case SaveState(model, directory) if model in self._models:
@@ -173,6 +173,15 @@ class Worker:
                 logger.warning("command for a model that is not loaded command=%r", item)
             case _:
                 item()
+
+    def _canary(self, loaded: LoadedModel) -> None:
+        """A canary that is refused isn't counted, and the parent sees to it. Raises DecodeFailed if it is fatal."""
+        try:
+            loaded.engine.canary()
+        except (NoCells, Aborted, DecodeFailed) as error:
+            if isinstance(error, DecodeFailed) and error.fatal:
+                raise
+            logger.error("canary failed model=%s error=%r", loaded.spec.model, error)  # noqa: TRY400 - it is expected
 
     def _start_load(self, spec: LoadSpec) -> None:
         if spec.model in self._models or spec.model in self._loading:

@@ -127,9 +127,8 @@ class Context:
     def decode(self, entries: Seq[Entry[Sequence]]) -> list[int]:
         """Compute the batch; for each entry the index of its first wanted logits row, -1 if it wants none.
 
-        Raises NoCells, Aborted or DecodeFailed.
+        Raises NoCells, Aborted or DecodeFailed. Who sets `abort` clears it, too.
         """
-        self.abort.clear()
         rows = self._batch.fill(entries)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
         return rows
@@ -167,7 +166,6 @@ class Context:
         `positions`: a row per dimension that attention counts in, a column per token. Rows that are not `causal` attend
         to each other in both directions and must fit one physical batch. Raises as `decode` does.
         """
-        self.abort.clear()
         assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would end the process"
         if not causal:
             c.llama_set_causal_attn(self.handle, False)
@@ -224,6 +222,7 @@ class Context:
     def decode_canary(self, token: int) -> None:
         """Compute one token on the sequence id reserved for it, and remove it again. Raises as `decode` does."""
         slot = self.shape.slots
+        self.abort.clear()
         self._batch.fill_one(token, slot)
         try:
             self._check(int(c.llama_decode(self.handle, self._batch.struct)))
