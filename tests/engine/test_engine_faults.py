@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from cortex.engine.fault_injection import STAGES
@@ -17,9 +18,11 @@ from cortex.engine.sampling import sampler
 from cortex.engine.scheduling.scheduler import Scheduler
 from cortex.errors import InternalError
 from cortex.wire.events import Event, Failed, Finished
-from cortex.wire.inference import Grammar, InferenceRequest
+from cortex.wire.inference import Grammar, InferenceRequest, Message, Text, Tool, ToolCall, ToolChoice, ToolResult
 from cortex.wire.worker import Heartbeat, LoadSpec, Submit
-from tests.engine.harness import WorkerProcess, only, raw, text_of
+from tests.engine.harness import GREEDY, WorkerProcess, only, raw, text_of
+from tests.scripted import LOOP, build_scripted
+from tests.templates import template
 
 pytestmark = pytest.mark.model
 
@@ -188,3 +191,55 @@ def test_a_prefix_that_cant_be_saved_costs_no_request(
     in_process.submit(raw("next", "tick tock say<|loop|>", max_output=5))
     in_process.run()
     assert text_of(in_process.events["next"]) == "tick tock tick tock tick "
+
+
+CALL = '{"name": "f", "arguments": {"x": ', "}}"
+HARD = {
+    "brackets": "[" * 1500,
+    "closed brackets": "[" * 1500 + "]" * 1500,
+    "digits": "1" * 4400,
+    "braces": '{"x":' * 1500,
+}
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    """Models that call a tool with arguments on which Python's json raises something else than a JSONDecodeError."""
+    folder = tmp_path_factory.mktemp("gguf")
+    with WorkerProcess("--cpu-threads", "1") as worker:
+        for name, value in HARD.items():
+            pieces = [value[at : at + 50] for at in range(0, len(value), 50)]
+            call = ["<tool_call>", "\n", CALL[0], *pieces, CALL[1], "\n", "</tool_call>"]
+            path = build_scripted(
+                folder / f"{name}.gguf",
+                {"<|go|>": call, "<|loop|>": ["tick ", "tock ", LOOP]},
+                template=template("Qwen-Qwen2.5-7B-Instruct.jinja") + "<|go|>",
+            )
+            worker.load(LoadSpec(name, str(path), context=8192, parallel=4, faults={"check_books": True}))
+        yield worker
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+@pytest.mark.parametrize("name", HARD)
+def test_arguments_beyond_pythons_limits_end_no_stream_of_others(
+    caller: WorkerProcess, name: str, mode: Literal["auto", "required"]
+) -> None:
+    """In an answer and in history; the answer itself is as long as the model makes it, whatever its parser says."""
+    beside = caller.submit(raw(f"beside {name} {mode}", "say<|loop|>", model=name, max_output=80))
+    call = ToolCall("call_1", "f", f'{{"x": {HARD[name]}}}')
+    history = [Message("user", [Text("Call it.")]), Message("assistant", [call])]
+    history.append(Message("tool", [ToolResult("call_1", [Text("done")])]))
+    asked = InferenceRequest(
+        f"call {name} {mode}",
+        name,
+        messages=[Message("user", [Text("Call it.")])],
+        tools=[Tool("f")],
+        tool_choice=ToolChoice(mode),
+        sampling=GREEDY,
+        max_output=200,
+    )
+    again = msgspec.structs.replace(asked, id=f"history {name} {mode}", messages=history)
+    caller.finish(beside, caller.submit(asked), caller.submit(again))
+    assert text_of(caller.events[beside]) == "tick tock " * 40
+    assert isinstance(caller.events[asked.id][-1], Finished)
+    assert caller.ended(again.id)
