@@ -81,7 +81,11 @@ class RowSampler:
             self._await(mask)
         if constraint and logits is not None:
             constraint.apply(logits)
-        token = choice.sampler.sample(self._context.handle, row)
+        if choice.sampler.plain and not choice.on_device:
+            # 8 µs instead of 290 for llama.cpp's array of candidates (49,152 tokens)
+            token = int((self._context.logits(row) if logits is None else logits).argmax())
+        else:
+            token = choice.sampler.sample(self._context.handle, row)
         if constraint and logits is not None and logits[token] == -np.inf:
             # the grammar and the biases together allow no token: the answer ends here
             token = min(self._vocab.ends, default=token)
