@@ -1,8 +1,8 @@
 """How fast the bare engine is, without sockets and servers: tokens per second by streams, and Python's share.
 
-    python contrib/bench/engine.py MODEL.gguf [--streams 1 4 8 16] [--threads 2] [--profile]
+    python contrib/bench/engine.py MODEL.gguf [--streams 1 4 8 16] [--threads 2] [--temperature 0.8] [--profile]
 
-Each row decodes 128 tokens per stream at temperature 0.8. `sampling` (in C) and `Python` are CPU time of this thread
+Each row decodes 128 tokens per stream. `sampling` (llama.cpp's, in C) and `Python` are CPU time of this thread
 per token, which other processes on the machine don't change.
 """
 
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes tokens without llama.cpp's sampler")
     parser.add_argument("--lookup", action="store_true", help="allow guesses from the text itself")
     parser.add_argument("--profile", action="store_true", help="show where Python's time goes")
     options = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> None:
                 model="m",
                 prompt=PROMPT.format(number),
                 max_output=options.tokens,
-                sampling=Sampling(temperature=0.8, seed=number, ignore_eos=True),
+                sampling=Sampling(temperature=options.temperature, seed=number, ignore_eos=options.temperature > 0),
             )
             loaded.prepare(request)(time.monotonic())
         while any(sequence.computed == 0 for sequence in engine.scheduler.running) or engine.scheduler.waiting:

@@ -6,7 +6,7 @@ import pytest
 
 from cortex.wire.events import Finished
 from cortex.wire.inference import Sampling
-from cortex.wire.worker import Cancel, Submit
+from cortex.wire.worker import Canary, Cancel, Heartbeat, Submit
 from tests.engine.harness import WorkerProcess, raw
 
 LONG = "The quick brown fox jumps over the lazy dog near the river bank while the sun sets slowly. " * 30
@@ -30,3 +30,20 @@ def test_a_cancel_beside_a_long_prefill_leaves_the_others_going(smol: WorkerProc
     assert isinstance(smol.run(raw("next", "Once", max_output=2))[-1], Finished)
     assert not smol.ended("decoding")
     assert not smol.ended("waiting")
+
+
+def test_a_canary_after_an_aborted_prefill_is_answered(smol: WorkerProcess) -> None:
+    """A cancel stops the batch that is being computed; what the worker computes next isn't stopped by it."""
+    before = _canaries(smol)
+    for turn in range(2):
+        name = f"aborted {turn}"
+        smol.submit(raw(name, (LONG * 3)[turn:], max_output=100, cache_prompt=False))
+        smol.until(lambda name=name: name in smol.events)  # type: ignore[misc]
+        smol.send(Cancel(name), Canary("m"))
+    smol.until(lambda: _canaries(smol) == before + 2)
+    assert isinstance(smol.run(raw("after the canary", "Once", max_output=2))[-1], Finished)
+
+
+def _canaries(worker: WorkerProcess) -> int:
+    worker.notices.clear()
+    return worker.wait(Heartbeat).models[0].canaries

@@ -47,6 +47,15 @@ def test_greedy_text_is_the_same_alone_and_among_others(smol: WorkerProcess) -> 
         assert_same_but_for_ties(by_itself, [token.token_id for token in scored(smol.events[name])])
 
 
+def test_greedy_text_is_what_llama_cpps_own_sampler_takes(smol: WorkerProcess) -> None:
+    """A bias of nothing has the chain of llama.cpp take the tokens, which are else the best of their rows."""
+    for number, question in enumerate(QUESTIONS[:3]):
+        asked = {"max_output": 16, "cache_prompt": False, "report_tokens": True}
+        plain = smol.run(chat(f"plain {number}", question, **asked))
+        biased = Sampling(temperature=0.0, logit_bias={0: 0.0})
+        assert _ids(plain) == _ids(smol.run(chat(f"chain {number}", question, **asked | {"sampling": biased})))
+
+
 def assert_same_but_for_ties(scores: list[TokenLogprob], ids: list[int]) -> None:
     """Two greedy answers agree up to where the two best tokens were nearly tied, which rounding decides."""
     for mine, other in zip(scores, ids, strict=False):

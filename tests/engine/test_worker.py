@@ -110,7 +110,7 @@ def test_echo_comes_before_the_answer(scripted: WorkerProcess) -> None:
 def test_logprobs_are_those_of_the_chosen_tokens(scripted: WorkerProcess) -> None:
     events = scripted.run(raw("logprobs", "say<|go|>", logprobs=2))
     entries = [entry for event in events if isinstance(event, TextDelta) for entry in event.logprobs]
-    assert b"".join(entry.bytes for entry in entries) == HELLO.encode()
+    assert b"".join(entry.bytes for entry in entries) == (HELLO + "</s>").encode()
     assert all(entry.logprob <= 0 and len(entry.top) == 2 for entry in entries)
     assert all(entry.top[0].token_id == entry.token_id for entry in entries)
 
@@ -125,7 +125,10 @@ def test_an_echoed_prompt_has_its_log_probabilities(scripted: WorkerProcess, rep
         deltas = [event for event in events if isinstance(event, TextDelta) and event.choice == choice]
         assert "".join(delta.text for delta in deltas) == prompt + HELLO
         entries = [entry for delta in deltas for entry in delta.logprobs]
-        assert b"".join(entry.bytes for entry in entries) == (prompt + HELLO).encode()
+        assert b"".join(entry.bytes for entry in entries) == (prompt + HELLO + "</s>").encode()
+        offsets = [entry.offset for entry in entries]
+        assert offsets == sorted(offsets)
+        assert (offsets[0], offsets[-1]) == (0, len(prompt + HELLO))
         first, second, *others = entries
         assert (first.logprob, first.top) == (None, [])
         assert second.logprob == pytest.approx(0, abs=0.01)  # a tick is followed by a tock

@@ -196,7 +196,8 @@ class FaultsConfig(Section, frozen=True):
     """Faults for tests to inject, all off by default; docs/explanation/testing.md lists them.
 
     `models` limits them to these ids (empty = all). The first `load_fails` loads fail; decoding fails after
-    `decode_fatal_after` steps (0 = never).
+    `decode_fatal_after` steps (0 = never). Requests with `request_fails` in their id raise an exception in the stage
+    `request_fails_in` of the worker (engine.fault_injection lists them), after `request_fails_after` calls of it.
     """
 
     models: list[str] = []
@@ -206,6 +207,10 @@ class FaultsConfig(Section, frozen=True):
     decode_fatal_after: int = 0
     decode_delay_s: float = 0.0
     drop_heartbeat: bool = False
+    request_fails: str = ""
+    request_fails_in: str = ""
+    request_fails_after: int = 0
+    check_books: bool = False
     extra_used_bytes: int = 0
 
 

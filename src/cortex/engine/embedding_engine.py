@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import deque
@@ -30,6 +31,8 @@ from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, R
 from cortex.wire.worker import Emission, EngineModelStats, RequestStats
 
 __all__ = ["EmbeddingEngine", "EmbeddingPreparer", "PreparedInputs"]
+
+logger = logging.getLogger(__name__)
 
 _RANK_POOLING = 4
 """llama.h, LLAMA_POOLING_TYPE_RANK."""
@@ -209,7 +212,12 @@ class EmbeddingEngine:
             return
         self._steps += 1
         for number, one in enumerate(inputs):
-            self._add_result(one, number)
+            try:
+                if one.request.id in self._requests:
+                    self._add_result(one, number)
+            except Exception as error:
+                logger.exception("request failed unexpectedly id=%s", one.request.id)
+                self._fail(one.request, InternalError(f"{type(error).__name__}: {error}"))
 
     def _add_result(self, one: _Input, number: int) -> None:
         """Send the result of `one`, which was input `number` of the batch: a score, or a float32 vector of norm 1."""
@@ -276,6 +284,16 @@ class EmbeddingEngine:
                 for name, request in self._requests.items()
             ],
         )
+
+    def reset(self, error: CortexError) -> list[Emission]:
+        """Fail every request, after an exception that belongs to none."""
+        for request in list(self._requests.values()):
+            self._fail(request, error)
+        return self._outbox.take()
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if inputs of ended requests are left. Called by tests."""
+        assert all(one.request.id in self._requests for one in self._queue), "an input of an ended request"
 
     def close(self) -> list[Emission]:
         """Fail the requests that are left, free the context; the last events. The weights belong to the loader."""

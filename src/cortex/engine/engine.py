@@ -6,8 +6,9 @@ The engine owns its context, its KV bookkeeping and every request on them; all o
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cortex.engine.kv.pool import KvPool
 from cortex.engine.kv.slot import Slot
 from cortex.engine.llama.context import Aborted, Context, DecodeFailed, NoCells
 from cortex.engine.llama.model import Vocab
+from cortex.engine.request.active_requests import ActiveRequests
 from cortex.engine.request.outbox import EventOutbox
 from cortex.engine.request.output import PreparedRequest
 from cortex.engine.request.state import ChoiceState, RequestState
@@ -25,11 +27,11 @@ from cortex.engine.sampling.device import BackendSampling
 from cortex.engine.sampling.prompt_lookup import PromptLookup
 from cortex.engine.sampling.sampler import RowSampler
 from cortex.engine.scheduling.scheduler import Scheduler
-from cortex.engine.scheduling.sequence import Entry
+from cortex.engine.scheduling.sequence import Entry, SequenceFailed
 from cortex.engine.scheduling.step_budget import StepBudget
 from cortex.engine.vision.encoder import Vision
-from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
-from cortex.wire.events import Finished, Progress, Started, TextDelta, Usage, failed
+from cortex.errors import CortexError, Draining, InternalError
+from cortex.wire.events import Progress, TextDelta
 from cortex.wire.worker import Emission, EngineModelStats
 
 __all__ = ["Engine"]
@@ -71,11 +73,12 @@ class Engine:
         self._vision = vision
         self._cpu_slice = vision.loop_slice if vision else nullcontext
         self._clock = clock
-        self._requests: dict[str, RequestState] = {}
         self._outbox = EventOutbox()
         self._prefilling: frozenset[str] = frozenset()
+        self._aborting = threading.Lock()
         self._arrivals = 0
         self._stats = ModelStats(model, kv, budget)
+        self._requests = ActiveRequests(self.scheduler, self._outbox, self._stats, clock)
         self._sampler = RowSampler(context, vocab)
 
     # ---- requests
@@ -88,14 +91,15 @@ class Engine:
     def submit(self, prepared: PreparedRequest, arrival_s: float) -> None:
         """Take a request; all its events come out of `step()`."""
         request = RequestState(prepared, arrival_s)
-        self._requests[request.id] = request
-        self._stats.requests += 1
-        self._arrivals += 1
+        self._requests.add(request)
+        self._requests.attempt(request, self._enter, request)
+
+    def _enter(self, request: RequestState) -> None:
+        prepared = request.prepared
         if prepared.request.count_only:
-            tokens = len(prepared.tokens)
-            self._outbox.add(request.id, Started(tokens), Finished(Usage(tokens)))
-            self._remove(request)
+            self._requests.count(request)
             return
+        self._arrivals += 1
         on_device = self.backend_sampling.wants(prepared)
         for number in range(prepared.request.n):
             choice = ChoiceState.begin(request, number, self._arrivals, self._vocab)
@@ -103,43 +107,53 @@ class Engine:
             request.choices.append(choice)
         for choice in request.choices:
             if choice.output.finished:  # resumed from a neuron that died when everything but the end was sent
-                self._start(request)
+                self._requests.start(request)
                 self._outbox.add(request.id, choice.output.finished)
-                choice.sampler.close()
-                self._finish(request)
+                self._requests.finish(request)
                 return
-            self.scheduler.submit(choice)
+        self._requests.enter(request.choices)
 
     def cancel(self, request_id: str) -> None:
         """Drop a request without a terminal event. An unknown id is a late cancel of a request that has ended."""
-        self._outbox.drop(request_id)
-        if request := self._requests.get(request_id):
-            self._release(request)
+        self._requests.cancel(request_id)
 
     def abort_prefill_of(self, request_id: str) -> None:
         """From any thread: stop the running batch if it computes a long prefill of this request."""
-        if request_id in self._prefilling:
-            self._context.abort.set()
+        with self._aborting:
+            if request_id in self._prefilling:
+                self._context.abort.set()
 
     # ---- the loop
 
     def step(self) -> list[Emission]:
         """Compute one batch; the events of all requests since the last step. Raises DecodeFailed if it is fatal."""
-        self._fail_expired()
+        self._requests.fail_expired()
         self._encode_images()
-        entries = self.scheduler.schedule(self._budget.budget(self.scheduler.decoding), self._draft)
+        entries = self._schedule()
         self.scheduler.offload_idle(self._budget.idle_cells(len(self.scheduler.running)))
         self._apply_effects()
         if entries:
-            self._announce(entry.sequence for entry in entries)
+            self._requests.announce(entry.sequence for entry in entries)
+            entries = [entry for entry in entries if not entry.sequence.request.ended]
+        if entries:
             with self._cpu_slice():
                 rows = self._decode(entries)
             for entry, row in zip(entries, rows, strict=False):
-                self._commit(entry, row)
+                self._requests.attempt(entry.sequence.request, self._commit, entry, row)
         elif self._vision:
             self._vision.wait()
         self._apply_effects()
         return self._outbox.take()
+
+    def _schedule(self) -> list[Entry[ChoiceState]]:
+        """The step's batch; empty where a request had to be ended for what it raised."""
+        try:
+            return self.scheduler.schedule(self._budget.budget(self.scheduler.decoding), self._draft)
+        except SequenceFailed as failure:
+            if isinstance(failure.error, DecodeFailed):
+                raise failure.error from None
+            self._requests.fail_unexpectedly(failure.sequence.request, failure.error)
+            return []
 
     def _decode(self, entries: list[Entry[ChoiceState]]) -> list[int]:
         """The index of each entry's first logits row; empty if the batch was not computed."""
@@ -150,7 +164,7 @@ class Engine:
         except NoCells:
             logger.warning("llama.cpp found no KV cells entries=%d free=%d", len(entries), self.scheduler.kv.free)
             if not self.scheduler.on_no_cells(entries):
-                self._fail_running(DecodeFailed(1))
+                self._refuse(DecodeFailed(1))
             return []
         except Aborted:
             self.scheduler.on_aborted(entries)
@@ -159,16 +173,27 @@ class Engine:
             if error.fatal:
                 raise
             self.scheduler.on_refused(entries)
-            self._fail_running(error)
+            self._refuse(error)
+            return []
+        except SequenceFailed as failure:
+            self.scheduler.on_refused(entries)
+            self._requests.fail_unexpectedly(failure.sequence.request, failure.error)
             return []
         finally:
-            self._prefilling = frozenset()
+            with self._aborting:  # from here on no cancel sets the flag, so none stops what is computed next
+                self._prefilling = frozenset()
+                self._context.abort.clear()
         self._measure(entries, self._clock() - began)
         return rows
 
     def _compute(self, entries: list[Entry[ChoiceState]]) -> list[int]:
         if self._vision and entries[0].image:
-            self._vision.decode(self._context, entries[0])
+            try:
+                self._vision.decode(self._context, entries[0])
+            except (NoCells, Aborted, DecodeFailed):
+                raise
+            except Exception as error:
+                raise SequenceFailed(entries[0].sequence, error) from error
             return [-1]
         self.backend_sampling.update(self.scheduler.running)
         return self._context.decode(entries)
@@ -205,11 +230,7 @@ class Engine:
         if request.first_token_s is None:
             request.first_token_s = self._clock()
             self._stats.first_token(request.first_token_s - request.arrival_s)
-        try:
-            sampled = self._sampler.sample(entry, row)
-        except CortexError as error:
-            self._fail(request, error)
-            return
+        sampled = self._sampler.sample(entry, row)
         self.scheduler.commit(entry, sampled.tokens, accepted=sampled.accepted, recompute=sampled.unsure)
         self._stats.completion_tokens += sampled.completion_tokens
         if sampled.events:
@@ -219,9 +240,9 @@ class Engine:
             request.draft_tokens += len(entry.drafts)
             request.draft_accepted += sampled.accepted
         if choice.output.finished:
-            self._end_choice(choice)
+            self._requests.end_choice(choice)
             if request.done:
-                self._finish(request)
+                self._requests.finish(request)
 
     def _score_prompt(self, entry: Entry[ChoiceState], row: int) -> int:
         """Record the scores of the entry's prompt tokens; with the last of them, send the echo.
@@ -244,70 +265,22 @@ class Engine:
         room, running = choice.output.room_left, len(self.scheduler.running)
         return self._lookup.guess(choice.tokens, choice.guesses, room=room, running=running)
 
-    # ---- the start of requests
-
-    def _announce(self, choices: Iterable[ChoiceState]) -> None:
-        for choice in choices:
-            if choice.request.started_s is None:
-                self._start(choice.request)
-
-    def _start(self, request: RequestState) -> None:
-        self._outbox.add(request.id, *request.start(self._clock()))
-        self._stats.started(request)
-
     def _encode_images(self) -> None:
         if self._vision is None:
             return
         for choice, error in self._vision.encode_next(self.scheduler.running):
             if not choice.request.ended:
-                self._fail(choice.request, error)
-        self._announce(choice for choice in self.scheduler.running if choice.image)
+                self._requests.fail(choice.request, error)
+        self._requests.announce([choice for choice in self.scheduler.running if choice.image])
 
     def _report_progress(self, choice: ChoiceState) -> None:
         request = choice.request
         if request.prepared.request.report_progress and request.first_token_s is None:
             self._outbox.add(request.id, Progress("prefill", choice.computed, len(choice.tokens)))
 
-    # ---- the end of requests
-
-    def _finish(self, request: RequestState) -> None:
-        self._remove(request)
-        self._outbox.add(request.id, request.end(self._clock()))
-        self._stats.finished(request)
-        request.choices.clear()  # no reference cycle is left to the garbage collector
-
-    def _fail(self, request: RequestState, error: CortexError) -> None:
-        self._release(request)
-        self._outbox.add(request.id, failed(error))
-
-    def _release(self, request: RequestState) -> None:
-        """Take every unfinished choice off the scheduler; what it has computed may still serve others."""
-        self._remove(request)
-        for picture in request.prepared.pictures:
-            picture.drop()
-        for choice in request.choices:
-            if choice.output.finished is None:
-                self._end_choice(choice)
-        request.choices.clear()
-
-    def _remove(self, request: RequestState) -> None:
-        del self._requests[request.id]
-        request.ended = True
-
-    def _end_choice(self, choice: ChoiceState) -> None:
-        self.scheduler.finish(choice, keep=choice.request.prepared.request.cache_prompt)
-        choice.sampler.close()
-
-    def _fail_expired(self) -> None:
-        now = self._clock()
-        for request in [one for one in self._requests.values() if one.deadline_s is not None and now >= one.deadline_s]:
-            self._fail(request, DeadlineExceeded(f"not finished within {request.prepared.request.deadline_s:g} s"))
-
-    def _fail_running(self, error: DecodeFailed) -> None:
+    def _refuse(self, error: DecodeFailed) -> None:
         logger.error("decode refused model=%s error=%s", self.model, error)
-        for choice in list(self.scheduler.running):
-            if not choice.request.ended:
-                self._fail(choice.request, InternalError(f"llama.cpp refused the batch ({error}); try again"))
+        self._requests.fail_all(InternalError(f"llama.cpp refused the batch ({error}); try again"), running=True)
 
     # ---- llama.cpp's memory
 
@@ -336,12 +309,27 @@ class Engine:
         self._stats.canaries += 1
 
     def stats(self) -> EngineModelStats:
-        return self._stats.stats(self.scheduler, self._requests.values())
+        return self._stats.stats(self.scheduler, self._requests)
+
+    def reset(self, error: CortexError) -> list[Emission]:
+        """Fail every request and forget every prefix, after an exception that belongs to no request: what the books say
+        of the context's memory can't be relied on."""
+        self._requests.forget_all(error)
+        self.scheduler.reset()
+        self._context.clear()
+        return self._outbox.take()
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless the books agree with llama.cpp's memory. Called by tests, between steps."""
+        self.scheduler.kv.check_integrity()
+        held = {slot.id: slot.tokens.position(slot.length) for slot in self.scheduler.kv.slots.values()}
+        for slot in range(self._context.shape.slots):
+            found = self._context.held(slot)
+            assert found == held.get(slot, 0), f"slot {slot}: {found} positions in memory, not {held.get(slot, 0)}"
 
     def close(self) -> list[Emission]:
         """Fail the requests that are left, free the context; the last events. The weights belong to the loader."""
-        for request in list(self._requests.values()):
-            self._fail(request, Draining(f"{self.model} was unloaded", retry_after=1))
+        self._requests.fail_all(Draining(f"{self.model} was unloaded", retry_after=1))
         self.scheduler.take_effects()  # of no use: the context is freed with all its memory
         self._sampler.close()
         self.backend_sampling.close()

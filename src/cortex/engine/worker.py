@@ -26,8 +26,9 @@ import psutil
 
 from cortex.engine.fault_injection import Faults
 from cortex.engine.llama import library
-from cortex.engine.llama.context import DecodeFailed
+from cortex.engine.llama.context import Aborted, DecodeFailed, NoCells
 from cortex.engine.loading import LoadedModel, load
+from cortex.engine.request.emission_frames import emission_frames
 from cortex.errors import CortexError, Draining, InternalError, ModelLoadFailed, ModelNotFound
 from cortex.wire.events import Event, failed
 from cortex.wire.framing import FrameDecoder, encode_frame
@@ -37,7 +38,6 @@ from cortex.wire.worker import (
     Cancel,
     Command,
     Emission,
-    Emissions,
     Heartbeat,
     Load,
     LoadFailed,
@@ -120,10 +120,22 @@ class Worker:
         items: list[Emission] = []
         for loaded in self._models.values():
             if loaded.engine.busy:
-                self._faults.before_step(loaded.spec)
-                items += loaded.engine.step()
+                items += self._step(loaded)
         if items:
-            self._send(Emissions(items))
+            self._send_events(items)
+
+    def _step(self, loaded: LoadedModel) -> list[Emission]:
+        """An exception that belongs to none of the model's requests ends them all, but no other model's."""
+        self._faults.before_step(loaded.spec)
+        try:
+            items = loaded.engine.step()
+        except DecodeFailed:
+            raise
+        except Exception as error:
+            logger.exception("step failed unexpectedly model=%s", loaded.spec.model)
+            items = loaded.engine.reset(InternalError(f"{type(error).__name__}: {error}"))
+        self._faults.after_step(loaded)
+        return items
 
     def _send_heartbeat(self) -> None:
         """If one is due."""
@@ -150,7 +162,7 @@ class Worker:
             case Cancel(request_id):
                 self._cancel(request_id)
             case Canary(model) if model in self._models:
-                self._models[model].engine.canary()
+                self._canary(self._models[model])
             case Probe(model) if model in self._models:
                 self._send(self._models[model].probe)
             case SaveState(model, directory) if model in self._models:
@@ -161,6 +173,15 @@ class Worker:
                 logger.warning("command for a model that is not loaded command=%r", item)
             case _:
                 item()
+
+    def _canary(self, loaded: LoadedModel) -> None:
+        """A canary that is refused isn't counted, and the parent sees to it. Raises DecodeFailed if it is fatal."""
+        try:
+            loaded.engine.canary()
+        except (NoCells, Aborted, DecodeFailed) as error:
+            if isinstance(error, DecodeFailed) and error.fatal:
+                raise
+            logger.error("canary failed model=%s error=%r", loaded.spec.model, error)  # noqa: TRY400 - it is expected
 
     def _start_load(self, spec: LoadSpec) -> None:
         if spec.model in self._models or spec.model in self._loading:
@@ -211,7 +232,7 @@ class Worker:
             self._send(Unloaded(model))
             return
         if items := loaded.engine.close():
-            self._send(Emissions(items))
+            self._send_events(items)
         self._preparer.submit(loaded.free, lambda: self._inbox.put(partial(self._send, Unloaded(model))))
 
     # ---- requests
@@ -254,7 +275,7 @@ class Worker:
 
     def _reject(self, request_id: str, error: CortexError) -> None:
         events: list[Event] = [failed(error)]
-        self._send(Emissions([Emission(request_id, events)]))
+        self._send_events([Emission(request_id, events)])
 
     def _cancel(self, request_id: str) -> None:
         self._preparing.discard(request_id)
@@ -280,10 +301,17 @@ class Worker:
         except ConnectionError:
             return b""
 
+    def _send_events(self, items: list[Emission]) -> None:
+        for frame in emission_frames(items, self._cancel):
+            self._write(frame)
+
     def _send(self, notice: Notice) -> None:
+        self._write(encode_frame(notice))
+
+    def _write(self, frame: bytes) -> None:
         """In the loop's thread. Blocks while the socket's buffer is full: the parent reads without ever waiting."""
         try:
-            self._parent.sendall(encode_frame(notice))
+            self._parent.sendall(frame)
         except (BrokenPipeError, ConnectionResetError):
             self._running = False
 

@@ -83,13 +83,16 @@ class TopLogprob(Struct, frozen=True, gc=False):
 class TokenLogprob(Struct, frozen=True):
     """A token's natural-log probability by the model alone, before any sampler, and the alternatives to it.
 
-    `logprob` is None for the first token of an echoed prompt, for which the model predicts nothing.
+    `logprob` is None for the first token of an echoed prompt, for which the model predicts nothing. `offset`: how many
+    characters of the choice's text, an echoed prompt included, come before the token; one that begins inside a
+    character has that character's offset.
     """
 
     token_id: int
     bytes: _Bytes
     logprob: float | None
     top: list[TopLogprob] = []
+    offset: int = 0
 
 
 class Started(Struct, frozen=True, tag="started", omit_defaults=True, gc=False):

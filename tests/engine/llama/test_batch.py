@@ -42,6 +42,15 @@ def test_a_scored_prompt_wants_every_row() -> None:
     assert filled(Entry(sequence(0, 5, 6), 0, 2, 0, scored=True)) == ([0], [(5, 0, 0, 1), (6, 1, 0, 1)])
 
 
+def test_positions_have_no_bound_of_ours() -> None:
+    """Contexts of ten million tokens exist; ours ended at 1,048,576 positions."""
+    start = (1 << 20) - 1
+    long = sequence(0, *[7] * (start + 4))
+    rows, table = filled(Entry(long, start, 3, 1), Entry(long, start + 3, 1, 1))
+    assert rows == [2, 3]
+    assert [position for _, position, _, _ in table] == [start, start + 1, start + 2, start + 3]
+
+
 def test_a_batch_that_is_filled_again_forgets_the_last_one() -> None:
     batch = Batch(8)
     batch.fill([Entry(sequence(0, 1, 2, 3), 0, 3, 3)])

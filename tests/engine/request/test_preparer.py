@@ -82,6 +82,7 @@ def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
 def test_a_resumed_answer_does_not_echo_again() -> None:
     prepared = prepare("ab", echo=True, logprobs=1, replay=[99])
     assert (prepared.echo, prepared.scored_from) == ("", None)
+    assert prepared.echoed == 2  # the offsets of its tokens go on behind the echo
 
 
 def test_a_suffix_cannot_be_scored() -> None:

@@ -42,7 +42,7 @@ def test_a_row_is_kept_over_changes_of_its_logits() -> None:
 def test_a_prompts_tokens_are_scored_once_though_computed_twice() -> None:
     """As after a preemption, in other chunks; the last row predicts what isn't in the prompt."""
     rows = [row(*np.arange(5.0) * factor) for factor in (1, 2, 3, 4)]
-    scores = PromptScores([4, 3, 2, 1], 0, 1, VOCAB)
+    scores = PromptScores([4, 3, 2, 1], 0, 1, VOCAB, "\x04\x03\x02\x01")
     scores.record(0, rows[:2])
     scores.record(0, rows[:1])
     scores.record(1, rows[1:])
@@ -54,6 +54,20 @@ def test_a_prompts_tokens_are_scored_once_though_computed_twice() -> None:
 
 
 def test_a_bos_before_the_prompt_has_no_entry() -> None:
-    scores = PromptScores([0, 3, 2], 1, 0, VOCAB)
+    assert PromptScores([0], 1, 0, VOCAB, "").found == []
+    scores = PromptScores([0, 3, 2], 1, 0, VOCAB, "\x03\x02")
     scores.record(0, [row(1, 2, 3, 4)] * 3)
     assert [(entry.token_id, entry.logprob is None) for entry in scores.found] == [(3, True), (2, False)]
+
+
+@pytest.mark.parametrize(
+    ("echo", "offsets"),
+    [("aé b", [0, 1, 1, 2]), (" aé b", [0, 2, 2, 3])],
+    ids=["a space that the tokenizer added", "a space of the prompt"],
+)
+def test_echoed_tokens_have_their_places_in_the_echo(echo: str, offsets: list[int]) -> None:
+    pieces = [b" a", b"\xc3", b"\xa9", b" b"]
+    vocab = cast("Vocabulary", type("Pieces", (), {"piece": lambda _, token: pieces[token]})())
+    scores = PromptScores([0, 1, 2, 3], 0, 0, vocab, echo)
+    scores.record(0, [row(1, 2, 3, 4)] * 4)
+    assert [entry.offset for entry in scores.found] == offsets

@@ -88,3 +88,11 @@ def test_a_top_k_beyond_the_vocabulary_is_not_for_the_device() -> None:
     """There it is an assertion that ends the process; on the CPU it means all."""
     assert not suits_backend(resolve(Sampling(top_k=40), Sampling(), Sampling()), 39)
     assert suits_backend(resolve(Sampling(top_k=40), Sampling(), Sampling()), 40)
+
+
+def test_a_long_list_of_sequence_breakers_is_refused() -> None:
+    """llama.cpp compares each with every token of the vocabulary, for seconds."""
+    assert resolve(Sampling(dry_sequence_breakers=["x"] * 64), Sampling(), Sampling()).dry_sequence_breakers
+    with pytest.raises(BadRequest) as caught:
+        resolve(Sampling(dry_sequence_breakers=["x"] * 65), Sampling(), Sampling())
+    assert caught.value.param == "dry_sequence_breakers"

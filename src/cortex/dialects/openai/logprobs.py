@@ -5,8 +5,6 @@ Shapes after openai's Python SDK 3.54 (`types/chat/chat_completion_token_logprob
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from msgspec import Struct
 
 from cortex.wire.events import TokenLogprob
@@ -40,7 +38,8 @@ class ChatLogprobs(Struct, frozen=True):
 
 class CompletionLogprobs(Struct, frozen=True):
     """`text_offset` counts characters from the start of the choice's text. The first token of an echoed prompt has no
-    log-probability: null."""
+    log-probability: null. A token that isn't whole characters is written as OpenAI writes it, `bytes:\\xf0\\x9f`:
+    several alternatives of one place may be such tokens."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -48,11 +47,14 @@ class CompletionLogprobs(Struct, frozen=True):
     text_offset: list[int]
 
     @classmethod
-    def of(cls, tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
-        texts = [_text(token.bytes) for token in tokens]
-        offsets = list(accumulate(map(len, texts[:-1]), initial=offset)) if texts else []
+    def of(cls, tokens: list[TokenLogprob]) -> CompletionLogprobs:
         tops = [None if token.logprob is None else _tops(token) for token in tokens]
-        return cls(texts, [token.logprob for token in tokens], tops, offsets)
+        return cls(
+            [_key(token.bytes) for token in tokens],
+            [token.logprob for token in tokens],
+            tops,
+            [token.offset for token in tokens],
+        )
 
 
 def _entry(token: TokenLogprob) -> TokenEntry:
@@ -61,7 +63,18 @@ def _entry(token: TokenLogprob) -> TokenEntry:
 
 
 def _tops(token: TokenLogprob) -> dict[str, float]:
-    return {_text(top.bytes): top.logprob for top in token.top}
+    """The alternatives by text; of several tokens with one text the likeliest."""
+    found: dict[str, float] = {}
+    for top in token.top:
+        found.setdefault(_key(top.bytes), top.logprob)
+    return found
+
+
+def _key(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def _text(raw: bytes) -> str:

@@ -55,8 +55,12 @@ class KvOffload:
                 self._context.apply(effect)
 
     def _save(self, slot: Slot, tokens: Int32Array) -> None:
-        if self._store.wants(tokens, slot.principal):
-            self._store.add(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+        """A prefix that can't be saved (no memory for the copy) is computed again later; the effects after it count."""
+        try:
+            if self._store.wants(tokens, slot.principal):
+                self._store.add(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+        except Exception:
+            logger.exception("a cached prefix could not be saved tokens=%d", len(tokens))
 
     def restore(self, slot: Slot, stored: StoredPrefix) -> bool:
         """Fill the empty sequence id of `slot`. False if llama.cpp refuses the state, which is removed then."""

@@ -31,9 +31,15 @@ class KvPool:
         self.cells = cells
         self.reuse = reuse
         self.isolate = isolate
+        self._ids = slots
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every slot, without effects."""
+        cells = self.cells
         self.slots: dict[int, Slot] = {}
         self.effects: list[Effect] = []
-        self._free_ids = list(range(slots - 1, -1, -1))
+        self._free_ids = list(range(self._ids - 1, -1, -1))
         self._free_cells = list(range(cells - 1, -1, -1))
         self._holders = np.zeros(cells, dtype=np.int32)
         self._pins = np.zeros(cells, dtype=np.int32)

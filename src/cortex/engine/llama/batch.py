@@ -9,7 +9,7 @@ import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.scheduling.sequence import Entry, Sequence
+from cortex.engine.scheduling.sequence import Entry, Sequence, SequenceFailed
 
 __all__ = ["Batch", "EmbeddingBatch"]
 
@@ -26,7 +26,6 @@ class Batch:
         self._slot_at, self._wanted_at = self._slot.data, self._wanted.data
         self._ones = np.ones(size, dtype=np.int32)
         self._slot_addresses = self._slot.ctypes.data + 4 * np.arange(size, dtype=np.uint64)
-        self._positions = np.arange(1 << 20, dtype=np.int32)
         self.struct = c.llama_batch()
         self._point("token", self._token)
         self._point("pos", self._position)
@@ -39,33 +38,41 @@ class Batch:
         setattr(self.struct, name, ctypes.cast(array.ctypes.data, kind))
 
     def fill(self, entries: Seq[Entry[Sequence]]) -> list[int]:
-        """Fill in a step's entries; for each the index of its first wanted row, -1 if it wants none."""
+        """Fill in a step's entries; for each the index of its first wanted row, -1 if it wants none.
+
+        Raises SequenceFailed for what is raised at one entry.
+        """
         rows: list[int] = []
         at = 0
         for entry in entries:
-            sequence, start, count = entry.sequence, entry.start, entry.count
-            assert sequence.slot is not None
-            first = sequence.tokens.position(start)
-            end = at + count
-            wanted = entry.rows
-            if count == 1:
-                self._token_at[at] = sequence.tokens[start]
-                self._position_at[at] = first
-                self._slot_at[at] = sequence.slot.id
-                self._wanted_at[at] = wanted
-            else:
-                known = count - len(entry.drafts)
-                self._token[at : at + known] = sequence.tokens.view(start, start + known)
-                if entry.drafts:
-                    self._token[at + known : end] = entry.drafts
-                self._position[at:end] = self._positions[first : first + count]
-                self._slot[at:end] = sequence.slot.id
-                self._wanted[at:end] = 0
-                self._wanted[end - wanted : end] = 1
-            rows.append(end - wanted if wanted else -1)
-            at = end
+            try:
+                self._place(entry, at)
+            except Exception as error:
+                raise SequenceFailed(entry.sequence, error) from error
+            at += entry.count
+            rows.append(at - entry.rows if entry.rows else -1)
         self.struct.n_tokens = at
         return rows
+
+    def _place(self, entry: Entry[Sequence], at: int) -> None:
+        """Fill in the rows of `entry`, from row `at` on."""
+        sequence, start, count, wanted = entry.sequence, entry.start, entry.count, entry.rows
+        assert sequence.slot is not None
+        first = sequence.tokens.position(start)
+        if count == 1:
+            self._token_at[at] = sequence.tokens[start]
+            self._position_at[at] = first
+            self._slot_at[at] = sequence.slot.id
+            self._wanted_at[at] = wanted
+            return
+        end, known = at + count, count - len(entry.drafts)
+        self._token[at : at + known] = sequence.tokens.view(start, start + known)
+        if entry.drafts:
+            self._token[at + known : end] = entry.drafts
+        self._position[at:end] = np.arange(first, first + count, dtype=np.int32)
+        self._slot[at:end] = sequence.slot.id
+        self._wanted[at:end] = 0
+        self._wanted[end - wanted : end] = 1
 
     def fill_one(self, token: int, slot: int) -> None:
         """Fill in one token at position 0 of an empty `slot`, its row wanted."""
@@ -78,7 +85,7 @@ class Batch:
         for number, tokens in enumerate(inputs):
             end = at + len(tokens)
             self._token[at:end] = tokens
-            self._position[at:end] = self._positions[: len(tokens)]
+            self._position[at:end] = np.arange(len(tokens), dtype=np.int32)
             self._slot[at:end] = number
             self._wanted[at:end] = 1
             at = end

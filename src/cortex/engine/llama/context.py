@@ -127,9 +127,8 @@ class Context:
     def decode(self, entries: Seq[Entry[Sequence]]) -> list[int]:
         """Compute the batch; for each entry the index of its first wanted logits row, -1 if it wants none.
 
-        Raises NoCells, Aborted or DecodeFailed.
+        Raises NoCells, Aborted or DecodeFailed. Who sets `abort` clears it, too.
         """
-        self.abort.clear()
         rows = self._batch.fill(entries)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
         return rows
@@ -167,7 +166,6 @@ class Context:
         `positions`: a row per dimension that attention counts in, a column per token. Rows that are not `causal` attend
         to each other in both directions and must fit one physical batch. Raises as `decode` does.
         """
-        self.abort.clear()
         assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would end the process"
         if not causal:
             c.llama_set_causal_attn(self.handle, False)
@@ -182,8 +180,7 @@ class Context:
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
         """Compute whole inputs, one sequence each, for `pooled`. Raises as `decode` does."""
-        if self.memory:
-            c.llama_memory_clear(self.memory, False)
+        self.clear()
         self._batch.fill_inputs(inputs)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
 
@@ -213,9 +210,19 @@ class Context:
             case Discard(slot):
                 c.llama_memory_seq_rm(self.memory, slot, -1, -1)
 
+    def clear(self) -> None:
+        """Remove every sequence from memory."""
+        if self.memory:
+            c.llama_memory_clear(self.memory, False)
+
+    def held(self, slot: int) -> int:
+        """How many positions of a sequence id are in memory."""
+        return int(c.llama_memory_seq_pos_max(self.memory, slot)) + 1 if self.memory else 0
+
     def decode_canary(self, token: int) -> None:
         """Compute one token on the sequence id reserved for it, and remove it again. Raises as `decode` does."""
         slot = self.shape.slots
+        self.abort.clear()
         self._batch.fill_one(token, slot)
         try:
             self._check(int(c.llama_decode(self.handle, self._batch.struct)))

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from llama_cpp import llama_cpp as c
 
+from cortex.engine.llama.dry import DrySamplers
 from cortex.engine.llama.library import LogTap, add_rpc_servers, device_list, load_error
 from cortex.wire.worker import LoadSpec
 
@@ -42,6 +43,7 @@ class Vocab:
         self.eos = _known(c.llama_vocab_eos(handle))
         self.add_bos = bool(c.llama_vocab_get_add_bos(handle)) and self.bos is not None
         self.ends = frozenset(token for token in range(self.size) if c.llama_vocab_is_eog(handle, token))
+        self.dry = DrySamplers(handle)
         self._pieces: list[bytes | None] = [None] * self.size
         self._texts: list[str | None] = [None] * self.size
         self._puts_blank = b"".join(map(self.piece, self.tokenize("a"))).startswith(b" ")
@@ -204,6 +206,7 @@ class Model:
 
     def close(self) -> None:
         if self.handle:
+            self.vocab.dry.close()
             c.llama_model_free(self.handle)
             self.handle = 0
 

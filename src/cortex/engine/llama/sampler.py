@@ -11,7 +11,7 @@ from cortex.engine.kv.tokens import Int32Array
 from cortex.engine.llama.model import Vocab
 from cortex.wire.inference import Sampling
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "prepare_samplers"]
 
 _MIROSTAT_M = 100
 """Candidates that mirostat 1 estimates from: llama.cpp's own value (common/sampling.cpp)."""
@@ -24,7 +24,7 @@ class Sampler:
 
     The order is llama.cpp's (common/sampling.cpp, common_sampler_init): bias, penalties, DRY, top-n-sigma, top-k,
     typical, top-p, min-p, XTC, temperature, draw. Samplers that do nothing aren't added: each would cost a pass over
-    the candidates.
+    the candidates. `plain`: the chain only takes the first of the highest logits, and needs no history.
 
     llama.cpp makes a chain part of its graphs once, ends the process at the second attempt, and from then on `sample`
     skips what the graph should have done. So a chain that was lent is never used again: a copy replaces it.
@@ -38,10 +38,12 @@ class Sampler:
         self._draws = False
         self._lent = self._closed = False
         self.greedy = (sampling.temperature or 0.0) <= 0.0
+        self.plain = False
         self.history = _history_length(sampling)
         self._add_bias(sampling)
         self._add_penalties(sampling)
         if self.greedy:
+            self.plain = not c.llama_sampler_chain_n(self._chain)
             self._add(c.llama_sampler_init_greedy())
         elif sampling.mirostat:
             self._add_mirostat(sampling, seed)
@@ -127,23 +129,15 @@ class Sampler:
         if s.repeat_last_n and (s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty):
             self._add(
                 c.llama_sampler_init_penalties(
-                    self._vocab.size, self.history, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
+                    self._vocab.size,
+                    _bounded(s.repeat_last_n),
+                    s.repeat_penalty,
+                    s.frequency_penalty,
+                    s.presence_penalty,
                 )
             )
         if s.dry_multiplier and s.dry_penalty_last_n:
-            breakers = [text.encode() for text in s.dry_sequence_breakers or []]
-            array = (ctypes.c_char_p * len(breakers))(*breakers)
-            self._add(
-                c.llama_sampler_init_dry(
-                    self._vocab.handle,
-                    s.dry_multiplier,
-                    s.dry_base,
-                    s.dry_allowed_length,
-                    self.history,
-                    array,
-                    len(breakers),
-                )
-            )
+            self._add(self._vocab.dry.copy(s, _bounded(s.dry_penalty_last_n)))
 
     def _add_filters(self, s: Sampling, seed: int) -> None:
         if s.top_n_sigma is not None and s.top_n_sigma > 0:
@@ -168,6 +162,12 @@ class Sampler:
             )
         else:
             self._add(c.llama_sampler_init_mirostat_v2(seed, s.mirostat_tau, s.mirostat_eta))
+
+
+def prepare_samplers(sampling: Sampling, vocab: Vocab) -> None:
+    """Do now, in any thread, what would make `Sampler(sampling, ...)` slow."""
+    if sampling.dry_multiplier and sampling.dry_penalty_last_n:
+        vocab.dry.build(sampling, _bounded(sampling.dry_penalty_last_n))
 
 
 def _history_length(s: Sampling) -> int:

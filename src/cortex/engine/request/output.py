@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cortex.engine.chat.types import Constraint, Delta, Splitter
 from cortex.engine.llama.model import Vocab
 from cortex.engine.request.text import StopMatcher, Utf8Assembler
+from cortex.engine.request.token_scores import TokenScores
 from cortex.engine.vision.spans import ImageSpan, Picture
 from cortex.wire.events import (
     ChoiceFinished,
@@ -31,8 +32,8 @@ class PreparedRequest:
     `room`: how many tokens may be generated at most. `format_stops`: stop strings of the chat format (ends of turn),
     not the client's. `constraints`: one per choice, or none. `reasoning_budget`: in tokens, None = unlimited.
     `echo`: text sent before the answer; with `scored_from`, it carries the log-probabilities of the prompt's tokens
-    from that one on. `hashes`: of the request's prefixes (`wire.prefix`). `images`: the spans of `tokens` that hold
-    `pictures`.
+    from that one on. `echoed`: the echo's characters, also where the client has it already (a resumed request).
+    `hashes`: of the request's prefixes (`wire.prefix`). `images`: the spans of `tokens` that hold `pictures`.
     """
 
     request: InferenceRequest
@@ -44,6 +45,7 @@ class PreparedRequest:
     format_stops: list[str] = field(default_factory=list)
     reasoning_budget: int | None = None
     echo: str = ""
+    echoed: int = 0
     scored_from: int | None = None
     hashes: list[int] = field(default_factory=list)
     images: tuple[ImageSpan, ...] = ()
@@ -68,7 +70,8 @@ class OutputProcessor:
         self._constraint = prepared.constraints[number] if prepared.constraints else None
         self._constrained = False
         self._budget_spent = False
-        self._logprobs: list[TokenLogprob] = []
+        self._text_last = True
+        self._scores = None if prepared.request.logprobs is None else TokenScores(prepared.echoed)
 
     # ---- what governs the next token
 
@@ -122,18 +125,20 @@ class OutputProcessor:
             return self._end("length", cut=True)
         self.completion_tokens += 1
         if token in self._vocab.ends and (self._constrained or not self._prepared.sampling.ignore_eos):
+            if self._splitter is None:  # a chat's lists are those of its content, as OpenAI's
+                self._score(logprob, "")
             return self._end("stop", cut=False)
         if self._splitter is not None and self._splitter.in_reasoning:
             self.reasoning_tokens += 1
-        if logprob is not None:
-            self._logprobs.append(logprob)
-        events = self._segments(token, self._text_of(token))
+        text = self._text_of(token)
+        self._score(logprob, text)
+        events = self._segments(token, text)
         if self._stops.hit is not None:
-            return events + self._end("stop", cut=False)
+            return _merged(events + self._end("stop", cut=False))
         if self._constrained and self._advance_constraint(token):
-            return events + self._end("stop", cut=False)
+            return _merged(events + self._end("stop", cut=False))
         if self.completion_tokens >= self._prepared.room:
-            return events + self._end("length", cut=True)
+            return _merged(events + self._end("length", cut=True))
         return events
 
     def force(self, token: int) -> list[Event]:
@@ -145,7 +150,6 @@ class OutputProcessor:
         """Take a token that the client has already: the state advances, the events are dropped."""
         self.constraint()
         self.feed(token)
-        self._logprobs.clear()
 
     def _advance_constraint(self, token: int) -> bool:
         """Whether the grammar allows no further token. A complete tool block doesn't end the answer."""
@@ -176,7 +180,9 @@ class OutputProcessor:
                     break
             else:
                 events += self._flush_text()
-                self._logprobs.clear()
+                self._text_last = False
+                if self._scores is not None:
+                    self._scores.skip()
                 self.tool_calls += isinstance(delta, ToolCallStart)
                 if isinstance(delta, ToolCallEnd) and not delta.complete:
                     self._calls_complete = False
@@ -184,19 +190,35 @@ class OutputProcessor:
         return _merged(events)
 
     def _text(self, text: str) -> list[Event]:
-        safe = self._stops.feed(text)
-        if not safe:
-            return []
-        logprobs, self._logprobs = self._logprobs, []
-        return [TextDelta(safe, self.number, logprobs)]
+        self._text_last = True
+        if self._scores is not None:
+            self._scores.forward(text)
+        return self._sent(self._stops.feed(text))
 
     def _flush_text(self) -> list[Event]:
         """Text held back as a possible stop string, which can't become one since another segment begins."""
-        text = self._stops.finish()
+        return self._sent(self._stops.finish())
+
+    def _sent(self, text: str) -> list[Event]:
         if not text:
             return []
-        logprobs, self._logprobs = self._logprobs, []
-        return [TextDelta(text, self.number, logprobs)]
+        return [TextDelta(text, self.number, self._scores.take(len(text)) if self._scores is not None else [])]
+
+    def _score(self, logprob: TokenLogprob | None, text: str) -> None:
+        if self._scores is not None and logprob is not None:
+            self._scores.add(logprob, text)
+
+    def _last_scores(self, *, stopped: bool) -> list[Event]:
+        """The tokens that no text was sent with, as far as they belong to it; `stopped`: it ends at a stop string."""
+        if self._scores is None:
+            return []
+        if stopped:
+            rest = self._scores.cut()
+        elif self._splitter is None:
+            rest = self._scores.finish(every=True)
+        else:
+            rest = self._scores.finish(every=False) if self._text_last and not self._splitter.in_reasoning else []
+        return [TextDelta("", self.number, rest)] if rest else []
 
     def _end(self, reason: FinishReason, *, cut: bool) -> list[Event]:
         events: list[Event] = []
@@ -208,6 +230,7 @@ class OutputProcessor:
         elif self._splitter is not None:
             # what the splitter still holds comes after the stop string: dropped
             self._splitter.finish(cut=True)
+        events += self._last_scores(stopped=hit is not None)
         client_stop = hit if hit in self._prepared.request.stop else None
         if not self._calls_complete:
             reason = "length"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cortex.engine.chat.types import Constraint, ConstraintSpec, Prepared
 from cortex.engine.llama.model import Vocab
+from cortex.engine.llama.sampler import prepare_samplers
 from cortex.engine.request.output import PreparedRequest
 from cortex.engine.sampling.params import resolve
 from cortex.engine.vision.spans import PreparedPrompt
@@ -69,6 +70,7 @@ class Preparer:
         prepared = self._raw(request) if request.prompt is not None else self._chatted(request)
         prompt = len(prepared.tokens)
         self._check_length(prompt)
+        prepare_samplers(prepared.sampling, self._vocab)
         return replace(prepared, room=self._room(request, prompt), hashes=prefix_hashes(request))
 
     def _check(self, request: InferenceRequest) -> None:
@@ -110,13 +112,15 @@ class Preparer:
         tokens = prompt if isinstance(prompt, list) else self._text_tokens(prompt, request.suffix)
         if not tokens:
             raise BadRequest("the prompt is empty", param="prompt")
+        echo = self._echo(request) if request.echo else ""
         return PreparedRequest(
             request=request,
             tokens=tokens,
             room=0,
             sampling=resolve(request.sampling, self._profile, self._metadata),
             constraints=self._constraints(spec, request.n),
-            echo=self._echo(request) if request.echo and not request.replay else "",
+            echo=echo if not request.replay else "",
+            echoed=len(echo),
             scored_from=self._scored_from(request, tokens),
         )
 

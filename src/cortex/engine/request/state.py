@@ -73,6 +73,11 @@ class RequestState:
             events += [TextDelta(prepared.echo, number) for number in range(prepared.request.n)]
         return events
 
+    def counted(self) -> list[Event]:
+        """All events of a request that only asks for the number of its tokens."""
+        tokens = len(self.prepared.tokens)
+        return [Started(tokens), Finished(Usage(tokens))]
+
     def end(self, now: float) -> Finished:
         """The last event of a request that ends now."""
         started = self.started_s if self.started_s is not None else now
@@ -103,7 +108,7 @@ class ChoiceState(Sequence):
     """One choice being generated: the sequence that the scheduler runs, with what samples it and makes its events.
 
     `scores`: of a scored prompt, until its echo is sent. `mask`: what the grammar allows next, while it is computed in
-    another thread. `on_device`: its tokens are drawn by the device's samplers.
+    another thread. `on_device`: its tokens are drawn by the device's samplers. `entered`: the scheduler has it.
     """
 
     request: RequestState
@@ -112,6 +117,7 @@ class ChoiceState(Sequence):
     scores: PromptScores | None = None
     mask: Future[None] | None = None
     on_device: bool = False
+    entered: bool = False
     guesses: GuessHistory = field(default_factory=GuessHistory)
 
     @classmethod
@@ -121,6 +127,16 @@ class ChoiceState(Sequence):
         A request that another neuron began is resumed: its replayed tokens count and are part of all states, but
         give no events.
         """
+        sampling = request.prepared.sampling
+        sampler = Sampler(sampling, seed_for(sampling, number), vocab)
+        try:
+            return cls._begin(request, number, arrival, vocab, sampler)
+        except BaseException:
+            sampler.close()
+            raise
+
+    @classmethod
+    def _begin(cls, request: RequestState, number: int, arrival: int, vocab: Vocab, sampler: Sampler) -> ChoiceState:
         prepared = request.prepared
         asked = prepared.request
         choice = cls(
@@ -135,13 +151,15 @@ class ChoiceState(Sequence):
             scoring=prepared.scored_from is not None,
             hashes=prepared.hashes,
             request=request,
-            sampler=Sampler(prepared.sampling, seed_for(prepared.sampling, number), vocab),
+            sampler=sampler,
             output=OutputProcessor(prepared, number, vocab),
         )
         prompt = choice.tokens.view()
         choice.sampler.accept_prompt(prompt[prompt >= 0] if prepared.images else prompt)
         if prepared.scored_from is not None:
-            choice.scores = PromptScores(prepared.tokens, prepared.scored_from, asked.logprobs or 0, vocab)
+            choice.scores = PromptScores(
+                prepared.tokens, prepared.scored_from, asked.logprobs or 0, vocab, prepared.echo
+            )
         _replay(choice, asked.replay)
         return choice
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +25,10 @@ class LogprobRow:
         best = np.argpartition(self._scores, -count)[-count:] if count else np.array([], dtype=np.int64)
         self._best: list[int] = best[np.argsort(-self._scores[best], kind="stable")].tolist()
 
-    def of(self, token: int, vocab: Vocabulary) -> TokenLogprob:
+    def of(self, token: int, vocab: Vocabulary, offset: int = 0) -> TokenLogprob:
         """The log-probability of `token`, with the row's `alternatives` best tokens."""
         top = [TopLogprob(t, vocab.piece(t), self._logprob(t)) for t in self._best]
-        return TokenLogprob(token, vocab.piece(token), self._logprob(token), top)
+        return TokenLogprob(token, vocab.piece(token), self._logprob(token), top, offset)
 
     def _logprob(self, token: int) -> float:
         return float(self._scores[token]) - self._total
@@ -35,14 +37,16 @@ class LogprobRow:
 class PromptScores:
     """Log-probabilities of a prompt's tokens from number `first` on, recorded as prefill computes their rows.
 
-    The first has none, as in OpenAI's API. Positions may be recorded again: a preempted sequence is computed again.
+    The first has none, as in OpenAI's API. `echo` is the text that they stand for. Positions may be recorded again: a
+    preempted sequence is computed again.
     """
 
-    def __init__(self, tokens: list[int], first: int, alternatives: int, vocab: Vocabulary) -> None:
+    def __init__(self, tokens: list[int], first: int, alternatives: int, vocab: Vocabulary, echo: str) -> None:
         self._tokens = tokens
         self._first = first
         self._alternatives = alternatives
         self._vocab = vocab
+        self._offsets = _offsets([vocab.piece(token) for token in tokens[first:]], echo)
         self.found = [TokenLogprob(token, vocab.piece(token), None) for token in tokens[first : first + 1]]
 
     def record(self, start: int, rows: Iterable[NDArray[np.float32]]) -> None:
@@ -50,4 +54,13 @@ class PromptScores:
         for target, row in enumerate(rows, start + 1):
             if target == self._first + len(self.found) < len(self._tokens):
                 scores = LogprobRow(row, self._alternatives)
-                self.found.append(scores.of(self._tokens[target], self._vocab))
+                offset = self._offsets[len(self.found)]
+                self.found.append(scores.of(self._tokens[target], self._vocab, offset))
+
+
+def _offsets(pieces: list[bytes], text: str) -> list[int]:
+    """Where each of `pieces` begins in `text`, in characters. SentencePiece adds a space before some texts."""
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+    begins = accumulate((len(decoder.decode(piece)) for piece in pieces[:-1]), initial=0)
+    added = int(pieces[:1] != [] and pieces[0].startswith(b" ") and not text.startswith(" "))
+    return [min(max(0, begin - added), len(text)) for begin in begins]

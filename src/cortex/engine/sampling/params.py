@@ -52,6 +52,9 @@ unlikely tokens now and then."""
 _MOST_MIN_P = 0.99
 """Largest min-p on the device: its sampler keeps candidates above the threshold, and at 1 there is none."""
 
+_MOST_BREAKERS = 64
+"""DRY's: llama.cpp compares each with the whole vocabulary (engine.llama.dry). Chosen: presets of clients have 30."""
+
 _METADATA_KEYS = {
     "general.sampling.top_k": "top_k",
     "general.sampling.top_p": "top_p",
@@ -80,12 +83,15 @@ def from_metadata(metadata: Mapping[str, str]) -> Sampling:
 
 
 def resolve(request: Sampling, profile: Sampling, metadata: Sampling) -> Sampling:
-    """The merged parameters, every field set. Raises BadRequest for values on which llama.cpp would end the process."""
+    """The merged parameters, every field set. Raises BadRequest for values on which llama.cpp would end the process or
+    compute for seconds."""
     merged = request.merged_over(profile).merged_over(metadata).merged_over(DEFAULTS)
     for name in merged.__struct_fields__:
         value = getattr(merged, name)
         if isinstance(value, float) and not math.isfinite(value):
             raise BadRequest(f"{name} must be a finite number", param=name)
+    if len(merged.dry_sequence_breakers or []) > _MOST_BREAKERS:
+        raise BadRequest(f"at most {_MOST_BREAKERS} sequence breakers are possible", param="dry_sequence_breakers")
     if merged.repeat_penalty is not None and merged.repeat_penalty <= 0:
         raise BadRequest("repeat_penalty must be greater than 0", param="repeat_penalty")
     return merged

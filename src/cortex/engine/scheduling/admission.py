@@ -104,8 +104,13 @@ class Admission:
         self._host.touch(stored)
         slot = kv.open(sequence.tokens, sequence.principal, sequence.hashes)
         kv.extend(slot, stored.length)
-        if not self._restore(slot, stored):
-            kv.close(slot, keep=False)
+        restored = False
+        try:
+            restored = self._restore(slot, stored)
+        finally:
+            if not restored:
+                kv.close(slot, keep=False)
+        if not restored:
             return None
         kv.truncate(slot, length)
         return slot

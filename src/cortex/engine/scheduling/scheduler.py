@@ -20,7 +20,7 @@ from cortex.engine.kv.host_store import HostStore
 from cortex.engine.kv.pool import KvPool
 from cortex.engine.kv.slot import Effect, Reuse
 from cortex.engine.scheduling.admission import Admission, Restore, WorthRestoring
-from cortex.engine.scheduling.sequence import Entry, Sequence
+from cortex.engine.scheduling.sequence import Entry, Sequence, SequenceFailed
 from cortex.engine.vision.spans import ImageSpan
 
 __all__ = ["Scheduler"]
@@ -59,6 +59,7 @@ class Scheduler(Generic[AnySequence]):
         self.preemptions = 0
         self._admission = Admission(kv, self.host, worth_restoring, restore)
         self._after_image = False
+        self._at: AnySequence | None = None
 
     # ---- sequences come and go
 
@@ -92,22 +93,34 @@ class Scheduler(Generic[AnySequence]):
 
         Empty while there is nothing to do but to wait for an image's embeddings. The effects must be applied before
         the batch is decoded. Each entry ends in `commit`, or the batch in one of `on_refused`, `on_aborted` and
-        `on_no_cells`.
+        `on_no_cells`. Raises SequenceFailed, with nothing scheduled, for what was raised at one sequence's turn.
         """
+        entries: list[Entry[AnySequence]] = []
+        self._at = None
+        try:
+            self._fill(entries, budget, draft)
+        except Exception as error:
+            if self._at is None:
+                raise
+            self.on_refused(entries)
+            raise SequenceFailed(self._at, error) from error
+        return entries
+
+    def _fill(
+        self, entries: list[Entry[AnySequence]], budget: int, draft: Callable[[AnySequence], list[int]] | None
+    ) -> None:
         self._keep_checkpoints()
         self._admit()
-        if image := self._image_entry(budget):
-            return [image]
-        entries = self._decode_entries(draft)
-        entries += self._prefill_entries(budget)
-        if entries or not self.running:
-            return entries
-        if image := self._image_entry(budget):
-            return [image]
+        if self._add_image(entries, budget):
+            return
+        self._add_decodes(entries, draft)
+        self._add_prefills(entries, budget)
+        if entries or not self.running or self._add_image(entries, budget):
+            return
         if any(sequence.image and not sequence.image.picture.ready for sequence in self.running):
-            return []
+            return
         self._preempt_youngest()
-        return self.schedule(budget, draft)
+        self._fill(entries, budget, draft)
 
     def commit(
         self, entry: Entry[AnySequence], tokens: Iterable[int], *, accepted: int = 0, recompute: bool = False
@@ -126,6 +139,12 @@ class Scheduler(Generic[AnySequence]):
         if entry.drafts:
             wrong = len(entry.drafts) - accepted + recompute
             self.kv.truncate(sequence.slot, entry.start + entry.count - wrong)
+
+    def reset(self) -> None:
+        """Forget all sequences and cached prefixes; llama.cpp's memory must be cleared."""
+        self.waiting.clear()
+        self.running.clear()
+        self.kv.reset()
 
     def take_effects(self) -> list[Effect]:
         """The changes to llama.cpp's memory since the last call, to be applied in this order."""
@@ -182,6 +201,7 @@ class Scheduler(Generic[AnySequence]):
         for sequence in list(self.waiting):
             if len(self.running) >= self.parallel:
                 return
+            self._at = sequence
             match = self._admission.match(sequence)
             if self._admission.waits_for_prefix(sequence, match, self.running):
                 continue
@@ -196,15 +216,14 @@ class Scheduler(Generic[AnySequence]):
 
     # ---- 2. decode
 
-    def _decode_entries(self, draft: Callable[[AnySequence], list[int]] | None) -> list[Entry[AnySequence]]:
-        entries: list[Entry[AnySequence]] = []
+    def _add_decodes(self, entries: list[Entry[AnySequence]], draft: Callable[[AnySequence], list[int]] | None) -> None:
         for sequence in list(self.running):
+            self._at = sequence
             if sequence.slot is None or sequence.pending != 1 or not self._make_room(1, sequence):
                 continue
             drafts = tuple(draft(sequence)[: self.kv.free - 1]) if draft else ()
             rows = 1 + len(drafts)
             entries.append(self._take(sequence, rows, outputs=rows, drafts=drafts))
-        return entries
 
     def _make_room(self, count: int, sequence: AnySequence) -> bool:
         """Free `count` cells for `sequence`; False when that took its own."""
@@ -232,10 +251,11 @@ class Scheduler(Generic[AnySequence]):
 
     # ---- 3. prefill
 
-    def _image_entry(self, budget: int) -> Entry[AnySequence] | None:
+    def _add_image(self, entries: list[Entry[AnySequence]], budget: int) -> bool:
         """An image whose embeddings are there, in every other step at most: streams get a step between two images."""
         self._after_image = not self._after_image
         for sequence in self.running if self._after_image else ():
+            self._at = sequence
             image = sequence.image
             if image is None or not image.picture.ready:
                 continue
@@ -244,13 +264,14 @@ class Scheduler(Generic[AnySequence]):
             while self.kv.free < count and self.kv.drop_oldest():
                 pass
             if self.kv.free >= count:
-                return self._take(sequence, count, outputs=0, image=image)
+                entries.append(self._take(sequence, count, outputs=0, image=image))
+                return True
         self._after_image = False
-        return None
+        return False
 
-    def _prefill_entries(self, budget: int) -> list[Entry[AnySequence]]:
-        entries: list[Entry[AnySequence]] = []
+    def _add_prefills(self, entries: list[Entry[AnySequence]], budget: int) -> None:
         for sequence in self.running:
+            self._at = sequence
             if sequence.pending <= 0 or sequence.image:
                 continue
             count = min(self._chunk(sequence), budget)
@@ -262,7 +283,6 @@ class Scheduler(Generic[AnySequence]):
             done = count == sequence.pending
             entries.append(self._take(sequence, count, outputs=int(done)))
             budget -= count
-        return entries
 
     def _chunk(self, sequence: Sequence) -> int:
         """How many tokens of `sequence` may be computed in one step."""
@@ -278,6 +298,7 @@ class Scheduler(Generic[AnySequence]):
         if self.kv.reuse is not Reuse.EXACT:
             return
         for sequence in self.running:
+            self._at = sequence
             due = sequence.slot and sequence.checkpoint_at == sequence.computed
             if sequence.slot and due and (self.kv.has_id or self.kv.drop_oldest()):
                 sequence.checkpoint_at = None

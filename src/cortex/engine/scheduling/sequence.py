@@ -9,7 +9,7 @@ from cortex.engine.kv.slot import Slot
 from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.vision.spans import ImageSpan
 
-__all__ = ["Entry", "Sequence"]
+__all__ = ["Entry", "Sequence", "SequenceFailed"]
 
 
 @dataclass(slots=True, eq=False)
@@ -93,3 +93,12 @@ class Entry(Generic[AnySequence_co]):
     def decodes(self) -> bool:
         """Whether this is one token, with or without guesses: the next of an answer, or the last of a prompt."""
         return self.count <= 1 + len(self.drafts)
+
+
+class SequenceFailed(Exception, Generic[AnySequence_co]):
+    """`error` was raised while a batch was made, at `sequence`'s part of it; nothing of the batch is computed."""
+
+    def __init__(self, sequence: AnySequence_co, error: Exception) -> None:
+        super().__init__(f"{sequence.request_id}: {error!r}")
+        self.sequence = sequence
+        self.error = error

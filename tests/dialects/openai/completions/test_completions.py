@@ -10,7 +10,17 @@ import pytest
 from cortex.dialects.base import Call
 from cortex.dialects.openai.completions.request import parse_completions
 from cortex.errors import BadRequest
-from cortex.wire.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta, TokenLogprob, Usage
+from cortex.wire.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Progress,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from cortex.wire.inference import InferenceRequest
 from tests.dialects.harness import CONTEXT
 
@@ -112,8 +122,9 @@ def test_an_impossible_best_of_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_logprobs_are_parallel_lists_with_offsets() -> None:
-    tokens = [TokenLogprob(1, b"ab", -0.1), TokenLogprob(2, b"c", -0.2)]
-    events = [Started(3), TextDelta("abc", logprobs=tokens), TextDelta("d", logprobs=tokens[1:]), *said("")[1:], END]
+    tokens = [TokenLogprob(1, b"ab", -0.1), TokenLogprob(2, b"c", -0.2, offset=2)]
+    last = [TokenLogprob(2, b"c", -0.2, offset=3)]
+    events = [Started(3), TextDelta("abc", logprobs=tokens), TextDelta("d", logprobs=last), *said("")[1:], END]
     logprobs = answer(events, logprobs=0)["choices"][0]["logprobs"]
     assert logprobs["tokens"] == ["ab", "c", "c"]
     assert logprobs["token_logprobs"] == [-0.1, -0.2, -0.2]
@@ -125,11 +136,27 @@ def test_logprobs_are_parallel_lists_with_offsets() -> None:
 
 
 def test_an_echoed_prompts_first_token_has_nulls() -> None:
-    echo = TextDelta("abc", logprobs=[TokenLogprob(1, b"ab", None), TokenLogprob(2, b"c", -0.2)])
-    logprobs = answer([Started(2), echo, *said("d", 0, -0.5), END], echo=True, logprobs=1)["choices"][0]["logprobs"]
+    echo = TextDelta("abc", logprobs=[TokenLogprob(1, b"ab", None), TokenLogprob(2, b"c", -0.2, offset=2)])
+    generated = [TextDelta("d", logprobs=[TokenLogprob(1, b"d", -0.5, offset=3)]), ChoiceFinished("stop")]
+    logprobs = answer([Started(2), echo, *generated, END], echo=True, logprobs=1)["choices"][0]["logprobs"]
     assert logprobs["token_logprobs"] == [None, -0.2, -0.5]
     assert logprobs["top_logprobs"] == [None, {}, {}]
     assert logprobs["text_offset"] == [0, 2, 3]
+
+
+def test_no_alternative_overwrites_another() -> None:
+    """Tokens that end inside a character have no text of their own. Of two with one text the likelier is shown."""
+    tops = [
+        TopLogprob(1, b"\xf0\x9f", -0.1),
+        TopLogprob(2, b"\xe2\x80", -2.0),
+        TopLogprob(3, b"a", -3.0),
+        TopLogprob(4, b"a", -4.0),
+    ]
+    tokens = [TokenLogprob(1, b"\xf0\x9f", -0.1, tops)]
+    events = [Started(3), TextDelta("", logprobs=tokens), ChoiceFinished("length"), END]
+    logprobs = answer(events, logprobs=4)["choices"][0]["logprobs"]
+    assert logprobs["tokens"] == [r"bytes:\xf0\x9f"]
+    assert logprobs["top_logprobs"] == [{r"bytes:\xf0\x9f": -0.1, r"bytes:\xe2\x80": -2.0, "a": -3.0}]
 
 
 def test_the_echoed_prompt_has_no_say_in_which_answer_is_best() -> None:

@@ -119,5 +119,5 @@ class CompletionCollector:
         return sorted(candidates, key=lambda each: each.mean_logprob, reverse=True)[: self._options.choices]
 
     def _choice(self, index: int, candidate: _Candidate) -> CompletionChoice:
-        logprobs = CompletionLogprobs.of(candidate.logprobs, 0) if self._options.logprobs else None
+        logprobs = CompletionLogprobs.of(candidate.logprobs) if self._options.logprobs else None
         return CompletionChoice("".join(candidate.text), index, logprobs, candidate.reason)

@@ -28,7 +28,6 @@ class CompletionRenderer:
     def __init__(self, options: CompletionAnswerOptions) -> None:
         self._options = options
         self._head = b"data: " + ChunkHead(options.id, "text_completion", options.created, options.model).open()
-        self._offsets = [0] * (options.parts * options.choices)
         self._cached = [0] * options.parts
         self._ends: list[Finished] = []
 
@@ -67,8 +66,7 @@ class CompletionRenderer:
     def _text(self, index: int, event: TextDelta) -> bytes:
         logprobs = None
         if self._options.logprobs and event.logprobs:
-            logprobs = CompletionLogprobs.of(event.logprobs, self._offsets[index])
-        self._offsets[index] += len(event.text)
+            logprobs = CompletionLogprobs.of(event.logprobs)
         return self._chunk(CompletionChoice(event.text, index, logprobs))
 
     def _finish(self, event: Finished) -> bytes:
