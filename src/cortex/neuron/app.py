@@ -146,7 +146,7 @@ class Neuron:
 
     def scan(self) -> Catalog:
         """Read what is on disk; slow for many files, so never on the loop."""
-        return scan_models(self.config, self.profiles.current, self.headers)
+        return self.registry.planner.checked(scan_models(self.config, self.profiles.current, self.headers))
 
     async def rescan(self) -> None:
         """Scan again and apply the result. One scan at a time: one that began before new profiles came must not be

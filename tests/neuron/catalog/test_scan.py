@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import tempfile
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cortex.config.profiles import Profile, Profiles
+from cortex.neuron.catalog import scan as scan_module
 from cortex.neuron.catalog.entry import Catalog
 from cortex.neuron.catalog.scan import HeaderCache, scan
 from cortex.neuron.models.card import card_of
+from tests.neuron.catalog.test_gguf_header import number, raw_header, text
 from tests.neuron.gguf_files import write_gguf, write_projector
 
 
@@ -125,4 +134,71 @@ def test_a_chosen_projector_that_cannot_be_used_is_a_problem(tmp_path: Path, dam
 def test_same_stems_in_two_places_get_two_names(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a" / "m.gguf")
     write_gguf(tmp_path / "b" / "m.gguf")
-    assert sorted(found(tmp_path).entries) == ["b/m", "m"]
+    assert sorted(found(tmp_path).entries) == ["a/m", "b/m"]
+
+
+def sparse(path: Path, content: bytes) -> Path:
+    """A file of 128 GiB that says `content` and takes next to no disk."""
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(2**37)
+    return path
+
+
+def hostile_files(directory: Path) -> list[str]:
+    """Files of every kind that has stopped a scan; their ids."""
+    sparse(directory / "strings.gguf", raw_header(text("k") + struct.pack("<IIQ", 9, 8, 2**33), value_count=1))
+    sparse(directory / "nested.gguf", raw_header(text("k") + struct.pack("<IIQ", 9, 9, 1), value_count=1))
+    sparse(directory / "alignment.gguf", raw_header(number("general.alignment", "u32", 0), value_count=1))
+    (directory / "..gguf").write_bytes(b"GGUF")
+    (directory / ".gguf").write_bytes(b"GGUF")
+    (directory / "many-00001-of-99999.gguf").write_bytes(b"GGUF")
+    (directory / "none-00000-of-00000.gguf").write_bytes(b"GGUF")
+    return ["strings", "nested", "alignment", "..gguf", ".gguf", "many", "none"]
+
+
+def test_no_file_keeps_another_from_being_found(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "good.gguf")
+    bad = hostile_files(tmp_path)
+    (tmp_path / os.fsdecode(b"latin-\xe9.gguf")).write_bytes(b"GGUF")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "ring.gguf").symlink_to("ring.gguf")
+    (tmp_path / "nothing.gguf").symlink_to("gone")
+    (tmp_path / "folder.gguf").mkdir()
+    began = time.process_time()
+    entries = found(tmp_path).entries
+    assert time.process_time() - began < 3.0
+    assert sorted(entries) == sorted([*bad, "good"])
+    assert not entries["good"].problem
+    assert all(0 < len(entries[name].problem) < 1000 for name in bad)
+    msgspec.json.encode([card_of(entry) for entry in entries.values()])
+
+
+def test_a_bug_in_the_reader_costs_the_file_that_found_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "good.gguf")
+    write_gguf(tmp_path / "odd.gguf")
+    whole = scan_module.read_header
+
+    def read(path: Path) -> object:
+        if path.name == "odd.gguf":
+            raise IndexError("list index out of range")
+        return whole(path)
+
+    monkeypatch.setattr(scan_module, "read_header", read)
+    entries = found(tmp_path).entries
+    assert "can't be read" in entries["odd"].problem
+    assert not entries["good"].problem
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(name=st.text(min_size=1, max_size=40), content=st.binary(max_size=60))
+def test_a_file_of_any_name_and_content_is_an_entry_or_left_out(name: str, content: bytes, tmp_path: Path) -> None:
+    directory = Path(tempfile.mkdtemp(dir=tmp_path))
+    write_gguf(directory / "sub" / "good.gguf")
+    try:
+        (directory / f"{name}.gguf").write_bytes(b"GGUF" + content)
+    except (OSError, ValueError):
+        return  # no file can have that name
+    entries = found(directory, Profile("by-profile", file=f"{name}.gguf")).entries
+    assert not entries["good"].problem
+    msgspec.json.encode([card_of(entry) for entry in entries.values()])
