@@ -80,13 +80,14 @@ def shard_of(path: Path) -> Shard | None:
 
 
 def find_models(root: Path, skips: SkipLog, seen: set[Path] | None = None) -> list[ModelFiles]:
-    """The models below `root` by path; a file that several links lead to, or that is `seen` already, once. Blocks.
+    """The models below `root` by path; a file that links lead to, or that is `seen` already, once, by its own
+    path rather than a link's. Blocks.
 
     What can't be read or named is left out and logged.
     """
     seen = set() if seen is None else seen
     groups: dict[tuple[Path, str, int], list[Path]] = {}
-    for path in sorted(_gguf_files(root, skips)):
+    for path in sorted(_gguf_files(root, skips), key=lambda path: (path.is_symlink(), path)):
         if "mmproj" in path.name.lower():
             continue
         target = path.resolve()
@@ -95,9 +96,12 @@ def find_models(root: Path, skips: SkipLog, seen: set[Path] | None = None) -> li
             continue
         seen.add(target)
         shard = shard_of(path)
-        key = (path.parent, shard.stem if shard else stem_of(path.name), shard.parts if shard else 0)
+        key = (path.parent, shard.stem if shard else path.name, shard.parts if shard else 0)
         groups.setdefault(key, []).append(path)
-    return [ModelFiles(root, name, tuple(files)) for (_, name, _), files in groups.items()]
+    return [
+        ModelFiles(root, name if parts else stem_of(name), tuple(sorted(files)))
+        for (_, name, parts), files in groups.items()
+    ]
 
 
 def _gguf_files(root: Path, skips: SkipLog) -> Iterator[Path]:

@@ -134,7 +134,7 @@ def _with_clear_aliases(entries: dict[str, Entry]) -> dict[str, Entry]:
 def _entry(name: str, files: Sequence[Path], headers: HeaderCache) -> Entry:
     entry = Entry(id=name, profile=Profile(id=name), files=tuple(files))
     if problem := _shard_problem(files):
-        return replace(entry, problem=f"{files[0].parent}: {problem}")
+        return replace(entry, problem=problem)
     try:
         entry = replace(entry, header=_joined_header([headers.read(path) for path in files]))
         return _with_projector(entry, _projector_for(files[0]), headers)
@@ -159,16 +159,20 @@ def _shard_problem(files: Sequence[Path]) -> str:
     if shard is None:
         return ""
     if not 1 <= shard.parts <= _MAX_SHARDS:
-        return f"{files[0].name} claims to be one of {shard.parts} shards"
+        return f"{files[0]}: claims to be one of {shard.parts} shards"
     have = {part.part for part in map(shard_of, files) if part is not None}
     missing = [
         f"{shard.stem}-{part:05d}-of-{shard.parts:05d}.gguf" for part in range(1, shard.parts + 1) if part not in have
     ]
     if not missing:
-        return "" if len(files) == shard.parts else f"there are more files than {shard.parts} shards of {shard.stem}"
+        return (
+            ""
+            if len(files) == shard.parts
+            else f"{files[0].parent}: there are more files than {shard.parts} shards of {shard.stem}"
+        )
     more = f" and {len(missing) - _NAMED_SHARDS} more" if len(missing) > _NAMED_SHARDS else ""
     named = ", ".join(missing[:_NAMED_SHARDS])
-    return f"shard {named}{more} {'is' if len(missing) == 1 else 'are'} missing"
+    return f"{files[0].parent}: shard {named}{more} is missing"
 
 
 def _projector_for(path: Path) -> Path | None:
