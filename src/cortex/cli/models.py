@@ -65,22 +65,24 @@ def remove(
     models: ModelsPath = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Delete a model's files, after confirmation."""
+    """Delete a model's files, after confirmation. Of a link only the link is deleted, never what it points to."""
     from cortex.neuron.app import scan_models
+    from cortex.neuron.catalog.removal import removal_of
 
-    catalog = scan_models(*read_config(config, models))
+    settings, profiles = read_config(config, models)
+    catalog = scan_models(settings, profiles)
     name = catalog.resolve(model)
-    files = catalog.entries[name].files if name else ()
-    if not files:
+    if name is None or not catalog.entries[name].files:
         raise ModelNotFound(f"{model!r} has no files here; `cortex models list` shows what there is")
-    blobs = sorted({part for path in files for part in (path, path.resolve())})
-    size = format_bytes(sum(path.stat().st_size for path in files))
+    directories = [Path(directory).expanduser() for directory in settings.neuron.model_dirs]
+    removal = removal_of(catalog.entries[name], directories)
+    print_line("\n  ".join(["to delete:", *map(str, removal.paths)]))
+    if removal.kept:
+        print_line("\n  ".join(["what the links point to stays:", *map(str, removal.kept)]))
     if not yes:
-        typer.confirm(f"Delete {', '.join(map(str, files))} ({size})?", abort=True)
-    for path in blobs:
-        path.unlink(missing_ok=True)
-        path.with_suffix(".verified").unlink(missing_ok=True)
-    print_line(f"freed {size}")
+        typer.confirm(f"Delete {len(removal.paths)} files ({format_bytes(removal.bytes)})?", abort=True)
+    removal.carry_out()
+    print_line(f"freed {format_bytes(removal.bytes)}")
 
 
 def _cards(config: Path | None, models: Path | None) -> dict[str, ModelCard]:

@@ -76,11 +76,14 @@ def _model_cells(row: ModelRow) -> Sequence[Cell]:
 
 
 def problems(fleet: FleetStatus) -> list[str]:
-    """One line for each neuron and model that doesn't work, and for a config that could not be reloaded."""
+    """One line for each neuron and model that doesn't work, for each warning of a neuron, and for a config that could
+    not be reloaded."""
     lines = [f"the config was not reloaded: {fleet.config_error}"] if fleet.config_error else []
     for neuron in fleet.neurons:
         if neuron.reason:
             lines.append(f"{neuron.name} is {neuron.health}: {neuron.reason}")
+        if neuron.status:
+            lines += [f"{neuron.name}: {warning}" for warning in neuron.status.warnings]
         models: Sequence[ModelStatus] = neuron.status.models if neuron.status else ()
         lines += [
             f"{model.card.id} on {neuron.name}: {why.splitlines()[0]}"

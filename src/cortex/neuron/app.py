@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -146,7 +146,7 @@ class Neuron:
 
     def scan(self) -> Catalog:
         """Read what is on disk; slow for many files, so never on the loop."""
-        return scan_models(self.config, self.profiles.current, self.headers)
+        return self.registry.planner.checked(scan_models(self.config, self.profiles.current, self.headers))
 
     async def rescan(self) -> None:
         """Scan again and apply the result. One scan at a time: one that began before new profiles came must not be
@@ -154,10 +154,32 @@ class Neuron:
         async with self._scanning:
             catalog = await asyncio.to_thread(self.scan)
             if catalog != self._catalog:
-                broken = sum(bool(entry.problem) for entry in catalog.entries.values())
-                logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
+                self._report(catalog)
             self._catalog = catalog
             self.manager.apply_catalog(catalog)
+
+    def _report(self, catalog: Catalog) -> None:
+        """Log what a scan has found, and each problem and warning once; the warnings go into the status too."""
+        broken = {name: entry.problem for name, entry in catalog.entries.items() if entry.problem}
+        logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": len(broken)})
+        for name, problem in broken.items():
+            before = self._catalog.entries.get(name)
+            if before is None or before.problem != problem:
+                logger.warning("model not usable", extra={"model": name, "problem": problem})
+        warnings = [*catalog.warnings, *self._unknown_defaults(catalog)]
+        for warning in warnings:
+            if warning not in self.registry.warnings:
+                logger.warning("models not as configured", extra={"reason": warning})
+        self.registry.warnings = warnings
+
+    def _unknown_defaults(self, catalog: Catalog) -> Iterator[str]:
+        """A sentence for each default model that isn't in the catalogue."""
+        named = [("neuron.default_models", name) for name in self.config.neuron.default_models]
+        if self.config.gateway.default_model:
+            named.append(("gateway.default_model", self.config.gateway.default_model))
+        for key, name in named:
+            if catalog.resolve(name) is None:
+                yield f"{key}: {self.name} has no model {name!r}"
 
     def _warn_of_missing_directories(self) -> None:
         """Log model directories that don't exist: a typo would only show as missing models."""

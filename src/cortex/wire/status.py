@@ -245,7 +245,8 @@ class ProfilesOrder(Struct, frozen=True, omit_defaults=True):
 
 class NeuronStatus(Struct, frozen=True, omit_defaults=True):
     """The whole neuron. `revision` rises with every change of what is loaded; orders carry the one that they are based
-    on. `boot` is unique per start of the neuron, which makes restarts recognisable."""
+    on. `boot` is unique per start of the neuron, which makes restarts recognisable. `warnings` are sentences about the
+    config and the model files: names that two files have, default models that don't exist."""
 
     neuron: str
     version: str
@@ -259,6 +260,7 @@ class NeuronStatus(Struct, frozen=True, omit_defaults=True):
     ledger: list[Reservation] = []
     uptime_s: float = 0.0
     profiles: ProfilesMark | None = None
+    warnings: list[str] = []
 
 
 class LoadOrder(Struct, frozen=True, omit_defaults=True):

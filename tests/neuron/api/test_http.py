@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import msgspec
 
+from cortex.config.profiles import Profile
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder
 from cortex.wire.status import Discovery, LoadJob, ModelStatus, NeuronStatus
@@ -96,3 +97,17 @@ async def test_metrics_count_loads_and_show_the_ledger(bench) -> None:
         text = (await http.get("/metrics")).text
         assert 'cortex_load_seconds_count{model="m",outcome="ok"} 1.0' in text
         assert 'cortex_device_memory_bytes{device="cpu0",kind="reserved"}' in text
+
+
+async def test_what_is_not_served_is_said_in_the_status_and_in_the_log_once(bench, caplog) -> None:
+    profiles = [Profile("a", file="b.gguf"), Profile("gone", file="gone.gguf")]
+    async with bench("a", "b", profiles=profiles, default_models=["nope"]) as neuron, client(neuron) as http:
+        status = msgspec.json.decode((await http.get("/status")).content, type=NeuronStatus)
+        hidden, unknown = status.warnings
+        assert "a.gguf has the same name and is not served" in hidden
+        assert unknown.startswith("neuron.default_models: ")
+        assert "'nope'" in unknown
+        await neuron.neuron.rescan()
+        assert sum(getattr(record, "reason", "") == hidden for record in caplog.records) == 1
+        problems = [record.model for record in caplog.records if record.message == "model not usable"]
+        assert problems == ["gone"]

@@ -14,7 +14,7 @@ from cortex.errors import BadRequest, Forbidden, ModelLoadFailed, ModelNotFound,
 from cortex.neuron.catalog import downloads
 from cortex.neuron.catalog.downloads import Downloader, RemoteFile, choose_files
 from cortex.neuron.catalog.scan import HeaderCache, scan
-from tests.neuron.catalog.fake_hub import FakeHub, fake_hub
+from tests.neuron.catalog.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.neuron.gguf_files import write_gguf
 
 
@@ -120,3 +120,13 @@ def test_a_profile_chooses_the_projector_that_comes_with_it() -> None:
     files = [RemoteFile(name, 1, None) for name in ("a-Q4_K_M.gguf", "mmproj-F16.gguf", "mmproj-Q8_0.gguf")]
     assert choose_files(files, profile(mmproj="mmproj-Q8_0.gguf")) == [files[0], files[2]]
     assert choose_files(files, profile(mmproj="none")) == files[:1]
+
+
+def test_a_download_is_what_main_points_to(hub: FakeHub, tmp_path: Path) -> None:
+    """Else an older snapshot of another program's would be served."""
+    ref = tmp_path / "hub" / "models--org--repo" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text("a" * 40)
+    Downloader(tmp_path / "hub", endpoint=hub.url).fetch(profile(), ignore)
+    assert ref.read_text() == COMMIT
+    assert [path.name for path in ref.parent.iterdir()] == ["main"]

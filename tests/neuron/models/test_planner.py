@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from cortex.errors import ModelLoadFailed
+from cortex.neuron.catalog.entry import Catalog, Entry
 from cortex.neuron.memory.dry_run import ReportFailed
+from cortex.neuron.models.planner import LoadPlanner
 from cortex.wire.reports import MemoryPlan
 from cortex.wire.status import LoadOrder, UnloadOrder
 from cortex.wire.worker import LoadSpec
+from tests.neuron.catalog.test_scan import hostile_files
 from tests.neuron.conftest import until
+from tests.neuron.gguf_files import write_gguf
 
 MIB = 1024 * 1024
 
@@ -50,3 +58,35 @@ async def test_a_small_model_is_not_worth_a_dry_run(bench, threshold: str) -> No
     async with bench("m", dry_run_from=threshold) as neuron:
         await neuron.admin.load(LoadOrder("m"))
         assert neuron.registry.planner.dry_runs == {}
+
+
+async def test_a_neuron_starts_and_serves_beside_any_file(bench, tmp_path: Path) -> None:
+    """Each of these kept a neuron from starting, or made its status unreadable or huge."""
+    (tmp_path / "models").mkdir()
+    bad = hostile_files(tmp_path / "models")
+    huge = dict.fromkeys(["ssm.state_size", "ssm.inner_size"], 2**31 - 1)
+    write_gguf(tmp_path / "models" / "huge.gguf", context=2**31 - 1, extra=huge, recurrent=True)
+    async with bench("good") as neuron:
+        assert (await neuron.admin.load(LoadOrder("good"))).state == "ready"
+        status = neuron.admin.status()
+        problems = {model.card.id: model.card.problem for model in status.models}
+        assert all(problems[name] for name in [*bad, "huge"])
+        assert not problems["good"]
+        assert len(msgspec.json.encode(status)) < 20_000
+        with pytest.raises(ModelLoadFailed, match="needs"):
+            await neuron.admin.load(LoadOrder("huge"))
+
+
+async def test_a_model_that_cannot_be_estimated_is_listed_with_that(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench("good", "odd") as neuron:
+
+        def needed(entry: Entry) -> int:
+            if entry.id == "odd":
+                raise ZeroDivisionError
+            return 1
+
+        planner = LoadPlanner(neuron.registry.config, neuron.registry.devices, {}, neuron.registry.measurements, "")
+        monkeypatch.setattr(planner, "needed_bytes", needed)
+        entries = planner.checked(Catalog({name: m.entry for name, m in neuron.registry.models.items()})).entries
+        assert "can't be estimated" in entries["odd"].problem
+        assert not entries["good"].problem

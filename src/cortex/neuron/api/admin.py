@@ -108,6 +108,7 @@ class Admin:
             ledger=ledger.lines(),
             uptime_s=manager.registry.clock() - self.started_at,
             profiles=self.profiles.mark,
+            warnings=manager.registry.warnings,
         )
 
     def model(self, name: str) -> ModelStatus:

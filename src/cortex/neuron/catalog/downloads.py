@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import threading
@@ -21,6 +22,8 @@ from typing import Any, cast
 
 from cortex.config.profiles import Profile
 from cortex.errors import BadRequest, CortexError, Forbidden, ModelLoadFailed, ModelNotFound, NoRoom, Unavailable
+from cortex.neuron.catalog.files import is_gguf
+from cortex.neuron.catalog.names import PREFERRED
 
 __all__ = ["Downloader", "OnProgress", "RemoteFile", "choose_files"]
 
@@ -30,7 +33,7 @@ OnProgress = Callable[[int, int], None]
 """(bytes present, bytes in total); called for every chunk, from the downloading thread."""
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-_PREFERRED = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SPARE_BYTES = 512 * 1024 * 1024
 """Free space that must be left on the disk: a full one breaks more than the download."""
 
@@ -47,10 +50,10 @@ class RemoteFile:
 def choose_files(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
     """The GGUF file of `profile` with all its shards, and its projector. Pure.
 
-    The profile's `file` is a name, its `quant` part of one; without either the first of _PREFERRED is chosen. Raises
+    The profile's `file` is a name, its `quant` part of one; without either the first of PREFERRED is chosen. Raises
     ModelNotFound with the names there are.
     """
-    models = [file for file in files if file.name.endswith(".gguf") and "mmproj" not in file.name]
+    models = [file for file in files if is_gguf(file.name) and "mmproj" not in file.name.lower()]
     wanted = _named(models, profile)
     if not wanted:
         there = ", ".join(file.name for file in models) or "no GGUF file at all"
@@ -76,7 +79,7 @@ def _projectors(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
 def _named(models: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
     if profile.file:
         return [file for file in models if file.name == profile.file or Path(file.name).name == profile.file]
-    tags = (profile.quant,) if profile.quant else _PREFERRED
+    tags = (profile.quant,) if profile.quant else PREFERRED
     for tag in tags:
         if found := [file for file in models if tag.upper() in file.name.upper()]:
             return found
@@ -113,7 +116,22 @@ class Downloader:
             )
             files = choose_files([_remote(sibling) for sibling in info.siblings or []], profile)
             self._check_disk(repo, files)
-            return self._download(repo, info.sha or "main", files, on_progress)
+            paths = self._download(repo, info.sha or "main", files, on_progress)
+            if profile.revision is None and _COMMIT.fullmatch(info.sha or ""):
+                self._note_main(repo, info.sha or "")
+            return paths
+
+    def _note_main(self, repo: str, commit: str) -> None:
+        """Have `refs/main` point to what was downloaded: huggingface_hub writes it for downloads by name only, and
+        ours are by commit, so that all files are of one. Raises OSError."""
+        ref = self._folder(repo) / "refs" / "main"
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        fresh = ref.with_name(f".main-{os.getpid()}-{threading.get_ident()}")
+        fresh.write_text(commit)
+        fresh.replace(ref)
+
+    def _folder(self, repo: str) -> Path:
+        return self._cache / f"models--{repo.replace('/', '--')}"
 
     def _download(self, repo: str, revision: str, files: list[RemoteFile], on_progress: OnProgress) -> list[Path]:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - see the module's docstring
@@ -148,7 +166,7 @@ class Downloader:
             raise NoRoom(f"{repo} needs {missing} bytes on disk at {self._cache}; {lacking} too few are free")
 
     def _is_here(self, repo: str, file: RemoteFile) -> bool:
-        blob = self._cache / f"models--{repo.replace('/', '--')}" / "blobs" / (file.sha256 or "")
+        blob = self._folder(repo) / "blobs" / (file.sha256 or "")
         return file.sha256 is not None and blob.is_file()
 
 

@@ -57,9 +57,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The models of one scan by id; replaced whole by the next."""
+    """The models of one scan by id; replaced whole by the next. `warnings` are for people: what is not served, and
+    why."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> str | None:
         """The id behind an id or an alias."""

@@ -29,7 +29,7 @@ def card_of(entry: Entry, loaded: Loaded | None = None) -> ModelCard:
         gguf_hash=header.hash if header else "",
         context_train=header.hyper("context_length") if header else 0,
         parallel=profile.parallel or DEFAULT_PARALLEL,
-        created=int(entry.path.stat().st_mtime) if entry.path and entry.path.exists() else 0,
+        created=_created(entry),
         cost=profile.cost,
         pinned=profile.pinned,
         pinned_on=profile.pinned_on,
@@ -42,6 +42,14 @@ def card_of(entry: Entry, loaded: Loaded | None = None) -> ModelCard:
         available=not entry.problem,
         problem=entry.problem,
     )
+
+
+def _created(entry: Entry) -> int:
+    """Seconds since 1970 of the file's last change; 0 where there is no file, or none any more."""
+    try:
+        return int(entry.path.stat().st_mtime) if entry.path else 0
+    except OSError:
+        return 0
 
 
 def _detected(loaded: Loaded, guess: Capabilities) -> Capabilities:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace as replace_field
 from functools import cached_property, partial
 
 from msgspec.structs import replace
 
 from cortex.config.settings import Config, parse_bytes
-from cortex.neuron.catalog.entry import Entry
+from cortex.neuron.catalog.entry import Catalog, Entry
 from cortex.neuron.devices.devices import Device, DeviceSource
 from cortex.neuron.devices.visibility import device_environment, ggml_names
 from cortex.neuron.memory.dry_run import ReportFailed, run_memory_plan
 from cortex.neuron.memory.ledger import Measurements, measure_key
+from cortex.neuron.models.card import card_of
 from cortex.neuron.models.load_plan import contexts, device_sets, estimated_sizes, refined_sizes, spec_of
 from cortex.neuron.models.state import ManagedModel
 from cortex.placement.facts import DeviceMemory, NeuronMemory
@@ -24,6 +26,9 @@ from cortex.wire.worker import LoadSpec
 __all__ = ["LoadPlanner"]
 
 logger = logging.getLogger(__name__)
+
+_MAX_BYTES = 2**50
+"""No machine has that much memory; a header that asks for more is damaged."""
 
 
 class LoadPlanner:
@@ -46,6 +51,7 @@ class LoadPlanner:
         self._models = models
         self._measurements = measurements
         self._build = build
+        self._checked: dict[str, tuple[Entry, Entry]] = {}
         self.dry_runs: dict[str, list[int]] = {}
         """Sizes by measure key; empty where the dry run failed."""
         self.run_memory_plan: Callable[[LoadSpec, Mapping[str, str]], Awaitable[MemoryPlan]] = run_memory_plan
@@ -117,6 +123,30 @@ class LoadPlanner:
             if all(size <= budgets.get(device, 0) for device, size in (sets[0] if sets else {}).items()):
                 break
         return needed
+
+    def checked(self, catalog: Catalog) -> Catalog:
+        """`catalog`, with a problem for each model whose card or size can't be computed or is beyond any machine's
+        memory: what a file says must not reach the other models. For the thread of a scan; each entry is checked
+        once."""
+        entries = {model: self._checked_entry(model, entry) for model, entry in catalog.entries.items()}
+        self._checked = {model: (entry, entries[model]) for model, entry in catalog.entries.items()}
+        return replace_field(catalog, entries=entries)
+
+    def _checked_entry(self, model: str, entry: Entry) -> Entry:
+        known = self._checked.get(model)
+        if known is not None and known[0] == entry:
+            return known[1]
+        if entry.header is None:
+            return entry
+        try:
+            card_of(entry)
+            needed = self.needed_bytes(entry)
+        except Exception:  # whatever the file has provoked: it is this model's problem alone
+            logger.exception("a model's memory can't be estimated", extra={"model": model})
+            return replace_field(entry, header=None, problem=f"{entry.path}: its memory can't be estimated")
+        if needed > _MAX_BYTES:
+            return replace_field(entry, header=None, problem=f"{entry.path}: by its header it needs {needed:.1e} bytes")
+        return entry
 
     @cached_property
     def _empty(self) -> NeuronMemory:

@@ -56,7 +56,8 @@ class ModelRegistry:
 
     `revision` rises with every change of what is loaded. `clock` gives monotonic seconds; `fetch` downloads an entry's
     file and returns the entry with it; `freed_at` is when memory of a device was last released; `on_event` is called on
-    the event loop. `pool` is set by ModelManager; `build` names the installed llama.cpp.
+    the event loop; `warnings` are the status document's. `pool` is set by ModelManager; `build` names the installed
+    llama.cpp.
     """
 
     config: Config
@@ -76,6 +77,7 @@ class ModelRegistry:
     fetch: Callable[[Entry, OnProgress], Awaitable[Entry]] | None = None
     on_event: Callable[[LoadEnded | Evicted], None] = lambda _: None
     changes: Changes = field(default_factory=Changes)
+    warnings: list[str] = field(default_factory=list)
 
     def __post_init__(self, build: str) -> None:
         self.planner = LoadPlanner(self.config, self.devices, self.models, self.measurements, build)
