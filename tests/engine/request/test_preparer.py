@@ -1,4 +1,4 @@
-"""What of a raw prompt is echoed, and from which token on its log-probabilities are told."""
+"""What of a raw prompt is echoed, and from which token on it has log-probabilities."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, cast
 import pytest
 
 from cortex.engine.llama.model import Vocab
-from cortex.engine.request.output import Job
-from cortex.engine.request.preparer import Limits, Preparer
+from cortex.engine.request.output import PreparedRequest
+from cortex.engine.request.preparer import Preparer, TokenLimits
 from cortex.errors import UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Sampling
 
 
 class _Vocab:
-    """A byte a token; 1 is BOS, spelled `<s>`, which every prompt gets that hasn't it."""
+    """One token per byte; 1 is BOS, spelled `<s>`, which is put before prompts without it."""
 
     size = 256
     bos = 1
@@ -27,10 +27,10 @@ class _Vocab:
         return [self.bos, *text.removeprefix("<s>").encode()]
 
 
-def prepare(prompt: str | list[int], **fields: Any) -> Job:
+def prepare(prompt: str | list[int], **fields: Any) -> PreparedRequest:
     preparer = Preparer(
         cast("Vocab", _Vocab()),
-        Limits(100),
+        TokenLimits(100),
         chat=None,
         spec_for_format=lambda _format: None,
         compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
@@ -46,9 +46,9 @@ def prepare(prompt: str | list[int], **fields: Any) -> Job:
     ids=["BOS added", "BOS written", "BOS as a token", "no BOS"],
 )
 def test_only_what_the_client_wrote_is_scored(prompt: str | list[int], first: int) -> None:
-    job = prepare(prompt, echo=True, logprobs=1)
-    assert job.scored_from == first
-    assert job.echo
+    prepared = prepare(prompt, echo=True, logprobs=1)
+    assert prepared.scored_from == first
+    assert prepared.echo
 
 
 def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
@@ -57,8 +57,8 @@ def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
 
 
 def test_a_resumed_answer_does_not_echo_again() -> None:
-    job = prepare("ab", echo=True, logprobs=1, replay=[99])
-    assert (job.echo, job.scored_from) == ("", None)
+    prepared = prepare("ab", echo=True, logprobs=1, replay=[99])
+    assert (prepared.echo, prepared.scored_from) == ("", None)
 
 
 def test_a_suffix_cannot_be_scored() -> None:

@@ -1,4 +1,4 @@
-"""JSON Schemas made ready for llguidance, and what is wrong with those that can't be."""
+"""Prepares JSON Schemas for llguidance, and finds the part of a schema that can't be compiled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cortex.wire.inference import JsonSchema
 
 __all__ = ["checked_schema", "closed", "compile_error", "is_compilable"]
 
-# One blank, or a new line with some indentation, or nothing: what models write. Unlimited blanks would let a small
-# model lose itself in them.
+# One blank, or a new line with some indentation, or nothing: what models write. With unlimited blanks a small model
+# may write blanks without end.
 _BLANKS = r"(\n[ ]{0,24}| )?"
 _ONE_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
 _SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -31,11 +31,12 @@ _COMPOSED = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluate
 
 
 def checked_schema(schema: JsonSchema, *, strict: bool, where: str, compact: bool = False) -> JsonSchema:
-    """`schema` as a grammar takes it. Raises InvalidSchema, naming the place below `where`, if no grammar can.
+    """`schema` with the options that llguidance needs.
 
-    `strict` refuses what the grammar can't enforce; else it is left to the model, and all the rest is enforced.
-    `compact`: written on one line with at most single blanks, as models write tool arguments, without keys that the
-    schema doesn't name, and with references that `references.part_of` can resolve.
+    `strict` refuses what the grammar can't enforce; else that is left to the model, and all the rest is enforced.
+    `compact`: JSON on one line with at most single blanks, as models write tool arguments, without keys that the schema
+    doesn't name, and with references that `references.part_of` can resolve. Raises InvalidSchema, naming the place
+    below `where`, if it doesn't compile.
     """
     try:
         ready = schema if strict else readable(schema)
@@ -94,10 +95,10 @@ def _compile_error(lark: str) -> str | None:
 
 
 def closed(schema: JsonSchema) -> JsonSchema:
-    """`schema` with objects that name their properties and say nothing of others closed to them.
+    """`schema` with additionalProperties = false in objects that list their properties and don't mention others.
 
-    JSON Schema leaves such objects open, which tool authors hardly ever mean. Composed schemas are left alone: what
-    they close, another branch may need.
+    JSON Schema allows others there, which tool authors hardly ever mean. Composed schemas are unchanged: another
+    branch may need what this one would forbid.
     """
     if '"allOf"' in json.dumps(schema):
         return dict(schema)
@@ -134,7 +135,7 @@ def _json_grammar(schema: JsonSchema) -> str:
 
 
 def _culprit(schema: JsonSchema, strict: bool, reason: str) -> tuple[str, str]:
-    """The innermost part that doesn't compile by itself, as a path, and why."""
+    """The path of the innermost part that doesn't compile by itself, and the reason."""
     definitions = {key: schema[key] for key in DEFINITIONS if key in schema}
     options = {"x-guidance": _options(strict=strict, compact=False)}
     path, parts = "", list(_parts(schema, (*DEFINITIONS, *_PLAIN_MAPS)))
