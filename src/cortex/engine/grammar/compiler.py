@@ -25,10 +25,11 @@ from cortex.wire.inference import Grammar, JsonObjectFormat, JsonSchemaFormat, O
 __all__ = ["ConstraintCompiler", "MaskedConstraint", "spec_for_format"]
 
 _KEPT_GRAMMARS = 64
-_KEPT_CHARS = 4 * 1024 * 1024
-"""Of the texts of the grammars kept per model; llguidance's copy of a grammar is some ten times as large. A client
-sends the same tools with each turn, and compiling 20 of them takes 7 to 40 ms at 151,936 tokens
-(contrib/bench/masks.py)."""
+"""Compiled grammars kept per model: a client sends the same tools with each turn, and compiling 20 of them takes 7 to
+40 ms (151,936 tokens: contrib/bench/masks.py)."""
+_KEPT_CHARS = 2 * 1024 * 1024
+"""Characters of the kept grammars together. llguidance needs some 50 bytes for each (40 grammars of 20 tools, 151,936
+tokens, by resident memory), so about 100 MB."""
 _NO_TAG = r"""[^<"\\\x00-\x1F\x7F]+"""
 """Tokens that can't begin a tag: a slice whose masks llguidance computes in advance, for raw values between tags.
 Without it such a mask takes a walk over the whole vocabulary, 2 ms (151,936 tokens)."""
@@ -117,10 +118,7 @@ class MaskedConstraint:
 
 
 class ConstraintCompiler:
-    """Compiles grammars for one model. Making one reads the whole vocabulary (about 1 s at 150k tokens).
-
-    The last 64 grammars are kept, or fewer with 4 MiB of text together: a client sends the same tools with each turn.
-    """
+    """Compiles grammars for one model; the constructor reads the whole vocabulary (about 1 s at 150k tokens)."""
 
     def __init__(self, vocab: Vocab) -> None:
         self._tokenizer = _tokenizer(vocab)

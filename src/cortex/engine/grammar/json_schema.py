@@ -33,9 +33,10 @@ _COMPOSED = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluate
 def checked_schema(schema: JsonSchema, *, strict: bool, where: str, compact: bool = False) -> JsonSchema:
     """`schema` with the options that llguidance needs.
 
-    `strict` refuses what the grammar can't enforce; else it is left to the model, and all the rest is enforced.
-    `compact`: written on one line with at most single blanks, as models write tool arguments, without keys that the
-    schema doesn't name, and with references that `references.part_of` can resolve.
+    `strict` refuses what the grammar can't enforce; else that is left to the model, and all the rest is enforced.
+    `compact`: JSON on one line with at most single blanks, as models write tool arguments, without keys that the schema
+    doesn't name, and with references that `references.part_of` can resolve. Raises InvalidSchema, naming the place
+    below `where`, if it doesn't compile.
     """
     try:
         ready = schema if strict else readable(schema)
@@ -134,7 +135,7 @@ def _json_grammar(schema: JsonSchema) -> str:
 
 
 def _culprit(schema: JsonSchema, strict: bool, reason: str) -> tuple[str, str]:
-    """The innermost part that doesn't compile by itself, as a path, and why."""
+    """The path of the innermost part that doesn't compile by itself, and the reason."""
     definitions = {key: schema[key] for key in DEFINITIONS if key in schema}
     options = {"x-guidance": _options(strict=strict, compact=False)}
     path, parts = "", list(_parts(schema, (*DEFINITIONS, *_PLAIN_MAPS)))

@@ -6,7 +6,9 @@ import pytest
 
 from cortex.engine.chat.detection.roundtrip import run_roundtrip
 from cortex.engine.chat.model import ChatModel
-from cortex.wire.inference import Tool
+from cortex.wire.inference import Tool, ToolChoice
+from tests.engine.chat.formats.test_written_grammars import EndingVocabulary, allows
+from tests.engine.chat.histories import chat_request, said
 from tests.engine.chat.marker_vocabulary import MarkerVocabulary, markers_in
 from tests.templates import template, template_names
 
@@ -117,6 +119,24 @@ INVENTED = {
     "{% for k, v in c.function.arguments.items() %}{{ '<arg ' + k + '>' + v|string + '</arg>' }}{% endfor %}"
     "{{ '</act>' }}{% endfor %}",
 }
+# Markers that are mere text, and none at all, after text on a line of their own.
+MERE_TEXT = {
+    "a word": "{% for c in m.tool_calls or [] %}{{ 'Use tool: ' + ({'tool': c.function.name, "
+    "'with': c.function.arguments}|tojson) }}{% endfor %}",
+    "words around the name": "{% for c in m.tool_calls or [] %}{{ '\nCALL ' + c.function.name + ' WITH ' + "
+    "(c.function.arguments|tojson) + ' END' }}{% endfor %}",
+    "lines": "{% for c in m.tool_calls or [] %}{{ '\nAction: ' + c.function.name + '\nInput: ' + "
+    "(c.function.arguments|tojson) }}{% endfor %}",
+    "a fence": "{% for c in m.tool_calls or [] %}{{ '\n```tool\n' + ({'name': c.function.name, "
+    "'arguments': c.function.arguments}|tojson) + '\n```' }}{% endfor %}",
+    "a section": "{% if m.tool_calls %}{{ 'BEGIN\n' }}{% for c in m.tool_calls %}{{ ({'tool': c.function.name, "
+    "'input': c.function.arguments}|tojson) + '\n' }}{% endfor %}{{ 'END' }}{% endif %}",
+    "nothing": "{% for c in m.tool_calls or [] %}{{ '\n' + ({'name': c.function.name, "
+    "'arguments': c.function.arguments}|tojson) }}{% endfor %}",
+    "tags": "{% for c in m.tool_calls or [] %}{{ '((call ' + c.function.name + '))' }}"
+    "{% for k, v in c.function.arguments.items() %}{{ '((arg ' + k + '))' + v|string + '((/arg))' }}{% endfor %}"
+    "{{ '((/call))' }}{% endfor %}",
+}
 NOTE = Tool("note", "", {"type": "object", "properties": {"text": {"type": "string"}, "count": {"type": "integer"}}})
 
 
@@ -145,6 +165,24 @@ def test_markers_nobody_has_heard_of_are_found_in_the_template_alone(kind: str, 
     ]
 
 
+@pytest.mark.parametrize("kind", MERE_TEXT)
+def test_calls_after_text_are_found_where_the_marker_is_mere_text_and_the_grammar_accepts_them(kind: str) -> None:
+    source = HEAD + "{{ m.content or '' }}" + MERE_TEXT[kind] + TAIL
+    model = ChatModel.from_gguf(source, {}, EndingVocabulary(["«end»"]))
+    tool_format, example = model.detected.tool_format, model.detected.example
+    assert tool_format is not None
+    assert example is not None
+    written = example.replace("probe_tool", "note").replace("first_key", "text").replace("second_key", "count")
+    outcome = run_roundtrip(f"I will.{written}", model.markers, None, tool_format, [NOTE])
+    assert outcome.text.strip() == "I will."
+    assert [(name, json.loads(arguments)) for name, arguments in outcome.calls] == [
+        ("note", {"text": "some value", "count": 42})
+    ]
+    required = model.prepare(chat_request([said("user", "Ask")], NOTE, tool_choice=ToolChoice("required"))).constraint
+    assert required is not None
+    assert allows(model, required.lark, written.strip())
+
+
 def test_without_a_template_any_model_gets_chatml_and_no_formats() -> None:
     model = ChatModel.from_gguf(None, {}, MarkerVocabulary())
     assert not model.supports_tools
@@ -165,3 +203,47 @@ def test_the_profile_overrides_what_is_found() -> None:
     report = model.report("m")
     assert (report.reasoning_format, report.tool_format) == (None, "qwen3_coder")
     assert "the profile says" in report.evidence[-1]
+
+
+REMOVAL = "{% if m.role == 'assistant' %}{% set content = content.split('((/musing))')[-1] %}{% endif %}"
+MUSING = HEAD + "{% set content = m.content %}" + REMOVAL + "{{ content }}" + TAIL
+
+
+def test_reasoning_that_the_template_only_removes_from_earlier_answers_is_found() -> None:
+    vocabulary = MarkerVocabulary(markers_in(MUSING), ends=["«end»"])
+    chat = ChatModel.from_gguf(MUSING, {}, vocabulary)
+    assert chat.detected.reasoning is not None
+    assert (chat.detected.reasoning.open, chat.detected.reasoning.close) == ("((musing))", "((/musing))")
+    found = run_roundtrip("((musing))\nHm.\n((/musing))\n\nYes.", chat.markers, chat.detected.reasoning, None, [])
+    assert (found.reasoning, found.text) == ("Hm.", "Yes.")
+
+
+def test_a_string_of_the_source_that_removes_nothing_is_no_reasoning() -> None:
+    source = MUSING.replace("content.split('((/musing))')[-1]", "content ~ ('((/musing))' in content)")
+    assert ChatModel.from_gguf(source, {}, MarkerVocabulary()).detected.reasoning is None
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ('I will.\n{"name": "f", "parameters": {"a": 1}}', [("f", '{"a": 1}')]),
+        ('{"name": "f", "parameters": {"a": 1}}', [("f", '{"a": 1}')]),
+        ('For example:\n{"name": "unknown", "parameters": {}}\nDone.', []),
+        ('Write {"name": "f", "parameters": {}} there.', []),
+    ],
+)
+def test_a_call_without_a_marker_may_follow_text_on_a_line_of_its_own(text: str, calls: list[tuple[str, str]]) -> None:
+    chat = ChatModel.from_gguf(None, {}, MarkerVocabulary(), tool_format="llama3")
+    tool_format = chat.detected.tool_format
+    found = run_roundtrip(text, chat.markers, None, tool_format, [Tool("f", "", {"type": "object"})])
+    assert found.calls == calls
+    assert found.text == (text if not calls else "I will." if text.startswith("I") else "")
+
+
+def test_a_list_of_calls_without_a_marker_may_follow_text_too() -> None:
+    chat = ChatModel.from_gguf(None, {}, MarkerVocabulary(), tool_format="pythonic")
+    tools = [Tool("f", "", {"type": "object"})]
+    found = run_roundtrip("Yes.\n[f(a=1)]", chat.markers, None, chat.detected.tool_format, tools)
+    assert (found.text, found.calls) == ("Yes.", [("f", '{"a": 1}')])
+    plain = "See:\n[a link](https://example.org)\n[ ] to do"
+    assert run_roundtrip(plain, chat.markers, None, chat.detected.tool_format, tools).text == plain

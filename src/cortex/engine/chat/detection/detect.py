@@ -81,7 +81,8 @@ def _detect_tool_format(
     rendered = _rendered_calls(renderer)
     detected.example = rendered[0] if rendered else None
     for family in sorted(FAMILIES, key=lambda family: family.name not in named):
-        if rendered and _reads_back(family, rendered, detected.reasoning, vocabulary):
+        whole = family.name not in named
+        if rendered and _reads_back(family, rendered, detected.reasoning, vocabulary, whole=whole):
             detected.tool_format = family
             detected.evidence.append(f"tools: {named.get(family.name, 'its parser reads what the template renders')}")
             detected.self_test = f"passed: {len(rendered)} rendered turns of calls were read back by {family.name}"
@@ -134,12 +135,20 @@ def _rendered_calls(renderer: ProbeRenderer) -> list[str]:
 
 
 def _reads_back(
-    family: ToolFormat, rendered: Sequence[str], reasoning: ReasoningFormat | None, vocabulary: Vocabulary
+    family: ToolFormat,
+    rendered: Sequence[str],
+    reasoning: ReasoningFormat | None,
+    vocabulary: Vocabulary,
+    *,
+    whole: bool = True,
 ) -> bool:
+    """Whether the family's parser finds the calls; `whole`: and leaves no text, perhaps another's marker."""
     markers = MarkerTable(vocabulary, reasoning, family)
     for count, output in enumerate(rendered, start=1):
-        calls = run_roundtrip(output, markers, reasoning, family, [_PROBE_TOOL]).calls
-        if [(name, _parsed(arguments)) for name, arguments in calls] != [
+        found = run_roundtrip(output, markers, reasoning, family, [_PROBE_TOOL])
+        if whole and found.text.strip():
+            return False
+        if [(name, _parsed(arguments)) for name, arguments in found.calls] != [
             (_PROBE_TOOL.name, arguments) for arguments in _CALLS[:count]
         ]:
             return False

@@ -76,9 +76,15 @@ def _as_json(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, A
         name_keys=(next(key for key, value in body.items() if value == name),),
         argument_keys=(next(key for key, value in body.items() if value in (arguments[0], json.dumps(arguments[0]))),),
         array=array,
+        lines=not array and bool(marker) and _in_one_block(rendered[-1], spans[-1], marker),
         bare=not marker,
         at_start=not marker,
     )
+
+
+def _in_one_block(text: str, calls: Sequence[_Call], marker: str) -> bool:
+    """Whether the marker comes once for all of several calls."""
+    return len(calls) > 1 and marker not in text[calls[0].end : calls[1].start]
 
 
 def _json_calls(text: str, name: str, arguments: Sequence[dict[str, Any]]) -> list[_Call]:
@@ -177,9 +183,10 @@ def _as_tags(rendered: Sequence[str], name: str, arguments: Sequence[dict[str, A
     param_open = following[closing:].lstrip() if closing else ""
     if not value_close or not param_open or not head.endswith(param_open):
         return None
+    call_open = around.call_open.rpartition(name)[2]
     return TaggedCalls(
         name=_NAME,
-        call_open=around.call_open.rpartition(name)[2].strip(),
+        call_open=call_open.lstrip() if call_open.endswith(" ") else call_open.strip(),  # `<call name>`
         name_end=head.removesuffix(param_open).strip(),
         param_open=param_open,
         key_end=middle.strip(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from jinja2 import Environment
+
 from cortex.engine.chat.detection.probe_messages import assistant, user
 from cortex.engine.chat.detection.probe_renderer import MARKER, ProbeRenderer
 from cortex.engine.chat.splitting.markers import ReasoningFormat
@@ -70,11 +72,16 @@ def detect_reasoning(
 
     1. The template renders earlier reasoning: what is around it. 2. The generation prompt opens or closes a known
     pair. 3. The template's source (`sources`: all templates of the GGUF) contains both ends of a pair, or its closing
-    end, by which it removes reasoning from the history. 4. The vocabulary has both ends as single tokens.
+    end, by which it removes reasoning from the history. 4. The template removes what is before a string of its source
+    from earlier answers. 5. The vocabulary has both ends as single tokens.
     """
     source = "\n".join(sources)
     found = (
-        _by_rendering(renderer) or _by_generation_prompt(renderer) or _by_source(source) or _by_vocabulary(vocabulary)
+        _by_rendering(renderer)
+        or _by_generation_prompt(renderer)
+        or _by_source(source)
+        or _by_removal(renderer, source)
+        or _by_vocabulary(vocabulary)
     )
     if found is None or "<response>" not in source:
         return found
@@ -131,6 +138,25 @@ def _by_source(source: str) -> DetectedReasoning | None:
     for pair in KNOWN_REASONING:
         if pair.close in source and (pair.open in source or not pair.answer):
             return DetectedReasoning(pair, f"the template's source names {pair.close!r}")
+    return None
+
+
+def _by_removal(renderer: ProbeRenderer, source: str) -> DetectedReasoning | None:
+    """An unknown pair, proved by rendering: of an earlier answer with both ends in it, only what follows is left."""
+    tokens = Environment().lex(source)  # noqa: S701 - nothing is rendered
+    strings = {value[1:-1].strip() for _, kind, value in tokens if kind == "string" and "/" in value}
+    for closing in sorted(strings, key=len):
+        opening = closing.replace("/", "", 1)
+        if not any(char.isalpha() for char in opening) or any(char.isspace() for char in closing):
+            continue
+        thought = f"{opening}NEEDLE_REASONING{closing}NEEDLE_TEXT"
+        left, whole = (
+            renderer.render([user(), assistant(text), user()]) or ""
+            for text in (thought, "NEEDLE_REASONING NEEDLE_TEXT")
+        )
+        if "NEEDLE_TEXT" in left and "NEEDLE_REASONING" not in left and "NEEDLE_REASONING" in whole:
+            evidence = f"the template removes what is before {closing!r} from earlier answers"
+            return DetectedReasoning(ReasoningFormat("generic", opening, closing), evidence)
     return None
 
 

@@ -56,7 +56,9 @@ class JsonCalls:
 
     @property
     def triggers(self) -> Sequence[Trigger]:
-        return (Trigger(self.open, at_start=self.at_start), *self.other_triggers)
+        # A call without a marker may follow text, on a line of its own.
+        after_text = (Trigger("\n" + self.open),) if self.bare and self.at_start else ()
+        return (Trigger(self.open, at_start=self.at_start), *after_text, *self.other_triggers)
 
     @property
     def special_tokens(self) -> Sequence[str]:
@@ -136,7 +138,8 @@ class JsonCalls:
         if self.id_key:
             member = f"{_quoted(self.id_key)} {colon} {lark.regex(_ID)}"
             before, after = (f"({member} {comma})?", "") if self.id_first else ("", f"({comma} {member})?")
-        head = f"{_quoted(self.name_keys[0])} {colon} {name} {comma} {_quoted(self.argument_keys[0])} {colon}"
+        argument_keys = " | ".join(map(_quoted, self.argument_keys))
+        head = f"{_quoted(self.name_keys[0])} {colon} {name} {comma} ({argument_keys}) {colon}"
         return lark.rule(f'{brace} {blank} {before} {head} {arguments} {after} {blank} "}}"')
 
 

@@ -56,7 +56,8 @@ class Pythonic:
 
     @property
     def triggers(self) -> Sequence[Trigger]:
-        return (Trigger(self.open) if self.open else Trigger("[", at_start=True),)
+        # A call without a marker may follow text, on a line of its own.
+        return (Trigger(self.open),) if self.open else (Trigger("[", at_start=True), Trigger("\n["))
 
     @property
     def special_tokens(self) -> Sequence[str]:
