@@ -220,6 +220,11 @@ class FakeNeuron:
 
     # ---- documents
 
+    def digest(self) -> object:
+        """Another value after every change that a neuron sends a new status for."""
+        models = [(m.state, m.servable, m.running, m.progress, m.error) for m in self.models.values()]
+        return self.revision, self.draining, models
+
     def held(self, device: str) -> int:
         return sum(model.mib * MIB for model in self.models.values() if device in model.devices)
 

@@ -1,18 +1,30 @@
-"""Doubles for the gateway's side of a neuron: its client in memory, and a server on a real socket."""
+"""Doubles for the gateway's side of a neuron: connections in memory, and a server on a real socket."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from cortex.errors import CortexError
-from cortex.gateway.neurons.client import EventStream, Lost
-from cortex.gateway.neurons.fleet import Neuron
-from cortex.wire.events import Event
+from cortex.gateway.neurons.fleet import Lost
+from cortex.gateway.neurons.request_stream import EmitList, RequestStream
+from cortex.serving.http.server import Server, server_config
+from cortex.wire.connection import (
+    LoadCommand,
+    OrderReply,
+    ProfilesCommand,
+    StatusPush,
+    StatusRequest,
+    ToNeuron,
+    UnloadCommand,
+)
+from cortex.wire.events import Event, failed
 from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.inference import Request
 from cortex.wire.status import (
@@ -29,7 +41,7 @@ __all__ = ["FakeModel", "FakeNeuron", "FakeNeuronServer", "FakeNeurons", "Manual
 
 
 class FakeStream:
-    """The answer to one request, made by the neuron's script; the neuron's `gate` holds it after the first frame."""
+    """The answer to one request, from the neuron's script; `gate` holds it after the first frame."""
 
     def __init__(self, neuron: FakeNeuron, request: Request) -> None:
         self._neuron = neuron
@@ -42,6 +54,7 @@ class FakeStream:
         neuron.began(request.model)
 
     async def read(self) -> list[Event]:
+        """The next frame. Raises Lost behind the last one, or when the neuron has died."""
         neuron = self._neuron
         if self._sent and neuron.gate is not None:
             await self._first_of(neuron.gate)
@@ -50,12 +63,9 @@ class FakeStream:
         if dies:
             neuron.kill()
         if self._closed.is_set() or not neuron.alive or neuron.boot != self._boot or not self._frames:
-            raise Lost("connection reset", refused=True)
+            raise Lost("connection reset")
         self._sent += 1
         return self._frames.pop(0)
-
-    def divert(self, take: Callable[[list[Event]], bool]) -> None:
-        """Everything is read."""
 
     def close(self) -> None:
         self._closed.set()
@@ -73,67 +83,153 @@ class FakeStream:
                 wait.cancel()
 
 
+class FakeConnection:
+    """`gateway.neurons.connections.Connection` to a FakeNeuron: pushes its status at every change, ends when it
+    dies."""
+
+    def __init__(
+        self,
+        fake: FakeNeuron,
+        rules: FakeNeurons,
+        on_status: Callable[[FakeConnection, NeuronStatus], None],
+        on_lost: Callable[[FakeConnection, Lost], None],
+    ) -> None:
+        self._fake = fake
+        self._rules = rules
+        self._boot = fake.boot
+        self._on_status = on_status
+        self._on_lost = on_lost
+        self._plays: set[asyncio.Task[None]] = set()
+        self._streams: set[RequestStream] = set()
+        self._retired = False
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        told = None
+        while self._fake.alive and self._fake.boot == self._boot:
+            if not self._fake.hung and (seen := self._fake.digest()) != told:
+                told = seen
+                self.request_status()
+            await asyncio.sleep(0)
+        self.break_off(Lost("connection reset"))
+
+    def request_status(self) -> None:
+        if not self._fake.hung and self._fake.alive:
+            self._rules.pushes += 1
+            self._on_status(self, self._fake.status())
+
+    def silent_s(self) -> float:
+        return 1e6 if self._fake.hung else 0.0
+
+    def submit(self, request: Request, emit: EmitList) -> RequestStream:
+        if self.closed.done() or not self._fake.alive:
+            raise Lost("connection reset")
+        self._fake.seen.append(request)
+        script = FakeStream(self._fake, request)
+
+        def left(stream: RequestStream) -> None:
+            script.close()
+            self._streams.discard(stream)
+            self._end_if_retired()
+
+        stream = RequestStream(request.id, emit, left)
+        self._streams.add(stream)
+        play = asyncio.create_task(self._play(stream, script))
+        self._plays.add(play)
+        play.add_done_callback(self._plays.discard)
+        return stream
+
+    async def _play(self, stream: RequestStream, script: FakeStream) -> None:
+        try:
+            while not stream.ended.done():
+                stream.feed(await script.read())
+        except Lost as lost:
+            stream.lose(lost)
+        finally:
+            script.close()
+            self._streams.discard(stream)
+            self._end_if_retired()
+
+    async def load(self, order: LoadOrder) -> LoadJob:
+        fake = await self._alive()
+        while self._rules.drains and any(fake.models[victim].running for victim in order.evict):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        try:
+            fake.start_load(order)
+            if self._rules.loading is not None:
+                await self._rules.loading.wait()
+            if not fake.alive or fake.boot != self._boot:
+                raise Lost("connection reset")
+            fake.finish_load(order.model)
+        finally:
+            self.request_status()
+        return LoadJob("j", order.model, "ready")
+
+    async def unload(self, order: UnloadOrder) -> None:
+        fake = await self._alive()
+        try:
+            fake.unload(order)
+        finally:
+            self.request_status()
+
+    async def put_profiles(self, order: ProfilesOrder) -> None:
+        fake = await self._alive()
+        try:
+            fake.take_profiles(order)
+        finally:
+            self.request_status()
+
+    def retire(self) -> None:
+        self._retired = True
+        self._end_if_retired()
+
+    def _end_if_retired(self) -> None:
+        if self._retired and not self._streams:
+            self.break_off(Lost("retired"))
+
+    def break_off(self, error: Lost) -> None:
+        if self.closed.done():
+            return
+        self.closed.set_result(None)
+        self._watching.cancel()
+        for stream in list(self._streams):
+            stream.lose(error)
+        self._on_lost(self, error)
+
+    async def _alive(self) -> FakeNeuron:
+        await asyncio.sleep(0)
+        if self._fake.hung:
+            await asyncio.wait({self.closed})
+        if self.closed.done() or not self._fake.alive:
+            raise Lost("connection reset")
+        return self._fake
+
+
 class FakeNeurons:
-    """`gateway.neurons.client.Neurons` over FakeNeurons. `loading`, if set, holds every load until it is set. With
-    `drains` a load waits until its victims are idle, as on a real neuron: with several gateways none of them can know
-    that they are. With `pushes` status documents are pushed; `polls` counts those that were polled."""
+    """Connects to FakeNeurons by their names as hosts. `loading` holds every load until it is set; with `drains` a busy
+    victim is waited for, as a real neuron does: only a gateway that is alone can know that its victims are idle.
+    `pushes` counts the statuses that were sent."""
 
     def __init__(self, *neurons: FakeNeuron) -> None:
         self.by_name = {neuron.name: neuron for neuron in neurons}
         self.loading: asyncio.Event | None = None
         self.drains = False
-        self.pushes = False
-        self.polls = 0
+        self.pushes = 0
 
-    async def status(self, neuron: Neuron) -> NeuronStatus:
-        self.polls += 1
-        return (await self._alive(neuron)).status()
-
-    async def statuses(self, neuron: Neuron) -> AsyncGenerator[NeuronStatus, None]:
-        """Each changed document, if `pushes` is set."""
-        fake = await self._alive(neuron)
-        if not self.pushes:
-            raise Lost("it pushes nothing")
-        told = -1
-        while fake.alive:
-            if fake.revision != told:
-                told = fake.revision
-                yield fake.status()
-            await asyncio.sleep(0)
-        raise Lost("connection reset", refused=True)
-
-    async def load(self, neuron: Neuron, order: LoadOrder) -> LoadJob:
-        fake = await self._alive(neuron)
-        while self.drains and any(fake.models[victim].running for victim in order.evict):  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        fake.start_load(order)
-        boot = fake.boot
-        if self.loading is not None:
-            await self.loading.wait()
-        if not fake.alive or fake.boot != boot:
-            raise Lost("connection reset", refused=True)
-        fake.finish_load(order.model)
-        return LoadJob("j", order.model, "ready")
-
-    async def unload(self, neuron: Neuron, order: UnloadOrder) -> None:
-        (await self._alive(neuron)).unload(order)
-
-    async def put_profiles(self, neuron: Neuron, order: ProfilesOrder) -> None:
-        (await self._alive(neuron)).take_profiles(order)
-
-    async def infer(self, neuron: Neuron, request: Request) -> EventStream:
-        fake = await self._alive(neuron)
-        fake.seen.append(request)
-        return FakeStream(fake, request)
-
-    async def _alive(self, neuron: Neuron) -> FakeNeuron:
+    async def connect(
+        self,
+        endpoint: str,
+        token: str | None,
+        connect_s: float,
+        on_status: Callable[[FakeConnection, NeuronStatus], None],
+        on_lost: Callable[[FakeConnection, Lost], None],
+    ) -> FakeConnection:
         await asyncio.sleep(0)
-        fake = self.by_name[neuron.name]
-        if fake.hung:
-            await asyncio.Event().wait()
+        fake = self.by_name[endpoint.removeprefix("http://")]
         if not fake.alive:
-            raise Lost("connection refused", refused=True)
-        return fake
+            raise Lost("connection refused")
+        return FakeConnection(fake, self, on_status, on_lost)
 
 
 class FakeNeuronServer:
@@ -148,96 +244,90 @@ class FakeNeuronServer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Yields the endpoint."""
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/status", self._status),
-                web.get("/events", self._events),
-                web.post("/models/load", self._load),
-                web.post("/models/unload", self._unload),
-                web.post("/trunk", self._trunk),
-            ]
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        sock = socket.create_server(("127.0.0.1", 0))
+        server = Server(server_config(self))
+        task = asyncio.create_task(server.serve([sock]))
         try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await server.serving.wait()
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}"
         finally:
-            await runner.cleanup()
+            self.neuron.kill()  # ends its connections
+            server.stop()
+            await task
 
-    async def _status(self, request: web.Request) -> web.Response:
-        return self._refused(request) or web.Response(body=msgspec.json.encode(self.neuron.status()))
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while (message := await receive())["type"] != "lifespan.shutdown":
+                await send({"type": f"{message['type']}.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+        elif self.token and (b"authorization", f"Bearer {self.token}".encode()) not in scope["headers"]:
+            await respond(send, 401, b'{"error":{"message":"no","code":"invalid_api_key"}}')
+        elif scope["path"] == "/status":
+            await respond(send, 200, msgspec.json.encode(self.neuron.status()))
+        elif scope["path"] == "/connection":
+            await self._connection(receive, send)
+        else:
+            await respond(send, 404, b"{}")
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
-        await response.prepare(request)
-        told = -1
-        while self.neuron.alive:
-            if self.neuron.revision != told:
-                told = self.neuron.revision
-                await response.write(encode_frame(self.neuron.status()))
-            await asyncio.sleep(0.002)
-        return response
-
-    async def _load(self, request: web.Request) -> web.Response:
-        order = msgspec.json.decode(await request.read(), type=LoadOrder)
-        try:
-            self.neuron.start_load(order)
-            self.neuron.finish_load(order.model)
-        except CortexError as error:
-            return _envelope(error)
-        return web.Response(body=msgspec.json.encode(LoadJob("j", order.model, "ready")))
-
-    async def _unload(self, request: web.Request) -> web.Response:
-        try:
-            self.neuron.unload(msgspec.json.decode(await request.read(), type=UnloadOrder))
-        except CortexError as error:
-            return _envelope(error)
-        return web.Response(body=b"{}")
-
-    async def _trunk(self, request: web.Request) -> web.StreamResponse:
-        if refused := self._refused(request):
-            return refused
+    async def _connection(self, receive: Any, send: Any) -> None:
+        """Ends without an end of the body when the neuron dies: the server cuts the connection then."""
         self.connections += 1
-        response = web.StreamResponse(headers={"content-type": "application/x-msgpack"})
-        await response.prepare(request)
-        commands = FrameDecoder(msgspec.msgpack.Decoder(Submit | Cancel))
-        runs: dict[str, asyncio.Task[None]] = {}
+        frames: asyncio.Queue[object] = asyncio.Queue()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        inner = FakeConnection(
+            self.neuron,
+            FakeNeurons(),
+            lambda _, status: frames.put_nowait(StatusPush(status)),
+            lambda _, error: frames.put_nowait(None),
+        )
+        reading = asyncio.create_task(self._read(receive, inner, frames))
+        reading.add_done_callback(lambda _: frames.put_nowait(None))
         try:
-            async for data in request.content.iter_any():
-                for command in commands.feed(data):
-                    if isinstance(command, Submit):
-                        runs[command.request.id] = asyncio.create_task(self._run(request, response, command.request))
-                    else:
-                        runs[command.request_id].cancel()
+            while (frame := await frames.get()) is not None:
+                await send({"type": "http.response.body", "body": encode_frame(frame), "more_body": True})
         finally:
-            for run in runs.values():
-                run.cancel()
-        return response
+            reading.cancel()
+            inner.break_off(Lost("the gateway has gone"))
 
-    async def _run(self, request: web.Request, response: web.StreamResponse, asked: Request) -> None:
-        self.neuron.seen.append(asked)
-        stream = FakeStream(self.neuron, asked)
-        try:
-            while stream._frames:
-                await response.write(encode_frame(Emissions([Emission(asked.id, await stream.read())])))
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        except Lost:
-            assert request.transport is not None
-            request.transport.abort()
-        finally:
-            stream.close()
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
-            return web.Response(status=401, body=b'{"error":{"message":"no","code":"invalid_api_key"}}')
-        return None
+    async def _read(self, receive: Any, inner: FakeConnection, frames: asyncio.Queue[object]) -> None:
+        commands = FrameDecoder(msgspec.msgpack.Decoder(ToNeuron))
+        streams: dict[str, RequestStream] = {}
+        orders: set[asyncio.Task[None]] = set()
+        while (message := await receive())["type"] == "http.request":
+            for command in commands.feed(message["body"]):
+                match command:
+                    case Submit(request):
+                        emit = partial(_emit_frame, frames, request.id)
+                        streams[request.id] = inner.submit(request, emit)
+                    case Cancel(request_id):
+                        self.cancelled += not streams[request_id].ended.done()
+                        streams[request_id].close()
+                    case StatusRequest():
+                        inner.request_status()
+                    case _:
+                        orders.add(asyncio.create_task(_carry_out(inner, command, frames)))
 
 
-def _envelope(error: CortexError) -> web.Response:
-    body = msgspec.json.encode({"error": {"message": error.message, "code": error.code, "param": error.param}})
-    return web.Response(status=error.status, body=body)
+def _emit_frame(frames: asyncio.Queue[object], request_id: str, events: list[Event]) -> None:
+    frames.put_nowait(Emissions([Emission(request_id, events)]))
+
+
+async def _carry_out(inner: FakeConnection, command: Any, frames: asyncio.Queue[object]) -> None:
+    try:
+        match command:
+            case LoadCommand(id_, order):
+                reply = OrderReply(id_, await inner.load(order))
+            case UnloadCommand(id_, order):
+                await inner.unload(order)
+                reply = OrderReply(id_)
+            case ProfilesCommand(id_, source, replaces, document):
+                await inner.put_profiles(ProfilesOrder(source, replaces, msgspec.Raw(document)))
+                reply = OrderReply(id_)
+    except CortexError as error:
+        reply = OrderReply(command.id, error=failed(error))
+    frames.put_nowait(reply)
+
+
+async def respond(send: Any, status: int, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})

@@ -58,12 +58,12 @@ ONLY_IN: dict[str, re.Pattern[str]] = {
 PURE = re.compile(
     r"errors\.py|config/(hints|profiles|settings)\.py|wire/\w+\.py|placement/\w+\.py|dialects/.*\.py"
     r"|engine/chat/(?!templates/template\.py).*\.py|engine/scheduling/\w+\.py|engine/kv/(pool|host_store|slot|tokens)\.py"
-    r"|engine/sampling/(params|row_price)\.py|engine/request/text\.py"
+    r"|engine/sampling/(params|prompt_lookup)\.py|engine/request/text\.py"
     r"|gateway/scheduling/(?!loop\.py)\w+\.py|gateway/neurons/fleet\.py|gateway/requests/failover\.py"
-    r"|gateway/report\.py|neuron/memory/ledger\.py|operator/(model_rows|load_job|formatting)\.py"
-    r"|top/(commands|rows|state|view)\.py|bench/(statistics|workload)\.py"
+    r"|gateway/report\.py|neuron/memory/(ledger|estimate)\.py|neuron/models/load_plan\.py"
+    r"|operator/(model_rows|load_job|formatting)\.py|top/(commands|rows|state|view)\.py|bench/(statistics|workload)\.py"
 )
-IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "aiohttp", "selectors", "multiprocessing"}
+IMPURE_MODULES = {"asyncio", "socket", "subprocess", "threading", "httpx", "selectors", "multiprocessing"}
 
 
 def source_files() -> list[Path]:
@@ -177,7 +177,7 @@ def _walk_all(graph: dict[Path, set[Path]], starts: list[Path], order: list[Path
 
 _IMPORT_EACH_ALONE = """
 import importlib, os, sys, traceback
-for library in ("aiohttp", "litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
+for library in ("litestar", "numpy", "rich", "typer", "uvicorn", "prometheus_client", "jinja2"):
     importlib.import_module(library)  # once for all children; cortex itself is never imported here
 for name in sys.argv[1:]:
     if (pid := os.fork()) == 0:
@@ -234,6 +234,24 @@ def test_only_public_names_are_imported_from_other_modules(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (source := _module(node.module or "")):
             hidden = {alias.name for alias in node.names if not _module(f"{node.module}.{alias.name}")} - public(source)
             assert not hidden, f"{relative(path)} imports {sorted(hidden)}, not in __all__ of {node.module}"
+
+
+_CHANGES_A_POOL = re.compile(
+    r"\b_?kv\.(open|extend|truncate|rewind|close|checkpoint|drop|drop_oldest|clear|take_effects)\("
+)
+_CHANGES_A_SEQUENCE = re.compile(
+    r"\b(sequence|choice|slot)\.tokens\.(append|extend|truncate)\("
+    r"|\b(sequence|choice)\.(slot|cached|stop_at|checkpoint_at|scoring|started|preemptions) ="
+)
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "engine").rglob("*.py")), ids=relative)
+def test_only_the_scheduler_changes_sequences_and_the_kv_pool(path: Path) -> None:
+    """The others ask it, and tell it what became of a batch; a replayed choice is prepared before it is submitted."""
+    if path.parent.name != "scheduling":
+        assert not _CHANGES_A_POOL.search(path.read_text())
+        if relative(path) != "engine/request/state.py":
+            assert not _CHANGES_A_SEQUENCE.search(path.read_text())
 
 
 @cache

@@ -25,7 +25,7 @@ PROMPT = "Once upon a time, number {} of the seven travellers said:"
 
 
 class Stopwatch:
-    """CPU time of this thread inside one method, by wrapping it."""
+    """CPU seconds of this thread inside one method, which it wraps."""
 
     def __init__(self, owner: object, name: str) -> None:
         self.seconds = 0.0
@@ -55,8 +55,8 @@ def main() -> None:
     tap.install()
     library.start_backend()
     spec = LoadSpec("m", options.model, 4096, parallel=max(options.streams), prompt_lookup=options.lookup)
-    hosted = load(spec, tap, lambda _: None, options.threads)
-    engine = hosted.engine
+    loaded = load(spec, tap, lambda _: None, options.threads)
+    engine = loaded.engine
     assert isinstance(engine, Engine)
     decode = Stopwatch(engine._context, "decode")  # noqa: SLF001 - measured from outside on purpose
     sample = Stopwatch(Sampler, "sample")
@@ -70,7 +70,7 @@ def main() -> None:
                 max_output=options.tokens,
                 sampling=Sampling(temperature=0.8, seed=number, ignore_eos=True),
             )
-            hosted.prepare(request)(time.monotonic())
+            loaded.prepare(request)(time.monotonic())
         while any(sequence.computed == 0 for sequence in engine.scheduler.running) or engine.scheduler.waiting:
             engine.step()
         decode.seconds = sample.seconds = 0.0
@@ -91,7 +91,8 @@ def main() -> None:
         )
     if options.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
-    hosted.close()
+    engine.close()
+    loaded.free(lambda: None)
 
 
 if __name__ == "__main__":

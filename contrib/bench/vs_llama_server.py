@@ -192,7 +192,7 @@ def cortex(model: Path, threads: int) -> Iterator[Server]:
         gateway, neuron = free_port(), free_port()
         (home / "cortex.toml").write_text(
             f'models = "models.toml"\n[gateway]\nlisten = "127.0.0.1:{gateway}"\nmetrics_listen = "127.0.0.1:0"\n'
-            f"poll_busy_s = 1.0\n[admission]\nin_flight = {2 * SLOTS}\nqueue = 64\nper_principal = {4 * SLOTS}\n"
+            f"[admission]\nin_flight = {2 * SLOTS}\nqueue = 64\nper_principal = {4 * SLOTS}\n"
             f'[neuron]\nlisten = "127.0.0.1:{neuron}"\ngpus = "none"\ndefault_models = ["{MODEL}"]\n'
             f'state_dir = "{home}/state"\nhuggingface_cache = false\nmodel_dirs = []\n[log]\nlevel = "warning"\n'
         )

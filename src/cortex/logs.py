@@ -19,7 +19,6 @@ __all__ = ["configure"]
 _NOISY = (
     "httpx",
     "httpcore",
-    "aiohttp.access",
     "uvicorn.access",
     "uvicorn.error",
     "asyncio",

@@ -62,7 +62,7 @@ def test_variables_of_other_purposes_are_left_alone() -> None:
         ("[neuron]\ncpu_memory = 'lots'", 'neuron.cpu_memory: not a size; write bytes or e.g. "2GiB"'),
         ("[neuron]\ndry_run_from = 'nevr'", "neuron.dry_run_from: not a size"),
         ("[neuron]\nmemory_margin = 5", "neuron.memory_margin: Expected `float` < 1.0"),
-        ("[gateway]\npoll_busy_s = 0", "gateway.poll_busy_s: Expected `float` > 0.0"),
+        ("[gateway]\nsilence_s = 0", "gateway.silence_s: Expected `float` > 0.0"),
         ("[admission]\nin_flight = 0", "admission.in_flight: Expected `int` >= 1"),
         ("[limits]\ndrain_s = -5", "limits.drain_s: Expected `float` >= 0.0"),
         ("[gateway\n", "cortex.toml"),

@@ -105,7 +105,7 @@ PROMISES: list[tuple[str, str]] = [
     ("omlx#3048", f"{SPLITTER}::test_a_mention_of_a_tool_marker_leaves_reasoning_open"),
     (
         "vllm#38864",
-        "engine/request/test_stop_and_markers.py::test_a_stop_string_that_is_watched_for_lets_no_marker_through",
+        "engine/request/test_output.py::test_a_stop_string_that_is_watched_for_lets_no_marker_through",
     ),
     ("vllm#39697", f"{SPLITTER}::test_the_tokens_that_end_reasoning_by_force_end_it"),
     ("rig#1656", f"{SPLITTER}::test_reasoning_alone_leaves_no_empty_text_segment"),

@@ -65,7 +65,7 @@ class Launcher:
         gateway = {
             "listen": "127.0.0.1:0",
             "metrics_listen": "127.0.0.1:0",
-            "poll_busy_s": 0.2,
+            "silence_s": 40.0,
             "connect_s": 20.0,
             **sections.pop("gateway", {}),
         }

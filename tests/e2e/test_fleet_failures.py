@@ -87,7 +87,7 @@ def test_a_sampled_stream_whose_neuron_dies_ends_with_an_error(launcher: Launche
 @pytest.mark.parametrize("temperature", [0, 1.0])
 def test_a_neuron_that_stops_sending_is_given_up_within_the_limit(launcher: Launcher, temperature: float) -> None:
     """A repeatable stream continues on another neuron, another one ends with an error."""
-    gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"poll_idle_s": 600.0, "connect_s": 300.0})
+    gateway, *neurons = pair(launcher, limits={"stall_s": 3.0}, gateway={"silence_s": 600.0, "connect_s": 300.0})
     with open_stream(gateway, "forever", model="a", max_tokens=200, temperature=temperature) as stream:
         first = stream.first()
         with stopped(neurons[int(serving(gateway)[1:])]):
@@ -111,7 +111,7 @@ def test_a_restarted_gateway_finds_what_is_loaded(launcher: Launcher) -> None:
 
 def test_a_neuron_that_comes_back_with_other_models_is_followed(launcher: Launcher) -> None:
     before = launcher.neuron(talkers(launcher, "a"), profiles("a"), neuron={"cpu_memory": ONE})
-    gateway = launcher.gateway(before, gateway={"poll_idle_s": 0.5})
+    gateway = launcher.gateway(before)
     assert said_hello(ask(gateway, "a"))
     listen = before.url.removeprefix("http://")
     killed(launcher, before)
@@ -170,16 +170,15 @@ def test_an_open_event_feed_does_not_hold_the_gateway_up(launcher: Launcher) -> 
 
 
 def test_a_neuron_tells_its_gateway_what_changes_and_takes_its_profiles(launcher: Launcher) -> None:
-    """Without waiting for a poll (once an hour here): a model loaded by hand, profiles pushed, the neuron's death."""
+    """A model loaded by hand, profiles pushed, the neuron's death."""
     neuron = launcher.neuron(talkers(launcher, "a"), neuron={"cpu_memory": ONE})
     models = launcher.directory / "pushed.toml"
     models.write_text('[[models]]\nid = "a"\naliases = ["fast"]\nparallel = 3\n')
-    slow = {"poll_busy_s": 3600.0, "poll_idle_s": 3600.0, "push_profiles": True}
-    gateway = launcher.gateway(neuron, gateway=slow, models=models)
+    gateway = launcher.gateway(neuron, gateway={"push_profiles": True}, models=models)
     card = eventually(lambda: neuron.status().get("profiles") and neuron.status()["models"][0]["card"])
     eventually(lambda: neuron.status()["models"][0]["card"].get("parallel") == 3, what=f"laid over {card}")
     neuron.post("/models/load", {"model": "fast"})
-    eventually(lambda: _loaded_on(gateway, "a") == ["n0"], what="the load is known without a poll")
+    eventually(lambda: _loaded_on(gateway, "a") == ["n0"], what="the load is known")
     assert said_hello(ask(gateway, "fast"))
     killed(launcher, neuron)
     eventually(lambda: gateway.get("/fleet").json()["neurons"][0]["health"] == "down", what="it is down")

@@ -51,7 +51,7 @@ class Storm:
         self.neurons = [self.neuron("127.0.0.1:0") for _ in range(3)]
         self.dead: list[Daemon] = []
         self.kills = 0
-        self.gateway = launcher.gateway(*self.neurons, gateway={"poll_idle_s": 2.0}, **self.rules)
+        self.gateway = launcher.gateway(*self.neurons, **self.rules)
 
     def neuron(self, listen: str) -> Daemon:
         return self.launcher.neuron(

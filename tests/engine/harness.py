@@ -53,7 +53,7 @@ class WorkerProcess:
         self.parent.sendall(b"".join(map(encode_frame, commands)))
 
     def read(self, timeout_s: float) -> bool:
-        """Take in what comes next; False at end of file."""
+        """Read what comes next; False at end of file."""
         self.parent.settimeout(timeout_s)
         data = self.parent.recv(1 << 18)
         for notice in self._decoder.feed(data):
@@ -141,7 +141,7 @@ def only(events: list[Event], kind: type[T]) -> T:
 
 
 def check_order(events: list[Event]) -> None:
-    """Started first (but for progress), one end, last."""
+    """Started comes first (but for progress), and one terminal event, last."""
     assert isinstance(events[-1], Finished | Failed)
     assert sum(isinstance(event, Finished | Failed) for event in events) == 1
     if isinstance(events[-1], Finished):

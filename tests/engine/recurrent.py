@@ -15,7 +15,7 @@ WIDTH, INNER, STATE, RANK, CONV, BLOCKS = 64, 128, 16, 4, 4, 2
 
 
 def build_mamba(path: Path, *, seed: int = 5) -> Path:
-    """Byte tokens only; what it says is noise, but always the same noise after the same text."""
+    """Byte tokens only; its output is noise, but always the same after the same text."""
     rng = np.random.default_rng(seed)
     writer = GGUFWriter(path, "mamba")
     writer.add_context_length(4096)

@@ -1,4 +1,4 @@
-"""The worker's promises on a scripted model: llama.cpp itself decodes, and what it must say is known."""
+"""What a worker guarantees, on a scripted model: llama.cpp itself decodes, and the right text is known."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HELLO = "Hello, world 😀!"
 
 @pytest.fixture(scope="module")
 def unhurried(scripted: WorkerProcess, scripted_path: Path) -> str:
-    """A model that takes its time for a token: its answer is still on the way when something happens to it."""
+    """A slow model: its answer is still being generated when something happens to it."""
     faults = {"models": ["unhurried"], "decode_delay_s": 0.02}
     scripted.load(LoadSpec("unhurried", str(scripted_path), context=1024, prompt_lookup=False, faults=faults))
     return "unhurried"
@@ -234,7 +234,7 @@ def test_a_truncated_file_fails_to_load(scripted: WorkerProcess, scripted_path: 
 
 
 def test_loading_goes_on_beside_decoding(scripted: WorkerProcess, scripted_path: Path) -> None:
-    """A slow load (delayed by a fault switch) holds up no stream, and two models answer in turn."""
+    """A slow load (delayed by a fault switch) delays no stream, and two models answer alternately."""
     scripted.submit(raw("running", "say<|loop|>"))
     faults = {"models": ["second"], "load_delay_s": 0.3, "decode_delay_s": 0.05}
     options = {"context": 256, "parallel": 2, "prompt_lookup": False, "faults": faults}
@@ -289,7 +289,7 @@ def test_a_gguf_without_template_still_serves_prompts(tmp_path: Path) -> None:
 
 
 def test_saved_prefixes_serve_a_worker_that_starts_later(scripted_path: Path, tmp_path: Path) -> None:
-    """What a request cost before an eviction needs not be computed again after the reload."""
+    """What was computed before an eviction is not computed again after the reload."""
     spec = LoadSpec("m", str(scripted_path), context=512, parallel=2, host_cache_bytes=1 << 26)
     prompt = list(range(20, 250)) + list(range(30, 100))
     with WorkerProcess("--cpu-threads", "1") as worker:
@@ -309,7 +309,7 @@ def test_saved_prefixes_serve_a_worker_that_starts_later(scripted_path: Path, tm
 
 
 def test_a_disk_that_takes_no_prefixes_costs_only_these(scripted: WorkerProcess, tmp_path: Path) -> None:
-    """Full, or gone: the worker has other models, and this one is about to be unloaded."""
+    """A disk that is full or missing: the worker has other models, and this one is about to be unloaded."""
     (tmp_path / "full").touch()
     scripted.send(SaveState("m", str(tmp_path / "full" / "kv")))
     assert scripted.wait(StateSaved).prefixes == 0
@@ -317,7 +317,7 @@ def test_a_disk_that_takes_no_prefixes_costs_only_these(scripted: WorkerProcess,
 
 
 def test_a_grammar_that_biases_leave_nothing_of_ends_the_answer(scripted: WorkerProcess) -> None:
-    """Only the end is allowed after the word, and ignore_eos forbids it: no endless answer, no failure."""
+    """Only the end token is allowed after the text, and ignore_eos forbids it: the answer ends without an error."""
     sampling = Sampling(temperature=0, ignore_eos=True)
     request = raw("stuck", "say<|go|>", format=Grammar("regex", "tick ( )*"), sampling=sampling, max_output=20)
     events = scripted.run(request)

@@ -1,16 +1,16 @@
-"""A gateway without HTTP: the real loop, errands, poller and backend over FakeNeurons."""
+"""A gateway without HTTP: the real loop, effect runner, connections' keeper and backend over FakeNeurons."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cortex.config.profiles import Profiles
 from cortex.config.settings import GatewayConfig, NeuronEntry
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.neurons.connections import NeuronConnections
 from cortex.gateway.requests.backend import FleetBackend
 from cortex.gateway.requests.effect_runner import EffectRunner
 from cortex.gateway.requests.mailboxes import Mailboxes
@@ -27,38 +27,30 @@ __all__ = ["Fleet", "fleet_of", "text_of"]
 
 
 @dataclass
-class Polling:
-    poll_busy_s: float = 0.001
-    poll_idle_s: float = 0.005
-
-    def config(self) -> GatewayConfig:
-        return GatewayConfig(poll_busy_s=self.poll_busy_s, poll_idle_s=self.poll_idle_s)
-
-
-@dataclass
 class Fleet:
     clock: ManualClock
     neurons: FakeNeurons
     mailboxes: Mailboxes
     loop: Loop
-    poller: Poller
+    connections: NeuronConnections
     backend: FleetBackend
     metrics: GatewayMetrics
     catalogue: Catalogue
-    polling: Polling
 
     async def ask(self, request: Request) -> list[Event]:
         """Every event of one request."""
-        async with aclosing(self.backend.infer(request)) as stream:
-            return [event async for batch in stream for event in batch]
+        events: list[Event] = []
+        await self.backend.serve(request, events.extend)
+        return events
+
+    def see(self, name: str) -> None:
+        """The neuron's status of this moment, as it would send it sooner or later."""
+        status = self.neurons.by_name[name].status()
+        self.loop.post(lambda scheduler, now: scheduler.on_status(name, status, now))
 
     def tick(self, seconds: float = 0.5) -> None:
         self.clock.advance(seconds)
         self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
-
-    def rest(self) -> None:
-        """No more polls but those that something asks for."""
-        self.polling.poll_busy_s = self.polling.poll_idle_s = 3600.0
 
     async def settled(self) -> None:
         """Let every task that can run do so."""
@@ -72,22 +64,21 @@ async def fleet_of(*fakes: FakeNeuron, rules: Policy | None = None) -> AsyncIter
     for fake in fakes:
         fake.clock = clock
     neurons, mailboxes, metrics = FakeNeurons(*fakes), Mailboxes(), GatewayMetrics()
-    effect_runner = EffectRunner(neurons, mailboxes, metrics.observe, metrics.ordered, keep=lambda _: None)
+    effect_runner = EffectRunner(mailboxes, metrics.observe, metrics.ordered, keep=lambda _: None)
     entries = [NeuronEntry(name=fake.name, endpoint=f"http://{fake.name}") for fake in fakes]
     loop = Loop(Scheduler(rules or policy(), entries), effect_runner.perform, clock)
-    polling = Polling()
-    poller = Poller(neurons, loop, polling.config)
-    effect_runner.start(loop, poller)
+    connections = NeuronConnections(loop, GatewayConfig, neurons.connect)
+    effect_runner.start(loop, connections)
     metrics.attach(loop)
     catalogue = Catalogue(lambda: loop.scheduler.state.fleet, Profiles(), None)
-    backend = FleetBackend(loop, neurons, mailboxes, catalogue, metrics.failed_over)
-    await poller.first_round()
-    poller.follow_fleet()
+    backend = FleetBackend(loop, connections, mailboxes, catalogue, metrics.failed_over)
+    connections.follow_fleet()
+    await connections.first_round()
     try:
-        yield Fleet(clock, neurons, mailboxes, loop, poller, backend, metrics, catalogue, polling)
+        yield Fleet(clock, neurons, mailboxes, loop, connections, backend, metrics, catalogue)
     finally:
-        await poller.aclose()
         await effect_runner.aclose()
+        await connections.aclose()
 
 
 def text_of(events: Sequence[Event]) -> str:

@@ -50,8 +50,7 @@ async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> Async
     async with AsyncExitStack() as stack:
         endpoints = {fake.name: await stack.enter_async_context(FakeNeuronServer(fake).running()) for fake in fakes}
         entries = [NeuronEntry(name=name, endpoint=endpoint) for name, endpoint in endpoints.items()]
-        polling = GatewayConfig(listen="127.0.0.1:0", poll_busy_s=0.05, poll_idle_s=0.1)
-        config = Config(gateway=polling, neurons=entries)
+        config = Config(gateway=GatewayConfig(listen="127.0.0.1:0"), neurons=entries)
         gateway = Gateway(config, profiles or Profiles())
         sock = socket.create_server(("127.0.0.1", 0))
         server = Server(server_config(gateway.app))

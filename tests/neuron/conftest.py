@@ -15,8 +15,8 @@ import pytest
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import Config, EvictionConfig, FaultsConfig, LimitsConfig, NeuronConfig
 from cortex.neuron.app import Neuron
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.catalog.gguf_header import read_header
-from cortex.neuron.catalog.scan import Entry
 from cortex.neuron.devices import nvml as nvml_module
 from cortex.neuron.memory.estimate import estimate
 from cortex.neuron.models.load_plan import shape_of
@@ -64,9 +64,10 @@ class Bench:
         )
 
     async def ask(self, model: str, prompt: str = "hi", *, within_s: float = 60.0, **fields: object) -> list[Event]:
+        events: list[Event] = []
         async with asyncio.timeout(within_s):
-            batches = [batch async for batch in self.neuron.backend.infer(self.request(model, prompt, **fields))]
-        return [event for batch in batches for event in batch]
+            await self.neuron.backend.serve(self.request(model, prompt, **fields), events.extend)
+        return events
 
     def let_load(self, model: str) -> None:
         """A `held` model's load goes on behind its half, where it waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from cortex.wire.events import Failed, Finished, Started, TextDelta
+from cortex.wire.events import Event, Failed, Finished, Started, TextDelta
 from tests.neuron.conftest import until
 
 
@@ -59,24 +59,26 @@ async def test_an_answer_cut_by_a_death_fails_and_the_next_request_is_served(ben
         assert isinstance((await neuron.ask("m", "again"))[-1], Finished)
 
 
-async def test_closing_the_iterator_cancels_in_the_worker(bench, tmp_path: Path) -> None:
+async def test_cancelling_the_task_cancels_in_the_worker(bench, tmp_path: Path) -> None:
     async with bench("m") as neuron:
         request = neuron.request("m", f"wait:{tmp_path / 'never'}")
-        stream = neuron.neuron.backend.infer(request)
-        while not any(isinstance(event, Started) for event in await anext(stream)):
-            pass
-        await stream.aclose()
+        events: list[Event] = []
+        serving = asyncio.create_task(neuron.neuron.backend.serve(request, events.extend))
+        await until(lambda: any(isinstance(event, Started) for event in events))
+        serving.cancel()
+        await asyncio.wait({serving})
         (worker,) = neuron.registry.pool.all()
         await until(lambda: f"cancelled {request.id}" in worker.log_tail)
         assert neuron.registry.models["m"].running == 0
-        assert len(neuron.registry.streams) == 0
+        assert len(neuron.registry.active_requests) == 0
 
 
 async def test_a_waiter_that_leaves_during_the_load_does_not_stop_it(bench) -> None:
     async with bench("slow-m") as neuron:
-        stream = neuron.neuron.backend.infer(neuron.request("slow-m"))
-        await anext(stream)
-        await stream.aclose()
+        events: list[Event] = []
+        serving = asyncio.create_task(neuron.neuron.backend.serve(neuron.request("slow-m"), events.extend))
+        await until(lambda: events)
+        serving.cancel()
         await until(lambda: neuron.state("slow-m") == "ready")
         assert not neuron.registry.models["slow-m"].busy
 

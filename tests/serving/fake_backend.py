@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cortex.errors import BadRequest, ModelNotFound
-from cortex.serving.exchange.backend import Tap
+from cortex.serving.exchange.backend import Emit
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Started, TextDelta, Usage
 from cortex.wire.inference import Request
 from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
@@ -15,7 +15,7 @@ from cortex.wire.status import Capabilities, Limits, ModelCard, ModelStatus
 __all__ = ["FakeBackend", "Pause", "plain"]
 
 Step = Sequence[Event] | asyncio.Event | Exception
-"""A batch to yield, an event to wait for, or an exception to raise."""
+"""A batch to emit, an event to wait for, or an exception to raise."""
 
 
 class Pause(asyncio.Event):
@@ -53,8 +53,8 @@ def _card() -> ModelCard:
 
 @dataclass
 class FakeBackend:
-    """`script` makes the steps for each request. `requests` are those begun, `cancelled` the ids whose iterator was
-    closed early, `ended` is set whenever one is over, either way."""
+    """`script` makes the steps for each request. `requests` are those begun, `cancelled` the ids whose task was
+    cancelled or failed before the end, `ended` is set whenever one is over, either way."""
 
     script: Callable[[Request], Sequence[Step]] = lambda _: plain("Hello", ", world")
     requests: list[Request] = field(default_factory=list)
@@ -67,7 +67,7 @@ class FakeBackend:
     )
     is_ready: bool = True
 
-    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
+    async def serve(self, request: Request, emit: Emit) -> None:
         self.requests.append(request)
         self.running += 1
         self.begun.set()
@@ -80,7 +80,8 @@ class FakeBackend:
                     raise step
                 else:
                     finished = isinstance(step[-1], Finished | Failed)
-                    yield step
+                    emit(step)
+                    await asyncio.sleep(0)  # as between two reads: what ends the request meanwhile ends it here
         finally:
             self.running -= 1
             if not finished:

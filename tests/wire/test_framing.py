@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cortex.wire.events import Event, TextDelta
 from cortex.wire.framing import MAX_FRAME_BYTES, FrameDecoder, FrameTooLarge, encode_frame
+from cortex.wire.worker import Emission, Emissions, RelayedEmissions
 
 MESSAGES = st.lists(st.recursive(st.integers(-(2**31), 2**31) | st.text(), st.lists, max_leaves=5), max_size=6)
 
@@ -53,3 +54,18 @@ def test_a_body_of_another_shape_is_a_decode_error() -> None:
 def test_events_keep_their_types() -> None:
     frames = FrameDecoder(msgspec.msgpack.Decoder(list[Event]))
     assert frames.feed(encode_frame([TextDelta("hi", choice=1)])) == [[TextDelta("hi", choice=1)]]
+
+
+def test_what_a_message_refers_to_stays_when_more_comes() -> None:
+    """msgspec.Raw is a view into the bytes it was decoded from."""
+    frames = FrameDecoder(msgspec.msgpack.Decoder(RelayedEmissions))
+    stream = b"".join(encode_frame(Emissions([Emission.of(str(n), [TextDelta("x" * n)])])) for n in range(20))
+    got = [message for byte in stream for message in frames.feed(bytes([byte]))]
+    decoded = [msgspec.msgpack.decode(message.items[0].events, type=list[Event]) for message in got]
+    assert decoded == [[TextDelta("x" * n)] for n in range(20)]
+
+
+def test_a_message_beyond_the_limit_is_refused_by_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cortex.wire.framing.MAX_FRAME_BYTES", 10)
+    with pytest.raises(FrameTooLarge):
+        encode_frame("x" * 20)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from cortex.wire import events, fleet, inference, status, worker
+from cortex.wire import connection, events, fleet, inference, status, worker
 from cortex.wire.inference import Sampling
 
 UNIONS = {
@@ -16,6 +16,8 @@ UNIONS = {
     "request": inference.Request,
     "command": worker.Command,
     "notice": worker.Notice,
+    "to_neuron": connection.ToNeuron,
+    "from_neuron": connection.FromNeuron,
     "part": inference.Part,
     "format": inference.OutputFormat,
 }
@@ -84,3 +86,31 @@ def test_fields_of_a_newer_peer_are_ignored(union: str, member: type[Struct]) ->
 def test_a_requests_sampling_values_take_precedence() -> None:
     request, profile = Sampling(temperature=0.0, top_k=None), Sampling(temperature=0.7, top_k=40, top_p=0.9)
     assert request.merged_over(profile) == Sampling(temperature=0.0, top_k=40, top_p=0.9)
+
+
+@pytest.mark.parametrize(
+    ("said", "deltas"),
+    [
+        ([events.TextDelta("a")], 1),
+        ([events.Tokens([1]), events.TextDelta("a"), events.ToolCallEnd(0), events.ToolCallArguments(0, "{")], 2),
+        ([events.Tokens([1])], 0),
+        ([events.Started(1), events.TextDelta("a")], None),
+        ([events.TextDelta("a"), events.Finished()], None),
+        ([events.Failed("code", "why")], None),
+        ([events.ChoiceFinished("stop")], None),
+        ([events.ToolCallStart(0, "id", "name")], None),
+    ],
+)
+def test_a_batch_of_nothing_but_output_says_how_much(said: list[events.Event], deltas: int | None) -> None:
+    emission = worker.Emission.of("r", said)
+    assert emission.deltas == deltas
+
+
+def test_events_can_be_passed_on_without_being_decoded() -> None:
+    sent = worker.Emissions(
+        [worker.Emission.of("r", [events.TextDelta("é")]), worker.Emission.of("s", [events.Finished()])]
+    )
+    relayed = msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=worker.RelayedNotice)
+    assert isinstance(relayed, worker.RelayedEmissions)
+    assert [(item.request_id, item.deltas) for item in relayed.items] == [("r", 1), ("s", None)]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(relayed), type=worker.Notice) == sent

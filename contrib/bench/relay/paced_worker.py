@@ -82,12 +82,12 @@ class PacedWorker:
                 self._say(Loaded(spec.model, spec.context, spec.context, spec.parallel, 0.0))
             case Submit(InferenceRequest() as request):
                 self._left[request.id] = self._asked[request.id] = request.max_output or 16
-                self._say(Emissions([Emission(request.id, [Started(PROMPT_TOKENS)])]))
+                self._say(Emissions([Emission.of(request.id, [Started(PROMPT_TOKENS)])]))
             case Cancel(request_id):
                 self._left.pop(request_id, None)
 
     def _step(self) -> None:
-        items = [Emission(request_id, self._events(request_id, left)) for request_id, left in self._left.items()]
+        items = [Emission.of(request_id, self._events(request_id, left)) for request_id, left in self._left.items()]
         self._left = {request_id: left - 1 for request_id, left in self._left.items() if left > 1}
         if items:
             self._say(Emissions(items))

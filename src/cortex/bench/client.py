@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
-import httpx
 import msgspec
-from httpx_aiohttp import AiohttpTransport
 from msgspec import Struct
 
 from cortex.bench.statistics import Outcome
+from cortex.bench.streaming_post import BrokenAnswer, streaming_post
 from cortex.bench.workload import (
     ChatRequest,
     Workload,
@@ -66,34 +65,29 @@ async def run_workload(url: str, workload: Workload, *, key: str | None = None) 
 
     They are in the order in which the requests ended, grouped by conversation for `multi-turn`.
     """
-    async with _client(url, key) as client:
-        match workload.kind:
-            case "decode":
-                return await _closed_loop(client, workload, decode_requests(workload), workload.concurrency)
-            case "shared-prefix":
-                return await _closed_loop(client, workload, shared_prefix_requests(workload), workload.requests)
-            case "multi-turn":
-                conversations = [_conversation(client, workload, number) for number in range(workload.concurrency)]
-                return [outcome for conversation in await asyncio.gather(*conversations) for outcome in conversation]
-            case "arrivals":
-                return await _arrivals(client, workload)
+    client = _Client(url, {"authorization": f"Bearer {key}"} if key else {})
+    match workload.kind:
+        case "decode":
+            return await _closed_loop(client, workload, decode_requests(workload), workload.concurrency)
+        case "shared-prefix":
+            return await _closed_loop(client, workload, shared_prefix_requests(workload), workload.requests)
+        case "multi-turn":
+            conversations = [_conversation(client, workload, number) for number in range(workload.concurrency)]
+            return [outcome for conversation in await asyncio.gather(*conversations) for outcome in conversation]
+        case "arrivals":
+            return await _arrivals(client, workload)
 
 
-@asynccontextmanager
-async def _client(url: str, key: str | None) -> AsyncIterator[httpx.AsyncClient]:
-    # A connection per request: llama-server closes connections after a stream unannounced, so reusing one would fail.
-    headers = {"connection": "close"} | ({"authorization": f"Bearer {key}"} if key else {})
-    async with httpx.AsyncClient(
-        transport=AiohttpTransport(limits=httpx.Limits(max_connections=None)),
-        base_url=url,
-        headers=headers,
-        timeout=_TIMEOUT_S,
-    ) as client:
-        yield client
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """The server's URL, and the headers of every request."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 async def _closed_loop(
-    client: httpx.AsyncClient, workload: Workload, requests: Sequence[ChatRequest], clients: int
+    client: _Client, workload: Workload, requests: Sequence[ChatRequest], clients: int
 ) -> list[Outcome]:
     """`clients` clients, each sending the next request as soon as its last one was answered."""
     left = iter(requests)
@@ -107,7 +101,7 @@ async def _closed_loop(
     return outcomes
 
 
-async def _conversation(client: httpx.AsyncClient, workload: Workload, number: int) -> list[Outcome]:
+async def _conversation(client: _Client, workload: Workload, number: int) -> list[Outcome]:
     history: list[dict[str, str]] = []
     outcomes: list[Outcome] = []
     for turn in range(workload.turns):
@@ -118,7 +112,7 @@ async def _conversation(client: httpx.AsyncClient, workload: Workload, number: i
     return outcomes
 
 
-async def _arrivals(client: httpx.AsyncClient, workload: Workload) -> list[Outcome]:
+async def _arrivals(client: _Client, workload: Workload) -> list[Outcome]:
     """Background streams run while prompts are sent one after another; then the streams are awaited."""
     streams = [asyncio.create_task(_send(client, workload, request)) for request in background_requests(workload)]
     await asyncio.sleep(1.0)
@@ -132,7 +126,7 @@ def _during(stream: Outcome, arrived: Sequence[Outcome]) -> Outcome:
     return msgspec.structs.replace(stream, arrivals=[at for at in stream.arrivals if begin <= at <= end])
 
 
-async def _send(client: httpx.AsyncClient, workload: Workload, request: ChatRequest) -> Outcome:
+async def _send(client: _Client, workload: Workload, request: ChatRequest) -> Outcome:
     sent = time.perf_counter()
     arrivals: list[float] = []
     pieces: list[str] = []
@@ -147,7 +141,7 @@ async def _send(client: httpx.AsyncClient, workload: Workload, request: ChatRequ
                     arrivals.append(time.perf_counter())
                     pieces.append(text)
             usage = chunk.usage or usage
-    except (httpx.HTTPError, msgspec.DecodeError) as failure:
+    except (OSError, TimeoutError, BrokenAnswer, msgspec.DecodeError) as failure:
         error = f"{type(failure).__name__}: {failure}"
     details = usage.prompt_tokens_details
     return Outcome(
@@ -163,7 +157,7 @@ async def _send(client: httpx.AsyncClient, workload: Workload, request: ChatRequ
     )
 
 
-async def _chunks(client: httpx.AsyncClient, workload: Workload, request: ChatRequest) -> AsyncIterator[_Chunk]:
+async def _chunks(client: _Client, workload: Workload, request: ChatRequest) -> AsyncIterator[_Chunk]:
     body = {
         "model": workload.model,
         "messages": request.messages,
@@ -174,20 +168,21 @@ async def _chunks(client: httpx.AsyncClient, workload: Workload, request: ChatRe
     }
     if workload.ignore_eos:
         body["ignore_eos"] = True
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        if response.is_error:
-            await response.aread()
-            yield _Chunk(error=_Error(f"HTTP {response.status_code}: {_reason(response)}"))
+    async with streaming_post(
+        client.url, "/v1/chat/completions", msgspec.json.encode(body), client.headers, _TIMEOUT_S
+    ) as answer:
+        if answer.status >= 400:
+            yield _Chunk(error=_Error(f"HTTP {answer.status}: {_reason(await answer.read())}"))
             return
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
+        async for line in answer.lines():
+            if line.startswith(b"data: {"):
                 yield _decoder.decode(line[6:])
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(body: bytes) -> str:
     """The message of an OpenAI error envelope; any other body as it came, shortened."""
     try:
-        error = _decoder.decode(response.content).error
+        error = _decoder.decode(body).error
     except msgspec.DecodeError:
         error = None
-    return error.message if error and error.message else response.text[:300]
+    return error.message if error and error.message else body.decode(errors="replace")[:300]

@@ -77,12 +77,10 @@ class _Stop:
 
 async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
     """A session of its own keeps a terminal's Ctrl-C from reaching the child twice."""
+    from cortex.neuron.workers.spawn import python_command
+
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a file of the directory we were started in must not stand in for a library
-        "-m",
-        "cortex",
-        *role.arguments,
+        *python_command("cortex", *role.arguments),
         env=environment,
         start_new_session=True,
         preexec_fn=_end_with_parent,

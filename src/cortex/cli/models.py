@@ -85,7 +85,7 @@ def remove(
 
 def _cards(config: Path | None, models: Path | None) -> dict[str, ModelCard]:
     from cortex.neuron.app import scan_models
-    from cortex.neuron.models.load_plan import card_of
+    from cortex.neuron.models.card import card_of
 
     settings, profiles = read_config(config, models)
     catalog = scan_models(settings, with_demo(profiles))

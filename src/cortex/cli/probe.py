@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +41,9 @@ def probe(
 
 def _run(file: Path, template: Path | None) -> bytes:
     """The engine's own program, since only the engine may load llama.cpp."""
-    command = [sys.executable, "-P", "-m", "cortex.engine.tools.gguf_report", str(file)]
+    from cortex.neuron.workers.spawn import python_command
+
+    command = python_command("cortex.engine.tools.gguf_report", str(file))
     command += ["--template", str(template)] if template else []
     try:
         # Fixed arguments and the caller's own paths, no shell.

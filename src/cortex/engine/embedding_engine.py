@@ -1,4 +1,4 @@
-"""Vectors and ranks: whole inputs packed into batches, several requests together."""
+"""Embeddings and rerank scores: whole inputs packed into batches, those of several requests together."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cortex.engine.chat.splitting.markers import special_tokens_in
 from cortex.engine.chat.templates.literal_text import NO_SPELLINGS, cut_at_breaks, special_spellings
 from cortex.engine.llama.context import Context, DecodeFailed, NoCells
 from cortex.engine.llama.model import Model, Vocab
+from cortex.engine.request.outbox import EventOutbox
 from cortex.errors import (
     BadRequest,
     ContextLengthExceeded,
@@ -24,17 +25,18 @@ from cortex.errors import (
     InternalError,
     UnsupportedValue,
 )
-from cortex.wire.events import Embedded, Event, Finished, Scored, Started, Timings, Usage, failed
+from cortex.wire.events import Embedded, Finished, Scored, Started, Timings, Usage, failed
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
 from cortex.wire.worker import Emission, EngineModelStats, RequestStats
 
-__all__ = ["EmbeddingEngine", "EmbeddingPreparer", "VectorJob"]
+__all__ = ["EmbeddingEngine", "EmbeddingPreparer", "PreparedInputs"]
 
 _RANK_POOLING = 4
+"""llama.h, LLAMA_POOLING_TYPE_RANK."""
 
 
 @dataclass(frozen=True, slots=True)
-class VectorJob:
+class PreparedInputs:
     """A request's inputs as tokens."""
 
     request: EmbeddingRequest | RerankRequest
@@ -46,9 +48,9 @@ class VectorJob:
 
 
 class EmbeddingPreparer:
-    """`length`: tokens that one input may have; `rank`: whether the model scores pairs instead of making vectors;
-    `template`: the file's own prompt for a pair, with `{query}` and `{document}` in it
-    (`tokenizer.chat_template.rerank`, as llama.cpp's converter writes it for Qwen3-Reranker)."""
+    """For one model, in any one thread. `length`: tokens that one input may have; `rank`: whether the model scores
+    pairs of query and document instead of making vectors; `template`: the file's own prompt for a pair, with `{query}`
+    and `{document}` in it (`tokenizer.chat_template.rerank`, as llama.cpp's converter writes it for Qwen3-Reranker)."""
 
     def __init__(self, model: str, vocab: Vocab, length: int, *, rank: bool, template: str | None = None) -> None:
         self._model = model
@@ -60,8 +62,12 @@ class EmbeddingPreparer:
         if self._template is not None:
             self._special = special_spellings(vocab, special_tokens_in(self._template))
 
-    def prepare(self, request: Request) -> VectorJob:
-        """Raises BadRequest and its kin; an input is never cut."""
+    def prepare(self, request: Request) -> PreparedInputs:
+        """Tokenise and check `request`; an input is never cut.
+
+        Raises BadRequest, ContextLengthExceeded for an input that is too long, UnsupportedValue for a request of
+        another kind than the model serves.
+        """
         match request:
             case EmbeddingRequest() if not self._rank:
                 inputs = [self._tokens(item) for item in request.inputs]
@@ -73,7 +79,7 @@ class EmbeddingPreparer:
                 raise UnsupportedValue(f"{self._model} serves {self._served()} only", param="model")
         for number, tokens in enumerate(inputs):
             self._check(number, tokens)
-        return VectorJob(request, inputs)
+        return PreparedInputs(request, inputs)
 
     def _served(self) -> str:
         return "rerank" if self._rank else "embeddings"
@@ -82,8 +88,8 @@ class EmbeddingPreparer:
         return item if isinstance(item, list) else self._vocab.tokenize(item, special=False, add_special=True)
 
     def _pair(self, query: str, document: str) -> list[int]:
-        """The pair as the file's template says; else [BOS] query [EOS] [SEP] document [EOS], as llama.cpp's rerank
-        models are trained (`format_prompt_rerank` in tools/server/server-common.cpp)."""
+        """The pair as the file's template says; else [BOS] query [EOS] [SEP] document [EOS] (llama.cpp:
+        tools/server/server-common.cpp, format_prompt_rerank)."""
         vocab = self._vocab
         if self._template is not None:
             texts = {"{query}": self._special.broken(query), "{document}": self._special.broken(document)}
@@ -109,22 +115,30 @@ class EmbeddingPreparer:
 
 
 @dataclass(slots=True, eq=False)
-class _Active:
-    job: VectorJob
+class _RequestState:
+    """`remaining`: inputs that have no result yet. Times are the engine clock's seconds; 0 = not started."""
+
+    prepared: PreparedInputs
     arrival_s: float
     started_s: float = 0.0
-    left: int = 0
+    remaining: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.prepared.request.id
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    owner: _Active
+class _Input:
+    """Input number `index` of `request`."""
+
+    request: _RequestState
     index: int
     tokens: list[int]
 
 
 class EmbeddingEngine:
-    """First come, first served; one batch per step."""
+    """First come, first served; one batch per step. Runs in the worker's loop thread; `clock` is monotonic seconds."""
 
     def __init__(
         self, model: str, weights: Model, context: Context, clock: Callable[[], float] = time.monotonic
@@ -134,116 +148,114 @@ class EmbeddingEngine:
         self._context = context
         self._width = 1 if self.ranks else weights.embedding_width
         self._clock = clock
-        self._queue: deque[_Item] = deque()
-        self._active: dict[str, _Active] = {}
-        self._spoken: dict[str, list[Event]] = {}
-        self._requests = self._prompt_tokens = self._steps = self._canaries = 0
+        self._queue: deque[_Input] = deque()
+        self._requests: dict[str, _RequestState] = {}
+        self._outbox = EventOutbox()
+        self._submitted = self._prompt_tokens = self._steps = self._canaries = 0
         self._canary_token = weights.vocab.bos or 0
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue or self._spoken)
+        return bool(self._queue or self._outbox)
 
-    def submit(self, job: VectorJob, arrival_s: float) -> None:
-        active = _Active(job, arrival_s, left=len(job.inputs))
-        self._active[job.request.id] = active
-        self._queue.extend(_Item(active, index, tokens) for index, tokens in enumerate(job.inputs))
-        self._requests += 1
-        if not job.inputs:
-            self._begin(active)
-            self._finish(active)
+    def submit(self, prepared: PreparedInputs, arrival_s: float) -> None:
+        """Take a request; all its events come out of `step()`."""
+        request = _RequestState(prepared, arrival_s, remaining=len(prepared.inputs))
+        self._requests[request.id] = request
+        self._queue.extend(_Input(request, index, tokens) for index, tokens in enumerate(prepared.inputs))
+        self._submitted += 1
+        if not prepared.inputs:
+            self._start(request)
+            self._finish(request)
 
     def cancel(self, request_id: str) -> None:
-        self._spoken.pop(request_id, None)
-        if active := self._active.pop(request_id, None):
-            self._forget(active)
+        """Drop a request without a terminal event. An unknown id is a late cancel of a request that has ended."""
+        self._outbox.drop(request_id)
+        if request := self._requests.pop(request_id, None):
+            self._dequeue(request)
 
     def abort_prefill_of(self, request_id: str) -> None:
-        """Inputs are short: the batch that runs may as well end."""
+        """Does nothing: inputs are short, so the running batch is left to end."""
 
     def step(self) -> list[Emission]:
-        self._expire()
-        if items := self._next_batch():
-            for item in items:
-                self._begin(item.owner)
-            self._compute(items)
-        return self._take_spoken()
+        """Compute one batch; the events of all requests since the last step. Raises DecodeFailed if it is fatal."""
+        self._fail_expired()
+        if inputs := self._next_batch():
+            for one in inputs:
+                self._start(one.request)
+            self._compute(inputs)
+        return self._outbox.take()
 
-    def _take_spoken(self) -> list[Emission]:
-        spoken, self._spoken = self._spoken, {}
-        return [Emission(request_id, events) for request_id, events in spoken.items()]
-
-    def _compute(self, items: list[_Item]) -> None:
-        """A batch that llama.cpp refuses fails its requests; a fatal error leaves this as DecodeFailed."""
-        try:
-            self._context.decode_inputs([item.tokens for item in items])
-        except (DecodeFailed, NoCells) as error:
-            if isinstance(error, DecodeFailed) and error.fatal:
-                raise
-            for owner in {id(item.owner): item.owner for item in items}.values():
-                self._fail(owner, InternalError(f"llama.cpp refused the batch: {error}"))
-            return
-        self._steps += 1
-        for number, item in enumerate(items):
-            self._deliver(item, number)
-
-    def _next_batch(self) -> list[_Item]:
-        items: list[_Item] = []
+    def _next_batch(self) -> list[_Input]:
+        inputs: list[_Input] = []
         tokens = 0
-        while self._queue and len(items) < self._context.shape.slots:
+        while self._queue and len(inputs) < self._context.shape.slots:
             tokens += len(self._queue[0].tokens)
             if tokens > self._context.shape.batch:
                 break
-            items.append(self._queue.popleft())
-        return items
+            inputs.append(self._queue.popleft())
+        return inputs
 
-    def _begin(self, active: _Active) -> None:
-        if not active.started_s:
-            active.started_s = self._clock()
-            self._prompt_tokens += active.job.prompt_tokens
-            self._say(active, Started(active.job.prompt_tokens))
+    def _compute(self, inputs: list[_Input]) -> None:
+        """A batch that llama.cpp refuses fails its requests; a fatal DecodeFailed is raised."""
+        try:
+            self._context.decode_inputs([one.tokens for one in inputs])
+        except (DecodeFailed, NoCells) as error:
+            if isinstance(error, DecodeFailed) and error.fatal:
+                raise
+            for request in {id(one.request): one.request for one in inputs}.values():
+                self._fail(request, InternalError(f"llama.cpp refused the batch: {error}"))
+            return
+        self._steps += 1
+        for number, one in enumerate(inputs):
+            self._add_result(one, number)
 
-    def _deliver(self, item: _Item, number: int) -> None:
+    def _add_result(self, one: _Input, number: int) -> None:
+        """Send the result of `one`, which was input `number` of the batch: a score, or a float32 vector of norm 1."""
         pooled = self._context.pooled(number, self._width)
         if self.ranks:
-            self._say(item.owner, Scored(item.index, float(pooled[0])))
+            self._outbox.add(one.request.id, Scored(one.index, float(pooled[0])))
         else:
             norm = float(np.linalg.norm(pooled)) or 1.0
-            self._say(item.owner, Embedded(item.index, (pooled / norm).astype("<f4").tobytes()))
-        item.owner.left -= 1
-        if not item.owner.left:
-            self._finish(item.owner)
+            self._outbox.add(one.request.id, Embedded(one.index, (pooled / norm).astype("<f4").tobytes()))
+        one.request.remaining -= 1
+        if not one.request.remaining:
+            self._finish(one.request)
 
-    def _finish(self, active: _Active) -> None:
+    def _start(self, request: _RequestState) -> None:
+        if not request.started_s:
+            request.started_s = self._clock()
+            self._prompt_tokens += request.prepared.prompt_tokens
+            self._outbox.add(request.id, Started(request.prepared.prompt_tokens))
+
+    def _finish(self, request: _RequestState) -> None:
         now = self._clock()
-        timings = Timings(queue_s=active.started_s - active.arrival_s, prefill_s=now - active.started_s)
-        self._say(active, Finished(Usage(active.job.prompt_tokens), timings))
-        del self._active[active.job.request.id]
+        timings = Timings(queue_s=request.started_s - request.arrival_s, prefill_s=now - request.started_s)
+        self._outbox.add(request.id, Finished(Usage(request.prepared.prompt_tokens), timings))
+        del self._requests[request.id]
 
-    def _expire(self) -> None:
+    def _fail_expired(self) -> None:
         now = self._clock()
-        for active in list(self._active.values()):
-            limit = active.job.request.deadline_s
-            if limit is not None and now >= active.arrival_s + limit:
-                self._fail(active, DeadlineExceeded(f"not finished within {limit:g} s"))
+        for request in list(self._requests.values()):
+            limit = request.prepared.request.deadline_s
+            if limit is not None and now >= request.arrival_s + limit:
+                self._fail(request, DeadlineExceeded(f"not finished within {limit:g} s"))
 
-    def _fail(self, active: _Active, error: CortexError) -> None:
-        self._forget(active)
-        del self._active[active.job.request.id]
-        self._say(active, failed(error))
+    def _fail(self, request: _RequestState, error: CortexError) -> None:
+        self._dequeue(request)
+        del self._requests[request.id]
+        self._outbox.add(request.id, failed(error))
 
-    def _forget(self, active: _Active) -> None:
-        self._queue = deque(item for item in self._queue if item.owner is not active)
-
-    def _say(self, active: _Active, event: Event) -> None:
-        self._spoken.setdefault(active.job.request.id, []).append(event)
+    def _dequeue(self, request: _RequestState) -> None:
+        self._queue = deque(one for one in self._queue if one.request is not request)
 
     def canary(self) -> None:
+        """Prove that the model can decode: one token."""
         self._context.decode_inputs([[self._canary_token]])
         self._canaries += 1
 
     def save_state(self, _directory: Path) -> tuple[int, int]:
-        """Vectors keep no state."""
+        """Nothing: no prefix outlives its batch."""
         return 0, 0
 
     def restore_state(self, _directory: Path) -> tuple[int, int]:
@@ -253,19 +265,20 @@ class EmbeddingEngine:
         return EngineModelStats(
             model=self.model,
             kv_cells=self._context.cells,
-            running=len(self._active),
+            running=len(self._requests),
             prompt_tokens=self._prompt_tokens,
-            requests=self._requests,
+            requests=self._submitted,
             steps=self._steps,
             canaries=self._canaries,
             requests_running=[
-                RequestStats(id=name, state="prefill", prompt_tokens=active.job.prompt_tokens)
-                for name, active in self._active.items()
+                RequestStats(id=name, state="prefill", prompt_tokens=request.prepared.prompt_tokens)
+                for name, request in self._requests.items()
             ],
         )
 
     def close(self) -> list[Emission]:
-        for active in list(self._active.values()):
-            self._fail(active, Draining(f"{self.model} was unloaded", retry_after=1))
+        """Fail the requests that are left, free the context; the last events. The weights belong to the loader."""
+        for request in list(self._requests.values()):
+            self._fail(request, Draining(f"{self.model} was unloaded", retry_after=1))
         self._context.close()
-        return self._take_spoken()
+        return self._outbox.take()

@@ -14,10 +14,11 @@ from cortex.wire.worker import LoadSpec
 __all__ = ["Faults"]
 
 _FATAL_CODE = -3
+"""What llama_decode returns after a failed graph computation (llama.h); any code below -1 is fatal here."""
 
 
 class _Switches(msgspec.Struct, frozen=True):
-    """The part of `config.FaultsConfig` that a worker acts on."""
+    """The part of `config.FaultsConfig` that a worker acts on. `models`: empty = all."""
 
     models: list[str] = []
     load_fails: int = 0
@@ -29,7 +30,7 @@ class _Switches(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """One per worker process. Loads run in threads; each counter is touched by one of them at a time."""
+    """One per worker process. `before_load` runs in a load's thread, the rest in the loop's; no counter in both."""
 
     def __init__(self) -> None:
         self.drop_heartbeat = False
@@ -38,13 +39,14 @@ class Faults:
         self._steps = 0
 
     def learn(self, spec: LoadSpec) -> None:
+        """Take the switches that `spec` brings for its model."""
         switches = msgspec.convert(spec.faults, _Switches)
         if spec.faults and (not switches.models or spec.model in switches.models):
             self._switches[spec.model] = switches
             self.drop_heartbeat = self.drop_heartbeat or switches.drop_heartbeat
 
     def before_load(self, spec: LoadSpec) -> None:
-        """Fail, dawdle or hang as told. Raises ModelLoadFailed."""
+        """Delay the load, block it for ever or let it fail. Raises ModelLoadFailed."""
         if switches := self._switches.get(spec.model):
             self._loads += 1
             time.sleep(switches.load_delay_s)
@@ -54,7 +56,7 @@ class Faults:
                 raise ModelLoadFailed(f"injected fault: load {self._loads} of {spec.model} fails")
 
     def before_step(self, spec: LoadSpec) -> None:
-        """Raises a fatal DecodeFailed when its time has come."""
+        """Delay a step. Raises a fatal DecodeFailed once more than `decode_fatal_after` steps were made."""
         if switches := self._switches.get(spec.model):
             self._steps += 1
             time.sleep(switches.decode_delay_s)

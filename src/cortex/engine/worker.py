@@ -1,8 +1,9 @@
-"""The worker process: owns its devices, hosts models, turns their engines.
+"""The worker process: owns its devices, loads models, steps their engines.
 
-`python -m cortex.engine.worker --fd N` with N one end of a socketpair: commands come in, notices go out, as frames of
-`wire.worker`. Threads: this loop (every engine is touched by it alone), one that reads the socket, one that prepares
-requests, and one per load. They meet in one queue. End of file on the socket means that the parent is gone: exit.
+`python -m cortex.engine.worker --fd N` with N one end of a socketpair: commands are received and notices sent as frames
+of `wire.worker`. Threads: this loop (no other thread uses an engine), one that reads the socket, one that prepares
+requests, and one per load; they hand their results to the loop through one queue. At end of file on the socket the
+parent is gone: exit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from cortex.engine import heap
 from cortex.engine.fault_injection import Faults
 from cortex.engine.llama import library
 from cortex.engine.llama.context import DecodeFailed
@@ -65,23 +65,24 @@ _PROGRESS_S = 0.1
 """Least time between two LoadProgress notices of one load."""
 _READ_BYTES = 1 << 18
 _SWITCH_S = 0.0005
-"""Interpreter switch interval: a prompt being rendered beside the loop holds up no token for longer."""
+"""Interpreter switch interval (sys.setswitchinterval; default 5 ms): the longest that the preparing thread holds the
+interpreter while the loop has a token to sample."""
 
 Task = Callable[[], None]
-"""Work that another thread hands to the loop."""
+"""Work for the loop from another thread."""
 
 
 class Worker:
-    """Reads `parent` until it ends. `run()` returns then, or after Shutdown; DecodeFailed leaves it when fatal."""
+    """Serves the commands of `parent`. `threads`: for models whose profile names none, None = the physical cores."""
 
     def __init__(self, parent: socket.socket, tap: library.LogTap, *, threads: int | None = None) -> None:
         self._parent = parent
         self._tap = tap
         self._threads = threads
         self._inbox: queue.SimpleQueue[Command | Task | None] = queue.SimpleQueue()
-        self._hosted: dict[str, LoadedModel] = {}
+        self._models: dict[str, LoadedModel] = {}
         self._loading: set[str] = set()
-        self._preparing: dict[str, str] = {}
+        self._preparing: set[str] = set()
         self._preparer = ThreadPoolExecutor(1, "prepare")
         self._faults = Faults()
         self._process = psutil.Process()
@@ -89,22 +90,23 @@ class Worker:
         self._last_heartbeat = 0.0
 
     def run(self) -> None:
+        """Until end of file or Shutdown. Raises DecodeFailed when it is fatal: no context can be used then."""
         self._send(Ready(os.getpid(), library.device_names(), library.version(), library.system_info()))
         threading.Thread(target=self._read, name="read", daemon=True).start()
         while self._running:
             self._take_commands()
             self._step_models()
-            self._beat()
+            self._send_heartbeat()
         self._preparer.shutdown(cancel_futures=True)
-        for hosted in self._hosted.values():
-            hosted.engine.close()
-            hosted.free(lambda: None)
+        for loaded in self._models.values():
+            loaded.engine.close()
+            loaded.free(lambda: None)
 
-    # ---- the loop's three parts
+    # ---- the loop
 
     def _take_commands(self) -> None:
-        """Everything that waits; with nothing to decode, sleep until something comes or a heartbeat is due."""
-        busy = any(hosted.engine.busy for hosted in self._hosted.values())
+        """Handle everything in the queue; with nothing to decode, wait for it until a heartbeat is due."""
+        busy = any(loaded.engine.busy for loaded in self._models.values())
         wait = 0.0 if busy else max(0.0, self._last_heartbeat + _HEARTBEAT_S - time.monotonic())
         try:
             item = self._inbox.get(block=not busy, timeout=wait if not busy else None)
@@ -116,20 +118,21 @@ class Worker:
 
     def _step_models(self) -> None:
         items: list[Emission] = []
-        for hosted in self._hosted.values():
-            if hosted.engine.busy:
-                self._faults.before_step(hosted.spec)
-                items += hosted.engine.step()
+        for loaded in self._models.values():
+            if loaded.engine.busy:
+                self._faults.before_step(loaded.spec)
+                items += loaded.engine.step()
         if items:
             self._send(Emissions(items))
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
+        """If one is due."""
         now = time.monotonic()
         if now - self._last_heartbeat < _HEARTBEAT_S:
             return
         self._last_heartbeat = now
         if not self._faults.drop_heartbeat:
-            stats = [hosted.engine.stats() for hosted in self._hosted.values()]
+            stats = [loaded.engine.stats() for loaded in self._models.values()]
             self._send(Heartbeat(stats, self._process.memory_info().rss))
 
     # ---- commands
@@ -146,21 +149,21 @@ class Worker:
                 self._submit(request, time.monotonic() - age_s)
             case Cancel(request_id):
                 self._cancel(request_id)
-            case Canary(model) if model in self._hosted:
-                self._hosted[model].engine.canary()
-            case Probe(model) if model in self._hosted:
-                self._send(self._hosted[model].probe)
-            case SaveState(model, directory) if model in self._hosted:
-                self._send(StateSaved(model, *self._hosted[model].engine.save_state(Path(directory))))
-            case RestoreState(model, directory) if model in self._hosted:
-                self._send(StateRestored(model, *self._hosted[model].engine.restore_state(Path(directory))))
+            case Canary(model) if model in self._models:
+                self._models[model].engine.canary()
+            case Probe(model) if model in self._models:
+                self._send(self._models[model].probe)
+            case SaveState(model, directory) if model in self._models:
+                self._send(StateSaved(model, *self._models[model].engine.save_state(Path(directory))))
+            case RestoreState(model, directory) if model in self._models:
+                self._send(StateRestored(model, *self._models[model].engine.restore_state(Path(directory))))
             case SaveState() | Canary() | Probe() | RestoreState():
-                logger.warning("command for a model that isn't here command=%r", item)
+                logger.warning("command for a model that is not loaded command=%r", item)
             case _:
                 item()
 
     def _start_load(self, spec: LoadSpec) -> None:
-        if spec.model in self._hosted or spec.model in self._loading:
+        if spec.model in self._models or spec.model in self._loading:
             self._send(LoadFailed(spec.model, "conflict", f"{spec.model} is already loaded here"))
             return
         self._loading.add(spec.model)
@@ -168,17 +171,17 @@ class Worker:
         threading.Thread(target=self._load, args=(spec,), name=f"load {spec.model}", daemon=True).start()
 
     def _load(self, spec: LoadSpec) -> None:
-        """In the load's own thread; the outcome goes to the loop."""
+        """In the load's own thread; the result goes to the loop."""
         try:
             self._faults.before_load(spec)
-            hosted = load(spec, self._tap, self._progress_of(spec.model), self._threads)
+            loaded = load(spec, self._tap, self._progress_of(spec.model), self._threads)
         except CortexError as error:
             self._inbox.put(partial(self._on_load_failed, spec, error))
         except Exception as error:
             logger.exception("load failed unexpectedly model=%s", spec.model)
             self._inbox.put(partial(self._on_load_failed, spec, ModelLoadFailed(f"{type(error).__name__}: {error}")))
         else:
-            self._inbox.put(partial(self._on_loaded, hosted))
+            self._inbox.put(partial(self._on_loaded, loaded))
 
     def _progress_of(self, model: str) -> Callable[[float], None]:
         last = 0.0
@@ -192,84 +195,82 @@ class Worker:
 
         return on_progress
 
-    def _on_loaded(self, hosted: LoadedModel) -> None:
-        self._loading.discard(hosted.spec.model)
-        self._hosted[hosted.spec.model] = hosted
-        self._send(hosted.loaded)
+    def _on_loaded(self, loaded: LoadedModel) -> None:
+        self._loading.discard(loaded.spec.model)
+        self._models[loaded.spec.model] = loaded
+        self._send(loaded.notice)
 
     def _on_load_failed(self, spec: LoadSpec, error: CortexError) -> None:
         self._loading.discard(spec.model)
         self._send(LoadFailed(spec.model, error.code, error.message))
 
     def _unload(self, model: str) -> None:
-        """The weights go last, in the preparing thread: requests that it still has in hand use their vocabulary."""
-        hosted = self._hosted.pop(model, None)
-        if hosted is None:
+        """The weights are freed last, in the preparing thread: requests still being prepared use their vocabulary."""
+        loaded = self._models.pop(model, None)
+        if loaded is None:
             self._send(Unloaded(model))
             return
-        if items := hosted.engine.close():
+        if items := loaded.engine.close():
             self._send(Emissions(items))
-        self._preparer.submit(hosted.free, partial(self._freed, model))
-
-    def _freed(self, model: str) -> None:
-        heap.give_back()
-        self._inbox.put(partial(self._send, Unloaded(model)))
+        self._preparer.submit(loaded.free, lambda: self._inbox.put(partial(self._send, Unloaded(model))))
 
     # ---- requests
 
     def _submit(self, request: Request, arrival_s: float) -> None:
-        hosted = self._hosted.get(request.model)
-        if hosted is None:
-            self._refuse(request.id, ModelNotFound(f"{request.model} is not loaded in this worker"))
+        loaded = self._models.get(request.model)
+        if loaded is None:
+            self._reject(request.id, ModelNotFound(f"{request.model} is not loaded in this worker"))
             return
-        self._preparing[request.id] = request.model
-        self._preparer.submit(self._prepare, hosted, request, arrival_s)
+        self._preparing.add(request.id)
+        self._preparer.submit(self._prepare, loaded, request, arrival_s)
 
-    def _prepare(self, hosted: LoadedModel, request: Request, arrival_s: float) -> None:
-        """In the preparing thread: rendering and tokenising a long prompt must not hold up the streams."""
+    def _prepare(self, loaded: LoadedModel, request: Request, arrival_s: float) -> None:
+        """In the preparing thread: rendering and tokenising a long prompt must not delay the streams."""
         try:
-            enter = hosted.prepare(request)
+            submit = loaded.prepare(request)
         except CortexError as error:
-            self._inbox.put(partial(self._on_refused, request.id, error))
+            self._inbox.put(partial(self._on_rejected, request.id, error))
         except Exception as error:
             logger.exception("request could not be prepared id=%s", request.id)
-            self._inbox.put(partial(self._on_refused, request.id, InternalError(f"{type(error).__name__}: {error}")))
+            self._inbox.put(partial(self._on_rejected, request.id, InternalError(f"{type(error).__name__}: {error}")))
         else:
-            self._inbox.put(partial(self._on_prepared, hosted, request.id, enter, arrival_s))
+            self._inbox.put(partial(self._on_prepared, loaded, request.id, submit, arrival_s))
 
     def _on_prepared(
-        self, hosted: LoadedModel, request_id: str, enter: Callable[[float], None], arrival_s: float
+        self, loaded: LoadedModel, request_id: str, submit: Callable[[float], None], arrival_s: float
     ) -> None:
-        if self._preparing.pop(request_id, None) is None:
+        if request_id not in self._preparing:
             return  # cancelled meanwhile
-        if self._hosted.get(hosted.spec.model) is not hosted:
-            self._refuse(request_id, Draining(f"{hosted.spec.model} was unloaded", retry_after=1))
+        self._preparing.discard(request_id)
+        if self._models.get(loaded.spec.model) is not loaded:
+            self._reject(request_id, Draining(f"{loaded.spec.model} was unloaded", retry_after=1))
             return
-        enter(arrival_s)
+        submit(arrival_s)
 
-    def _on_refused(self, request_id: str, error: CortexError) -> None:
-        if self._preparing.pop(request_id, None) is not None:
-            self._refuse(request_id, error)
+    def _on_rejected(self, request_id: str, error: CortexError) -> None:
+        if request_id in self._preparing:
+            self._preparing.discard(request_id)
+            self._reject(request_id, error)
 
-    def _refuse(self, request_id: str, error: CortexError) -> None:
+    def _reject(self, request_id: str, error: CortexError) -> None:
         events: list[Event] = [failed(error)]
         self._send(Emissions([Emission(request_id, events)]))
 
     def _cancel(self, request_id: str) -> None:
-        self._preparing.pop(request_id, None)
-        for hosted in self._hosted.values():
-            hosted.engine.cancel(request_id)
+        self._preparing.discard(request_id)
+        for loaded in self._models.values():
+            loaded.engine.cancel(request_id)
 
     # ---- the socket
 
     def _read(self) -> None:
-        """In the reading thread. A cancel stops a long prefill that is being computed at this moment."""
+        """In the reading thread. A cancel also stops a long prefill that is being computed at this moment."""
         decoder: FrameDecoder[Command] = FrameDecoder(msgspec.msgpack.Decoder(Command))
         while data := self._receive():
             for command in decoder.feed(data):
                 if isinstance(command, Cancel):
-                    for hosted in list(self._hosted.values()):
-                        hosted.engine.abort_prefill_of(command.request_id)
+                    for loaded in list(self._models.values()):
+                        loaded.engine.abort_prefill_of(command.request_id)
                 self._inbox.put(command)
         self._inbox.put(None)
 
@@ -280,7 +281,7 @@ class Worker:
             return b""
 
     def _send(self, notice: Notice) -> None:
-        """Blocks while the parent is slow: it reads without ever waiting for us, so this ends."""
+        """In the loop's thread. Blocks while the socket's buffer is full: the parent reads without ever waiting."""
         try:
             self._parent.sendall(encode_frame(notice))
         except (BrokenPipeError, ConnectionResetError):
@@ -290,9 +291,11 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cortex.engine.worker")
     parser.add_argument("--fd", type=int, required=True, help="inherited end of the socketpair to the parent")
-    parser.add_argument("--name", default="worker", help="shown in the process list")
+    parser.add_argument("--name", default="worker", help="not used; shown in the process list")
     parser.add_argument("--cpu-threads", type=int, help="threads for models whose profile names none")
-    parser.add_argument("--verbose", action="store_true", help="all of llama.cpp's log")
+    parser.add_argument(
+        "--verbose", action="store_true", help="write all of llama.cpp's log, not only warnings and errors"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     sys.setswitchinterval(_SWITCH_S)
@@ -303,7 +306,7 @@ def main() -> int:
         try:
             Worker(parent, tap, threads=options.cpu_threads).run()
         except DecodeFailed as error:
-            # nothing may touch the context any more, not even to free it
+            # the context must not be used any more, not even to be freed: after a driver error that may hang
             sys.stderr.write(f"fatal: {error}; this worker ends so that it is replaced\n")
             sys.stderr.flush()
             os._exit(3)

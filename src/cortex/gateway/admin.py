@@ -17,20 +17,22 @@ from msgspec import structs
 
 from cortex.errors import BadRequest, ConfigError, NotFound
 from cortex.gateway.reload import Reloader
-from cortex.gateway.report import fleet_status, placement_plan
+from cortex.gateway.report import fleet_status
 from cortex.gateway.requests.mailboxes import Mailbox, Mailboxes
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.catalogue import Catalogue
 from cortex.gateway.scheduling.effects import Effect, Job, ModelReady, Reject
 from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
+from cortex.placement.plan import placement_plan
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 
 __all__ = ["Admin", "admin_routes"]
 
-_FEED_S = 0.5
-"""At most so often a snapshot on the event feed."""
+_SNAPSHOT_S = 0.5
+"""Least time between two snapshots on `GET /fleet/events`, seconds."""
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class Admin:
         )
 
     def plan(self, model: str) -> PlacementPlan:
-        return placement_plan(model, self.loop.scheduler.dispatcher.assess(model, self.loop.clock()))
+        return placement_plan(model, assess_all(self.loop.scheduler.state, model, self.loop.clock()))
 
     def load(self, model: str) -> LoadJob:
         """Order a load as a waiting request would, and answer at once. Raises what the scheduler refuses with."""
@@ -74,18 +76,18 @@ class Admin:
             raise NotFound(f"there is no neuron {name!r}; there are {', '.join(fleet.neurons) or 'none'}")
         return name
 
-    async def feed(self) -> AsyncGenerator[bytes, None]:
+    async def snapshots(self) -> AsyncGenerator[bytes, None]:
         """Snapshots as SSE while they differ, until the gateway drains."""
         drain = asyncio.ensure_future(self.lifecycle.wait_for_drain())
-        told = b""
+        sent = b""
         try:
             while not drain.done():
                 status = self.status()
                 comparable = msgspec.json.encode(_without_ages(status))
-                if comparable != told:
-                    told = comparable
+                if comparable != sent:
+                    sent = comparable
                     yield b"event: snapshot\ndata: " + msgspec.json.encode(status) + b"\n\n"
-                await asyncio.wait({drain}, timeout=_FEED_S)
+                await asyncio.wait({drain}, timeout=_SNAPSHOT_S)
         finally:
             drain.cancel()
 
@@ -103,7 +105,7 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
     @get("/fleet/events", sync_to_thread=False)
     def events() -> Stream:
         """The document of `/fleet` as server-sent events, one after each change, at most two a second."""
-        return Stream(admin.feed(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        return Stream(admin.snapshots(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
 
     @get("/fleet/placement/{model:path}", sync_to_thread=False)
     def placement(model: FromPath[str]) -> Response[bytes]:
@@ -165,7 +167,7 @@ def _on_model(admin: Admin, model: str, verb: str) -> object:
 
 
 def _answer(mailbox: Mailbox) -> Literal["ready", "loading"]:
-    """`ready`, or `loading` when the scheduler has said nothing yet; raises what it refused with."""
+    """`ready`, or `loading` when the scheduler has sent no message yet; raises what it refused with."""
     match mailbox.get_nowait():
         case Reject(failed=refusal):
             raise refusal.to_error()
@@ -176,7 +178,7 @@ def _answer(mailbox: Mailbox) -> Literal["ready", "loading"]:
 
 
 def _without_ages(status: FleetStatus) -> FleetStatus:
-    """What changes by the mere passing of time is no news."""
+    """Without the fields that change by the mere passing of time: they alone are no reason for a snapshot."""
     neurons = [
         structs.replace(neuron, age_s=None, status=neuron.status and structs.replace(neuron.status, uptime_s=0.0))
         for neuron in status.neurons

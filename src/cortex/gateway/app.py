@@ -1,4 +1,4 @@
-"""The gateway, put together: loop, poller, backend, routes; then served until a signal."""
+"""The gateway, put together: loop, connections, backend, routes; then served until a signal."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from cortex.config.settings import Config, NeuronEntry, check_exposure
 from cortex.errors import ConfigError
 from cortex.gateway.admin import Admin, admin_routes
 from cortex.gateway.metrics import GatewayMetrics
-from cortex.gateway.neurons.client import HttpNeurons
-from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.neurons.connections import NeuronConnections
 from cortex.gateway.operator_state import OperatorStateFile, operator_state_path
 from cortex.gateway.reload import Read, Reloader
 from cortex.gateway.requests.backend import FleetBackend
@@ -105,21 +104,22 @@ class Gateway:
         self.keyring = Keyring(config.auth)
         self.metrics = GatewayMetrics()
         self.mailboxes = Mailboxes()
-        self.neurons = HttpNeurons(config.gateway.connect_s, config.gateway.connect_s * 2)
         operator_state = OperatorStateFile(operator_state_path(config.gateway))
         self.effect_runner = EffectRunner(
-            self.neurons, self.mailboxes, self.metrics.observe, self.metrics.ordered, operator_state.save
+            self.mailboxes, self.metrics.observe, self.metrics.ordered, operator_state.save
         )
         self.loop = Loop(Scheduler(Policy.of(config, profiles), config.neurons), self.effect_runner.perform)
-        self.poller = Poller(self.neurons, self.loop, lambda: self.config.gateway)
-        self.effect_runner.start(self.loop, self.poller)
+        self.connections = NeuronConnections(self.loop, lambda: self.config.gateway)
+        self.effect_runner.start(self.loop, self.connections)
         before = operator_state.load()
-        self.loop.post(lambda scheduler, now: scheduler.on_standing(before, now))
+        self.loop.post(lambda scheduler, now: scheduler.on_operator_state(before, now))
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)
         self.reloader = Reloader((config, profiles), read, self.apply)
-        self.backend = FleetBackend(self.loop, self.neurons, self.mailboxes, self.catalogue, self.metrics.failed_over)
+        self.backend = FleetBackend(
+            self.loop, self.connections, self.mailboxes, self.catalogue, self.metrics.failed_over
+        )
         self.admin = Admin(
             self.loop, self.mailboxes, self.catalogue, self.lifecycle, self.reloader, uuid.uuid4().hex, time.monotonic()
         )
@@ -142,14 +142,13 @@ class Gateway:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Up: ask every neuron once, then poll, tick and watch. Down: stop those, the orders, the connections."""
-        self.neurons.open()
+        """Up: connect to every neuron, then tick and watch. Down: stop those, the orders, the connections."""
+        self.connections.follow_fleet()
         try:
             async with asyncio.timeout(_FIRST_ROUND_S):
-                await self.poller.first_round()
+                await self.connections.first_round()
         except TimeoutError:
             logger.warning("not every neuron has answered yet")
-        self.poller.follow_fleet()
         tasks = [asyncio.create_task(self._tick())]
         if self._files:
             tasks.append(asyncio.create_task(self.reloader.watch(self._files)))
@@ -159,9 +158,8 @@ class Gateway:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.poller.aclose()
             await self.effect_runner.aclose()
-            await self.neurons.aclose()
+            await self.connections.aclose()
 
     def apply(self, config: Config, profiles: Profiles) -> None:
         """Take over a new configuration: only what differs changes, nothing that runs is touched."""
@@ -171,7 +169,7 @@ class Gateway:
         self.catalogue.configure(profiles, config.gateway.default_model)
         self.loop.post(lambda scheduler, now: scheduler.on_policy(Policy.of(config, profiles), now))
         self.loop.post(lambda scheduler, now: scheduler.on_neurons(config.neurons, now))
-        self.poller.follow_fleet()
+        self.connections.follow_fleet()
 
     async def _tick(self) -> None:
         while True:
@@ -179,7 +177,7 @@ class Gateway:
             try:
                 self.loop.post(lambda scheduler, now: scheduler.on_tick(now))
                 self.mailboxes.break_stalled(self.loop.clock(), self.config.limits.stall_s * _STALL_SHARE)
-            except Exception:  # a bug; without ticks no wait would ever end, and nobody would see why
+            except Exception:  # a bug; without ticks no wait would ever end, and the log would not say why
                 logger.exception("tick failed")
 
     def exposition(self) -> bytes:

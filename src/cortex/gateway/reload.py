@@ -55,7 +55,7 @@ class Reloader:
         return True
 
     def try_reload(self) -> None:
-        """For signals and file watches, which have nobody to answer to."""
+        """`reload` for signals and file watches: a failure is only logged."""
         try:
             self.reload()
         except ConfigError:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import cortex
 from cortex.gateway.neurons.fleet import Neuron
 from cortex.gateway.scheduling.model_queue import Ticket
-from cortex.gateway.scheduling.placement import Verdict, choose
 from cortex.gateway.scheduling.state import State
-from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus, PlacementPlan
+from cortex.wire.fleet import FleetModel, FleetNeuron, FleetRequest, FleetStatus
 from cortex.wire.status import ModelStatus
 
-__all__ = ["fleet_status", "placement_plan"]
+__all__ = ["fleet_status"]
 
 _RequestState = Literal["queued", "loading", "running"]
 
@@ -32,22 +30,6 @@ def fleet_status(
         config_error=config_error,
         uptime_s=now - started_at,
     )
-
-
-def placement_plan(model: str, verdicts: Sequence[Verdict]) -> PlacementPlan:
-    """What would happen to a request for `model` now, and why, neuron by neuron."""
-    chosen = choose(verdicts)
-    loaded = [verdict.neuron for verdict in verdicts if verdict.kind in ("loaded", "loading")]
-    if loaded:
-        summary = f"{model} is on {', '.join(loaded)}"
-    elif chosen:
-        leaving = f" after evicting {', '.join(chosen.evict)}" if chosen.evict else ""
-        summary = f"{model} would be loaded on {chosen.neuron}{leaving}"
-    elif any(verdict.kind == "busy" for verdict in verdicts):
-        summary = f"{model} would wait"
-    else:
-        summary = f"{model} can't be loaded now"
-    return PlacementPlan(model, [verdict.report(chosen=verdict is chosen) for verdict in verdicts], summary)
 
 
 def _neuron(state: State, neuron: Neuron, now: float) -> FleetNeuron:

@@ -24,8 +24,9 @@ from cortex.neuron.api.metrics import NeuronMetrics
 from cortex.neuron.api.rpc import RpcServer, check_rpc_listen
 from cortex.neuron.backend import LocalBackend
 from cortex.neuron.catalog.downloads import Downloader, OnProgress
+from cortex.neuron.catalog.entry import Catalog, Entry
 from cortex.neuron.catalog.pushed_profiles import ProfileSource
-from cortex.neuron.catalog.scan import Catalog, Entry, HeaderCache, scan
+from cortex.neuron.catalog.scan import HeaderCache, scan
 from cortex.neuron.devices.discovery import find_devices
 from cortex.neuron.memory.ledger import Measurements
 from cortex.neuron.models.manager import ModelManager
@@ -148,18 +149,18 @@ class Neuron:
         return scan_models(self.config, self.profiles.current, self.headers)
 
     async def rescan(self) -> None:
-        """Look again, and take over what is found. One look at a time: one that began before new profiles came must not
-        be taken over behind one that knows them."""
+        """Scan again and apply the result. One scan at a time: one that began before new profiles came must not be
+        applied after one that knows them."""
         async with self._scanning:
             catalog = await asyncio.to_thread(self.scan)
             if catalog != self._catalog:
                 broken = sum(bool(entry.problem) for entry in catalog.entries.values())
                 logger.info("catalogue read", extra={"models": len(catalog.entries), "unusable": broken})
             self._catalog = catalog
-            self.manager.adopt(catalog)
+            self.manager.apply_catalog(catalog)
 
     def _warn_of_missing_directories(self) -> None:
-        """A typo in a directory's name looks like a lack of models."""
+        """Log model directories that don't exist: a typo would only show as missing models."""
         for name in self.config.neuron.model_dirs:
             if not Path(name).expanduser().is_dir():
                 logger.warning("no such model directory", extra={"directory": name})
@@ -177,11 +178,11 @@ class Neuron:
             await tick(_RESCAN_S)
             try:
                 await self.rescan()
-            except Exception:  # whatever it is, the next look may go well, and nobody else would look
+            except Exception:  # whatever it is: the next scan may succeed, and nothing else would start one
                 logger.exception("model directories are unreadable")
 
     def _load_default(self, name: str) -> None:
-        """A default model that can't be loaded is the operator's to see, not a reason not to serve the others."""
+        """A default model that can't be loaded is logged; the others are served all the same."""
         try:
             self.manager.order_load(LoadOrder(self.backend.resolve(name)))
         except CortexError as error:

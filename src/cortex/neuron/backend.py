@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cortex.errors import BadRequest, CortexError, DeadlineExceeded, Overloaded, WorkerDied
-from cortex.neuron.api.batch_queue import Outbox
+from cortex.errors import BadRequest, CortexError, DeadlineExceeded, Overloaded, PayloadTooLarge, WorkerDied
 from cortex.neuron.api.report import model_status
 from cortex.neuron.models.manager import ModelManager
 from cortex.neuron.models.state import Loading
-from cortex.neuron.workers.active_requests import Emit, LostWorker, Stream
+from cortex.neuron.workers.active_requests import ActiveRequest, LostWorker, Relay, events_of
 from cortex.neuron.workers.process import Worker
-from cortex.serving.exchange.backend import Tap
+from cortex.serving.exchange.backend import Emit
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
+from cortex.wire.framing import FrameTooLarge
 from cortex.wire.inference import Request
 from cortex.wire.status import ModelStatus
-from cortex.wire.worker import Cancel, Submit
+from cortex.wire.worker import Cancel, Emission, RelayedEmission, Submit
 
 __all__ = ["LocalBackend"]
 
 _MAX_REQUESTS = 512
-"""Of one model, running and waiting: beyond it nobody would get an answer in time anyway."""
+"""Requests of one model, running and waiting; more could not be answered in time anyway."""
 _TRIES = 3
-"""Workers that may die under a request that has emitted nothing: three deaths are no coincidence."""
+"""How many workers may die while they run a request that has emitted nothing, before it fails."""
 _DEATH_S = 10.0
-"""For the system to report the end of a process that was killed."""
+"""How long the system may take to report the end of a killed process, seconds."""
 
 
 class LocalBackend:
@@ -37,33 +37,20 @@ class LocalBackend:
         self._manager = manager
         self._name = name
         self._default = default_model
-        self.draining = False
-
-    async def infer(
-        self,
-        request: Request,
-        tap: Tap | None = None,  # noqa: ARG002 - yields everything
-    ) -> AsyncGenerator[Sequence[Event], None]:
-        outbox: Outbox[Sequence[Event]] = Outbox()
-        serving = asyncio.create_task(self.serve(request, outbox.put))
-        serving.add_done_callback(lambda _: outbox.close())
-        try:
-            async with aclosing(outbox.batches()) as batches:
-                async for batch in batches:
-                    for events in batch:
-                        yield events
-            await serving
-        finally:
-            serving.cancel()
-            await asyncio.wait({serving})
 
     async def serve(self, request: Request, emit: Emit) -> None:
-        """`infer` for a caller that takes each batch at once, on the stack of the reader that decoded it: a token then
-        wakes no task. Returns behind the last event; cancelling it cancels the request."""
+        def decode(item: Emission | RelayedEmission, events: Sequence[Event] | None) -> None:
+            emit(events_of(item) if events is None else events)
+
+        await self.relay(request, decode)
+
+    async def relay(self, request: Request, emit: Relay) -> None:
+        """`serve` for a caller that passes the worker's bytes on."""
         try:
-            await _Run(request, self._manager, asyncio.get_running_loop().time(), emit).serve()
+            await _LocalRequest(request, self._manager, asyncio.get_running_loop().time(), emit).serve()
         except CortexError as error:
-            emit([failed(error)])
+            events: list[Event] = [failed(error)]
+            emit(Emission(request.id, events), events)
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
         statuses = [model_status(managed, self._manager.registry) for managed in self._manager.registry.models.values()]
@@ -82,17 +69,17 @@ class LocalBackend:
         return self._manager.registry.get(name).entry.id  # raises ModelNotFound with the ids there are
 
     def ready(self) -> bool:
-        return not self.draining
+        return True
 
 
 @dataclass(slots=True)
-class _Run:
+class _LocalRequest:
     """One request's way through the neuron."""
 
     request: Request
     manager: ModelManager
     arrived_at: float
-    emit: Emit
+    emit: Relay
     started: bool = False
     emitted: bool = False
 
@@ -119,7 +106,7 @@ class _Run:
             worker = self.manager.begin(self.request.model)
         finally:
             managed.waiting -= 1
-            self.manager.settle(managed)
+            self.manager.request_left(managed)
         return await self._served(worker)
 
     async def _watch(self, loading: Loading) -> None:
@@ -127,7 +114,8 @@ class _Run:
             async with asyncio.timeout_at(self._deadline()):
                 async for _ in loading.changes():
                     eta_s = loading.eta_s(self.manager.registry.clock())
-                    self.emit([Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)])
+                    progress = Progress("loading", int(loading.progress * 1000), 1000, eta_s, loading.stage)
+                    self.emit(Emission(self.request.id, [progress]), [progress])
         except TimeoutError:
             raise DeadlineExceeded(f"{self.request.model} was not loaded within the request's deadline") from None
 
@@ -135,11 +123,13 @@ class _Run:
         return self.arrived_at + self.request.deadline_s if self.request.deadline_s else None
 
     async def _served(self, worker: Worker) -> Finished | Failed | LostWorker:
-        stream = Stream(self.request, worker, self.arrived_at, self._emit_fresh)
-        self.manager.registry.streams.open(stream)
+        stream = ActiveRequest(self.request, worker, self.arrived_at, self._emit_fresh)
+        self.manager.registry.active_requests.add(stream)
         try:
             worker.send(Submit(self.request, asyncio.get_running_loop().time() - self.arrived_at))
             return await stream.ended
+        except FrameTooLarge as error:
+            raise PayloadTooLarge(f"the request is too large for the worker: {error}") from error
         except WorkerDied as error:
             # Its end is seen later than that of its link: tried again at once, the model would still look ready there.
             worker.kill(error.message)
@@ -147,19 +137,23 @@ class _Run:
             stream.lose(error.message)
             return stream.ended.result()
         finally:
-            self.manager.registry.streams.close(self.request.id)
+            self.manager.registry.active_requests.remove(self.request.id)
             ended = stream.ended.done() and not stream.ended.cancelled()
             if not ended:
                 with suppress(WorkerDied):
                     worker.send(Cancel(self.request.id))
-            self.manager.end(self.request.model, well=ended and isinstance(stream.ended.result(), Finished))
+            self.manager.end(self.request.model, succeeded=ended and isinstance(stream.ended.result(), Finished))
 
-    def _emit_fresh(self, events: Sequence[Event]) -> None:
-        """`events` without a second Started: the client of a retried request has seen the first."""
-        if not self.emitted:
-            if self.started:
+    def _emit_fresh(self, item: Emission | RelayedEmission, events: Sequence[Event] | None) -> None:
+        """Without a second Started: the client of a retried request has seen the first."""
+        if events is None:
+            self.emitted = True
+        elif not self.emitted:
+            if self.started and any(isinstance(event, Started) for event in events):
                 events = [event for event in events if not isinstance(event, Started)]
+                item = Emission(self.request.id, events)
             self.started = self.started or any(isinstance(event, Started) for event in events)
             self.emitted = any(not isinstance(event, Started | Progress) for event in events)
-        if events:
-            self.emit(events)
+            if not events:
+                return
+        self.emit(item, events)

@@ -18,7 +18,7 @@ __all__ = ["draw", "height_of_all"]
 _WIDE = 120
 """Columns of the terminal from which on the cached share and memory are shown too."""
 
-_HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "stale": "yellow", "down": "bold red"}
+_HEALTH_STYLE = {"healthy": "green", "degraded": "yellow", "down": "bold red"}
 _STATE_STYLE = {"ready": "green", "loading": "cyan", "unloading": "yellow", "failed": "bold red", "unloaded": "dim"}
 _HELP = (
     "↑ ↓ j k  move         u  unload the selected model   s  sort by the next column",

@@ -24,7 +24,7 @@ __all__ = [
     "PlacementPlan",
 ]
 
-Health = Literal["healthy", "degraded", "stale", "down"]
+Health = Literal["healthy", "degraded", "down"]
 BreakerState = Literal["closed", "open", "half_open"]
 
 

@@ -2,16 +2,17 @@
 
 The parent sends commands, a worker notices. A worker owns its devices and every model on them; the parent never loads
 llama.cpp. Events of all running requests are sent in one `Emissions` frame per engine step. Submit, Cancel and
-Emissions are also used between a gateway and a neuron.
+Emissions are also used between a gateway and a neuron (`wire.connection`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from cortex.wire.events import Event
+from cortex.wire.events import Event, ReasoningDelta, TextDelta, Tokens, ToolCallArguments, ToolCallEnd
 from cortex.wire.inference import Request, Sampling
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "Probe",
     "ProbeReport",
     "Ready",
+    "RelayedEmission",
+    "RelayedEmissions",
+    "RelayedNotice",
     "RequestStats",
     "RestoreState",
     "SaveState",
@@ -200,15 +204,54 @@ class Unloaded(Struct, frozen=True, tag="unloaded"):
     model: str
 
 
-class Emission(Struct, frozen=True, gc=False):
+class Emission(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One request's events of one step, at least one.
+
+    `deltas` is for processes that only pass the events on: that many pieces of output, and nothing in the batch that
+    such a process has to look at. None: it has to decode the events (they begin or end the request, say).
+    """
+
     request_id: str
     events: list[Event]
+    deltas: int | None = None
+
+    @classmethod
+    def of(cls, request_id: str, events: list[Event]) -> Emission:
+        return cls(request_id, events, _deltas(events))
+
+
+_OUTPUT = (TextDelta, ReasoningDelta, ToolCallArguments)
+_OUTPUT_OR_SILENT = frozenset((*_OUTPUT, Tokens, ToolCallEnd))
+
+
+def _deltas(events: Sequence[Event]) -> int | None:
+    deltas = 0
+    for event in events:
+        kind = type(event)
+        if kind not in _OUTPUT_OR_SILENT:
+            return None
+        deltas += kind in _OUTPUT
+    return deltas
 
 
 class Emissions(Struct, frozen=True, tag="emissions"):
     """Everything one engine step produced, for all sequences of all models in this worker."""
 
     items: list[Emission]
+
+
+class RelayedEmission(Struct, frozen=True, omit_defaults=True, gc=False):
+    """An Emission as a process reads and writes it that passes the events on without decoding them."""
+
+    request_id: str
+    events: Raw
+    deltas: int | None = None
+
+
+class RelayedEmissions(Struct, frozen=True, tag="emissions"):
+    """The same bytes as `Emissions`."""
+
+    items: list[RelayedEmission]
 
 
 class RequestStats(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -282,15 +325,12 @@ class StateRestored(Struct, frozen=True, tag="state_restored"):
     bytes: int
 
 
-Notice = (
-    Ready
-    | LoadProgress
-    | Loaded
-    | LoadFailed
-    | Unloaded
-    | Emissions
-    | Heartbeat
-    | ProbeReport
-    | StateSaved
-    | StateRestored
+_OtherNotice = (
+    Ready | LoadProgress | Loaded | LoadFailed | Unloaded | Heartbeat | ProbeReport | StateSaved | StateRestored
 )
+
+Notice = Emissions | _OtherNotice
+"""What a worker sends."""
+
+RelayedNotice = RelayedEmissions | _OtherNotice
+"""The same as the parent reads it."""

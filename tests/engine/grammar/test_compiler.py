@@ -1,4 +1,4 @@
-"""Grammars from formats and schemas, and the mask they lay over logits."""
+"""Grammars from formats and schemas, and the masks that they apply to logits."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_only_the_latest_grammars_are_kept(compiler: ConstraintCompiler) -> None
 
 
 def test_a_mask_prepared_in_another_thread_is_the_one_that_is_applied(compiler: ConstraintCompiler, vocab: Any) -> None:
-    """Preparing twice, or not at all, makes no difference; accepting a token or starting anew makes a mask stale."""
+    """Preparing twice, or not at all, makes no difference; accepting a token or resetting makes a mask stale."""
     spec = spec_for_format(JsonSchemaFormat(PERSON))
     assert spec is not None
     plain, ahead = compiler.compile(spec), compiler.compile(spec)

@@ -1,4 +1,4 @@
-"""A small real model, decoding for real, held to grammars: whatever it says must be what was asked for."""
+"""A small real model decoding under grammars: whatever it generates must match what was asked for."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def worker() -> Iterator[WorkerProcess]:
 
 
 def ask(name: str, text: str, seed: int, **fields: Any) -> InferenceRequest:
-    """A request with some heat, so that runs of one prompt differ."""
+    """A request with a temperature above 0, so that runs of one prompt differ."""
     return InferenceRequest(
         id=name,
         model="m",

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cortex.engine.kv.pool import CopyPrefix, Slot
+from cortex.engine.kv.slot import CopyPrefix, Slot, Truncate
+from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.llama import library
-from cortex.engine.llama.context import Aborted, Context, ContextShape, DecodeFailed
+from cortex.engine.llama.context import Aborted, Context, DecodeFailed
+from cortex.engine.llama.context_shape import ContextShape
 from cortex.engine.llama.model import Model
 from cortex.engine.llama.sampler import Sampler
 from cortex.engine.sampling.params import DEFAULTS
-from cortex.engine.scheduling.scheduler import Entry
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.wire.inference import Sampling
 from cortex.wire.worker import LoadSpec
 from tests.models import smollm2
@@ -23,7 +24,7 @@ from tests.models import smollm2
 pytestmark = pytest.mark.model
 
 SAME = 0.5
-"""Logits behind one text differ by less, whatever the batch's shape and the CPU; behind another text, by several."""
+"""Logits after one text differ by less, whatever the batch's shape and the CPU; after another text, by several."""
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,14 @@ def test_a_running_decode_can_be_stopped_from_another_thread(context: Context) -
     long = sequence(0, list(range(100, 612)))
     enough = threading.Event()
 
-    def stop() -> None:  # again and again: what comes between two decodes is no abort
+    def stop() -> None:  # again and again: an abort between two decodes has no effect
         while not enough.wait(0.01):
             context.abort.set()
 
     def decode_again_and_again() -> None:
         for _ in range(1000):
             context.decode([Entry(long, 0, 512, 1)])
-            context.forget_beyond(0, 0)
+            context.apply(Truncate(0, 0))
 
     stopper = threading.Thread(target=stop)
     stopper.start()
@@ -66,9 +67,9 @@ def test_a_running_decode_can_be_stopped_from_another_thread(context: Context) -
     finally:
         enough.set()
         stopper.join()
-    context.forget_beyond(0, 0)
+    context.apply(Truncate(0, 0))
     context.decode([Entry(sequence(0, [1, 2, 3]), 0, 3, 1)])
-    context.forget_beyond(0, 0)
+    context.apply(Truncate(0, 0))
 
 
 def test_a_restored_state_continues_like_the_one_that_was_saved(context: Context) -> None:
@@ -113,7 +114,7 @@ def test_a_sampler_draws_on_wherever_it_is_moved(context: Context) -> None:
         context.decode([Entry(sequence(slot, tokens), 0, len(tokens), 0)])
 
     def draw(sampler: Sampler, slot: int) -> int:
-        context.forget_beyond(slot, len(tokens) - 1)
+        context.apply(Truncate(slot, len(tokens) - 1))
         rows = context.decode([Entry(sequence(slot, tokens), len(tokens) - 1, 1, 1)])
         return sampler.sample(context.handle, rows[0])
 
@@ -134,4 +135,4 @@ def test_a_sampler_draws_on_wherever_it_is_moved(context: Context) -> None:
     assert len(set(expected)) > 5
     assert draws([(0, True), (0, False), (3, True)]) == expected
     for slot in (0, 3):
-        context.forget_beyond(slot, 0)
+        context.apply(Truncate(slot, 0))

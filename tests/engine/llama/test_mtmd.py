@@ -15,13 +15,14 @@ from llama_cpp import llama_cpp as c
 from llama_cpp import mtmd_cpp as m
 from numpy.typing import NDArray
 
-from cortex.engine.kv.pool import CopyPrefix, Slot, Truncate
-from cortex.engine.llama.context import Context, ContextShape
+from cortex.engine.kv.slot import CopyPrefix, Slot, Truncate
+from cortex.engine.kv.tokens import TokenBuffer
+from cortex.engine.llama.context import Context
+from cortex.engine.llama.context_shape import ContextShape
 from cortex.engine.llama.library import LogTap
 from cortex.engine.llama.model import Model
 from cortex.engine.llama.mtmd import MAX_IMAGES, Projector
-from cortex.engine.scheduling.scheduler import Entry
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.engine.vision.spans import PreparedPrompt
 from cortex.errors import BadRequest, ModelLoadFailed, UnsupportedValue
 from cortex.wire.worker import LoadSpec
@@ -48,7 +49,7 @@ class Seeing:
         return Sequence("r", 0, tokens, len(tokens), 1, slot=Slot(slot, tokens, None))
 
     def compute(self, sequence: Sequence, start: int = 0) -> NDArray[np.float32]:
-        """Everything from token `start` on; the logits behind the last token."""
+        """Compute everything from token `start` on; the logits after the last token."""
         slot, tokens = sequence.slot, sequence.tokens
         assert slot is not None
         slot.length = start
@@ -68,7 +69,7 @@ class Seeing:
         return self.context.logits(rows[0]).copy()
 
     def reference(self, parts: list[str | bytes], slot: int) -> tuple[NDArray[np.float32], int]:
-        """The same by libmtmd's own helper, and the position behind."""
+        """The same by libmtmd's own helper, and the position after it."""
         chunks = m.mtmd_input_chunks_init()
         marker = m.mtmd_default_marker().decode()
         text = "".join(part if isinstance(part, str) else marker for part in parts).encode()
@@ -135,7 +136,7 @@ def seeing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_the_logits_are_those_of_llama_cpps_own_helper(seeing: Seeing) -> None:
-    """For an image that is attended to causally, in both directions, and with rows and columns counted apart."""
+    """For an image that is attended to causally, in both directions, and with rows and columns counted separately."""
     prompt = seeing.projector.layout(PARTS)
     assert [span.start for span in prompt.spans] == sorted(span.start for span in prompt.spans)
     sequence = seeing.sequence(prompt, 1)
@@ -160,7 +161,7 @@ def test_another_picture_gives_other_logits(seeing: Seeing) -> None:
 
 
 def test_a_copied_prefix_with_images_is_as_good_as_a_computed_one(seeing: Seeing) -> None:
-    """Behind an image whose rows and columns are counted apart, lengths in tokens and in positions differ."""
+    """After an image whose rows and columns are counted separately, lengths in tokens and in positions differ."""
     first = seeing.sequence(seeing.projector.layout(PARTS), 1)
     expected = seeing.compute(first)
     shared = len(first.tokens) - 3

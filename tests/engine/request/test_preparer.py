@@ -1,4 +1,4 @@
-"""What of a raw prompt is echoed, and from which token on its log-probabilities are told."""
+"""What of a raw prompt is echoed, and from which token on it has log-probabilities."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from cortex.engine.chat.types import Prepared
 from cortex.engine.llama.model import Vocab
-from cortex.engine.request.output import Job
-from cortex.engine.request.preparer import Limits, Preparer
+from cortex.engine.request.output import PreparedRequest
+from cortex.engine.request.preparer import Preparer, TokenLimits
 from cortex.errors import UnsupportedValue
 from cortex.wire.inference import InferenceRequest, Message, Sampling, Text
 
 
 class _Vocab:
-    """A byte a token; 0 is between two pieces; 1 is BOS, spelled `<s>`, which every prompt gets that hasn't it."""
+    """One token per byte; 0 is between two pieces; 1 is BOS, spelled `<s>`, which is put before prompts without it."""
 
     size = 256
     bos = 1
@@ -28,10 +28,10 @@ class _Vocab:
         return [self.bos, *"\0".join(pieces).removeprefix("<s>").encode()]
 
 
-def prepare(prompt: str | list[int], **fields: Any) -> Job:
+def prepare(prompt: str | list[int], **fields: Any) -> PreparedRequest:
     preparer = Preparer(
         cast("Vocab", _Vocab()),
-        Limits(100),
+        TokenLimits(100),
         chat=None,
         spec_for_format=lambda _format: None,
         compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
@@ -52,7 +52,7 @@ class _Chat:
 def test_the_pieces_of_a_chats_prompt_are_tokenised_one_by_one() -> None:
     preparer = Preparer(
         cast("Vocab", _Vocab()),
-        Limits(100),
+        TokenLimits(100),
         chat=_Chat(),
         spec_for_format=lambda _format: None,
         compile_constraint=lambda _spec: pytest.fail("nothing to compile"),
@@ -69,9 +69,9 @@ def test_the_pieces_of_a_chats_prompt_are_tokenised_one_by_one() -> None:
     ids=["BOS added", "BOS written", "BOS as a token", "no BOS"],
 )
 def test_only_what_the_client_wrote_is_scored(prompt: str | list[int], first: int) -> None:
-    job = prepare(prompt, echo=True, logprobs=1)
-    assert job.scored_from == first
-    assert job.echo
+    prepared = prepare(prompt, echo=True, logprobs=1)
+    assert prepared.scored_from == first
+    assert prepared.echo
 
 
 def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
@@ -80,8 +80,8 @@ def test_without_echo_or_logprobs_no_prompt_is_scored() -> None:
 
 
 def test_a_resumed_answer_does_not_echo_again() -> None:
-    job = prepare("ab", echo=True, logprobs=1, replay=[99])
-    assert (job.echo, job.scored_from) == ("", None)
+    prepared = prepare("ab", echo=True, logprobs=1, replay=[99])
+    assert (prepared.echo, prepared.scored_from) == ("", None)
 
 
 def test_a_suffix_cannot_be_scored() -> None:

@@ -1,4 +1,4 @@
-"""Whole characters and stop strings, however the pieces fall."""
+"""Whole characters and stop strings, wherever the text is cut into pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers on the device: who may use them, what llama.cpp's table holds, and that the text is what the CPU would draw.
+"""Samplers on the device: which requests use them, what llama.cpp's table holds, and that the text is the CPU's.
 
 llama.cpp's CPU backend runs them, too, so no GPU is needed.
 """
@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -19,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex.engine.engine import Engine
+from cortex.engine.kv.slot import Slot
+from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.llama import library
 from cortex.engine.loading import LoadedModel, load
-from cortex.engine.request.output import Job
+from cortex.engine.request.output import PreparedRequest
 from cortex.engine.request.state import ChoiceState
 from cortex.engine.sampling.device import BackendSampling, may_sample_on_device
 from cortex.engine.sampling.params import DEFAULTS
@@ -42,13 +43,13 @@ class Stepped:
         tap = library.LogTap()
         tap.install()
         library.start_backend()
-        self.hosted: LoadedModel = load(spec, tap, lambda _: None, 1)
-        assert isinstance(self.hosted.engine, Engine)
-        self.engine = self.hosted.engine
+        self.loaded: LoadedModel = load(spec, tap, lambda _: None, 1)
+        assert isinstance(self.loaded.engine, Engine)
+        self.engine = self.loaded.engine
         self.events: dict[str, list[Event]] = {}
 
     def submit(self, request: InferenceRequest) -> str:
-        self.hosted.prepare(request)(time.monotonic())
+        self.loaded.prepare(request)(time.monotonic())
         return request.id
 
     def step(self) -> None:
@@ -69,7 +70,7 @@ class Stepped:
 
     def close(self) -> None:
         self.engine.close()
-        self.hosted.free(lambda: None)
+        self.loaded.free(lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -91,35 +92,35 @@ def smol_model() -> Iterator[Stepped]:
     model.close()
 
 
-# ---- who may
+# ---- which requests may
 
 
-def job(sampling: Sampling = DEFAULTS, **fields: Any) -> Job:
+def prepared_request(sampling: Sampling = DEFAULTS, **fields: Any) -> PreparedRequest:
     own = {name: fields.pop(name) for name in ("constraints", "scored_from") if name in fields}
-    return Job(raw("r", "x", **fields), [1], 8, sampling.merged_over(DEFAULTS), **own)
+    return PreparedRequest(raw("r", "x", **fields), [1], 8, sampling.merged_over(DEFAULTS), **own)
 
 
 @pytest.mark.parametrize(
-    ("request_job", "may"),
+    ("prepared", "may"),
     [
-        (job(), True),
-        (job(Sampling(temperature=0.0)), True),
-        (job(Sampling(top_k=0)), False),
-        (job(logprobs=0), False),
-        (job(scored_from=1), False),
-        (job(constraints=[object()]), False),
+        (prepared_request(), True),
+        (prepared_request(Sampling(temperature=0.0)), True),
+        (prepared_request(Sampling(top_k=0)), False),
+        (prepared_request(logprobs=0), False),
+        (prepared_request(scored_from=1), False),
+        (prepared_request(constraints=[object()]), False),
     ],
     ids=["plain", "greedy", "whole vocabulary", "logprobs", "scored prompt", "grammar"],
 )
-def test_only_requests_that_need_no_logits_are_sampled_on_the_device(request_job: Job, may: bool) -> None:
-    assert may_sample_on_device(request_job, 1000) is may
+def test_only_requests_that_need_no_logits_are_sampled_on_the_device(prepared: PreparedRequest, may: bool) -> None:
+    assert may_sample_on_device(prepared, 1000) is may
 
 
-# ---- llama.cpp's table, played by a stand-in that knows its rules
+# ---- llama.cpp's table, by a fake with its rules
 
 
 class Table:
-    """A context as far as samplers go. `refuses`: takes no chain at all."""
+    """The part of a context that concerns samplers. `refuses`: takes no chain at all."""
 
     def __init__(self, *, backend_sampling: bool = True, refuses: bool = False) -> None:
         self.backend_sampling = backend_sampling
@@ -144,7 +145,7 @@ class Chain:
 
 
 class FakeSampler:
-    """`Sampler` with its lending, without llama.cpp. `offloaded`: whether the device does all of it."""
+    """A `Sampler` that can be lent, without llama.cpp. `offloaded`: whether the device computes all of it."""
 
     def __init__(self, *, offloaded: bool = True) -> None:
         self.chain = Chain()
@@ -170,12 +171,20 @@ class FakeSampler:
         self.closed = True
 
 
-def branch(slot: int | None, sampler: FakeSampler | None = None, *, on_device: bool = True) -> ChoiceState:
-    place = None if slot is None else SimpleNamespace(id=slot)
-    sequence: Any = SimpleNamespace(slot=place)
-    mine: Any = sampler or FakeSampler()
-    choice: Any = None
-    return ChoiceState(sequence, mine, choice, on_device=on_device)
+def choice(slot: int, sampler: FakeSampler | None = None, *, on_device: bool = True) -> ChoiceState:
+    tokens, unused, mine = TokenBuffer([1]), cast("Any", None), cast("Any", sampler or FakeSampler())
+    return ChoiceState(
+        request_id="r",
+        number=0,
+        tokens=tokens,
+        prompt_length=1,
+        arrival=0,
+        slot=Slot(slot, tokens, None),
+        request=unused,
+        sampler=mine,
+        output=unused,
+        on_device=on_device,
+    )
 
 
 def sampling_on(table: Table) -> BackendSampling:
@@ -196,12 +205,12 @@ def test_every_sequence_finds_its_own_sampler_in_the_table_and_no_freed_one_stay
     samplers = {number: FakeSampler() for number in range(6)}
     for step in steps:
         placed = {number: (slot, on) for slot, (number, on) in step.items()}
-        running = [branch(slot, samplers[number], on_device=number % 2 == 0) for number, (slot, _) in placed.items()]
-        device.settle(running)
+        running = [choice(slot, samplers[number], on_device=number % 2 == 0) for number, (slot, _) in placed.items()]
+        device.update(running)
         for each in running:
-            assert each.sequence.slot is not None
+            assert each.slot is not None
             mine: Any = each.sampler
-            assert table.chains.get(each.sequence.slot.id) is (mine.chain if each.on_device else None)
+            assert table.chains.get(each.slot.id) is (mine.chain if each.on_device else None)
         assert not [chain for chain in table.chains.values() if chain.freed]
         assert device.slots == sorted(table.chains)
     device.close()
@@ -213,12 +222,12 @@ def test_an_ended_sequence_leaves_with_the_next_change() -> None:
     """Every change makes llama.cpp plan its graphs anew: one per request is enough."""
     table = Table()
     device = sampling_on(table)
-    device.settle([branch(0)])
-    device.settle([])
+    device.update([choice(0)])
+    device.update([])
     assert (device.slots, table.changes) == ([0], 1)
-    device.settle([branch(1)])
+    device.update([choice(1)])
     assert device.slots == [1]
-    device.settle([branch(1, on_device=False)])
+    device.update([choice(1, on_device=False)])
     assert device.slots == []
 
 
@@ -230,8 +239,8 @@ def test_what_the_device_does_not_take_whole_stays_on_the_cpu_and_is_logged_once
     device = sampling_on(table)
     with caplog.at_level(logging.WARNING):
         for slot in (0, 1):
-            refused = branch(slot, FakeSampler(offloaded=offloaded))
-            device.settle([refused])
+            refused = choice(slot, FakeSampler(offloaded=offloaded))
+            device.update([refused])
             assert not refused.on_device
     assert not table.chains
     assert len(caplog.records) == 1
@@ -240,8 +249,8 @@ def test_what_the_device_does_not_take_whole_stays_on_the_cpu_and_is_logged_once
 def test_switched_off_nobody_asks_llama_cpp() -> None:
     table = Table(backend_sampling=False)
     device = sampling_on(table)
-    assert not device.wants(job())
-    device.settle([branch(0)])
+    assert not device.wants(prepared_request())
+    device.update([choice(0)])
     device.close()
     assert table.changes == 0
 
@@ -309,7 +318,7 @@ def test_nothing_is_guessed_for_a_sequence_that_the_device_samples(scripted_mode
 @pytest.mark.model
 def test_the_plan_of_a_load_counts_the_samplers(smol_model: Stepped) -> None:
     """Above all their copy of the logits, 49k numbers for each of a physical batch's 512 tokens."""
-    spec = smol_model.hosted.spec
+    spec = smol_model.loaded.spec
     plain = msgspec.structs.replace(spec, backend_sampling=False)
     planned, without = (sum(planned_sizes(each).compute.values()) for each in (spec, plain))
     assert planned - without > 512 * 49_000 * 4

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from cortex.engine.sampling.prompt_lookup import PromptLookup, find_continuation
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.kv.tokens import TokenBuffer
+from cortex.engine.sampling.prompt_lookup import GuessHistory, PromptLookup, RowPrice, find_continuation
 
 REPEATING = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1, 2, 3]
-BRANCH = SimpleNamespace(choice=SimpleNamespace(governed=False, room_left=100), on_device=False)
 
 
 def _array(*tokens: int) -> np.ndarray:
     return np.array(tokens, dtype=np.int32)
 
 
-def _sequence(acceptance: float | None = None) -> Sequence:
-    sequence = Sequence("r", 0, TokenBuffer(REPEATING), len(REPEATING), 0)
-    sequence.acceptance = acceptance
-    return sequence
-
-
 def _guesses(lookup: PromptLookup, acceptance: float | None = None, running: int = 1) -> list[int]:
-    return lookup.guess(_sequence(acceptance), BRANCH, running)  # type: ignore[arg-type]
+    return lookup.guess(TokenBuffer(REPEATING), GuessHistory(acceptance), room=100, running=running)
 
 
 def _measured(*steps: tuple[int, int, float]) -> PromptLookup:
@@ -83,12 +74,53 @@ def test_beside_many_streams_nothing_is_guessed(running: int) -> None:
 def test_a_new_text_is_judged_by_what_texts_showed_before() -> None:
     lookup = _measured((1, 0, 0.01))
     for _ in range(60):
-        lookup.learn(_sequence(), 8, 0, unsure=False)
+        lookup.learn(GuessHistory(), 8, 0, unsure=False)
     assert _guesses(lookup) == []
 
 
 def test_after_an_uncertain_word_the_next_one_is_computed_alone() -> None:
-    lookup, sequence = _measured((1, 0, 0.01), (9, 8, 0.01)), _sequence()
-    lookup.learn(sequence, 8, 3, unsure=True)
-    assert lookup.guess(sequence, BRANCH, 1) == []  # type: ignore[arg-type]
-    assert lookup.guess(sequence, BRANCH, 1)  # type: ignore[arg-type]
+    lookup, history = _measured((1, 0, 0.01), (9, 8, 0.01)), GuessHistory()
+    lookup.learn(history, 8, 3, unsure=True)
+    assert lookup.guess(TokenBuffer(REPEATING), history, room=100, running=1) == []
+    assert lookup.guess(TokenBuffer(REPEATING), history, room=100, running=1)
+
+
+# ---- the price of a row
+
+
+def test_guesses_of_which_all_are_right_double_a_stream_where_one_more_row_is_free() -> None:
+    price = RowPrice()
+    price.record(1, 0, 0.010)
+    price.record(2, 1, 0.010)
+    assert price.speedup(1, 1, 1.0) == pytest.approx(2.0)
+
+
+def test_guesses_slow_streams_down_by_what_their_rows_take() -> None:
+    price = RowPrice()
+    price.record(8, 0, 0.050)
+    price.record(16, 8, 0.090)
+    assert price.speedup(8, 8, 0.5) == pytest.approx((12 / 8) * 0.050 / 0.090)
+
+
+def test_there_is_no_price_before_a_step_with_guesses_and_one_without() -> None:
+    price = RowPrice()
+    price.record(16, 8, 0.090)
+    assert price.speedup(8, 8, 0.5) is None
+    price.record(8, 0, 0.050)
+    assert price.speedup(8, 8, 0.5) is None
+
+
+def test_one_step_that_was_delayed_changes_nothing() -> None:
+    price = RowPrice()
+    price.record(1, 0, 0.010)
+    for seconds in [0.011, 0.011, 0.900]:
+        price.record(9, 8, seconds)
+    assert price.speedup(1, 8, 1.0) == pytest.approx(9 * 0.010 / 0.011)
+
+
+def test_the_price_is_that_of_the_last_steps() -> None:
+    price = RowPrice()
+    price.record(1, 0, 0.010)
+    for seconds in [0.011] * 5 + [0.090] * 5:
+        price.record(9, 8, seconds)
+    assert price.speedup(1, 8, 1.0) == pytest.approx(9 * 0.010 / 0.090)

@@ -1,12 +1,13 @@
-"""The scheduler's promises, on simulated memory."""
+"""What the scheduler guarantees, on a simulated memory."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cortex.engine.kv.pool import Reuse
+from cortex.engine.kv.slot import Reuse
 from tests.engine.simulation import Simulation
 
 
@@ -97,9 +98,50 @@ def test_cached_prefixes_are_dropped_before_anyone_is_preempted() -> None:
 def test_guesses_are_taken_back_when_the_model_disagrees() -> None:
     sim = simulation()
     sequence = sim.submit(tokens(20, 1), 10)
-    while not sim.scheduler.idle:
+    while not sim.idle:
         sim.step(64, guesses=4)
     assert len(sequence.tokens) == 20 + 9
+
+
+def test_guesses_are_part_of_a_batch_and_not_of_the_text() -> None:
+    sim = simulation()
+    sequence = sim.submit(tokens(20, 1), 10)
+    sim.step(64)
+    (entry,) = sim.schedule(64, guesses=3)
+    assert (entry.count, entry.outputs, entry.drafts) == (4, 4, (7, 7, 7))
+    assert len(sequence.tokens) == 21
+    sim.scheduler.on_refused([entry])
+
+
+def test_right_guesses_save_steps() -> None:
+    sim = simulation()
+    sequence = sim.submit(tokens(20, 1), 10)
+    steps = 0
+    while not sim.idle:
+        sim.step(64, guesses=4, right=2)
+        steps += 1
+    assert sequence.tokens.view(20).tolist() == [1001, 7, 7, 1001, 7, 7, 1001, 7, 7]
+    assert steps == 4
+
+
+def test_a_token_that_must_be_computed_again_leaves_the_pool() -> None:
+    sim = simulation()
+    sequence = sim.submit(tokens(20, 1), 10)
+    sim.step(64)
+    (entry,) = sim.schedule(64, guesses=3)
+    sim.scheduler.commit(entry, [7], accepted=1, recompute=True)
+    assert (len(sequence.tokens), sequence.computed, sequence.pending) == (22, 21, 1)
+
+
+def test_ended_with_unverified_guesses_only_the_text_is_kept() -> None:
+    """As when another choice of its request fails in the step that computed them."""
+    sim = simulation()
+    sequence = sim.submit(tokens(20, 1), 10)
+    sim.step(64)
+    (entry,) = sim.schedule(64, guesses=3)
+    sim._compute(entry)
+    sim.cancel(sequence)
+    assert sim.kv.cached == 21
 
 
 def test_choices_of_one_request_share_even_a_short_prompt() -> None:
@@ -124,16 +166,35 @@ def test_a_prefix_that_left_the_pool_comes_back_from_host_ram() -> None:
     assert sim.computed_tokens - before < 20
 
 
+@pytest.mark.parametrize("reuse", [Reuse.PARTIAL, Reuse.EXACT])
+def test_a_prefix_that_llama_cpp_refuses_is_computed_and_disturbs_nobody(reuse: Reuse) -> None:
+    sim = simulation(cells=1200, host=10_000, reuse=reuse)
+    turn = sim.submit(tokens(500, 1), 5)
+    sim.run()
+    sim.submit(tokens(1000, 2), 5)
+    sim.run()
+    running = sim.submit(tokens(20, 3), 500)
+    sim.step(64)
+    sim.refusing = True
+    again = sim.submit([*turn.tokens.view().tolist(), *tokens(10, 4)], 1)
+    for _ in range(30):
+        sim.step(64)
+    assert again in sim.finished
+    assert again.cached == 0
+    assert running.preemptions == again.preemptions == 0
+    assert not [stored for stored in sim.host if stored.tokens[0] == turn.tokens[0]]
+
+
 def test_idle_prefixes_leave_the_pool_for_host_ram_while_others_run_and_come_back() -> None:
     sim = simulation(cells=2000, host=10_000)
     turn = sim.submit(tokens(500, 1), 5)
     sim.run()
     sim.submit(tokens(100, 2), 5)
     sim.step(64)
-    sim.scheduler.move_out(504)
+    sim.scheduler.offload_idle(504)
     assert sim.kv.cached == 504
     sim.step(64)
-    sim.scheduler.move_out(100)
+    sim.scheduler.offload_idle(100)
     sim.run()
     assert [stored.length for stored in sim.host] == [504]
     back = sim.submit([*turn.tokens.view().tolist(), *tokens(10, 3)], 1)
@@ -149,7 +210,7 @@ def test_an_idle_prefix_that_host_ram_has_no_room_for_stays_in_the_pool() -> Non
     sim.submit(tokens(100, 3), 5)
     for _ in range(4):
         sim.step(64)
-        sim.scheduler.move_out(0)
+        sim.scheduler.offload_idle(0)
     assert len(list(sim.host)) == 1
     assert sim.kv.cached == 504
 
@@ -182,8 +243,52 @@ def test_host_ram_stays_within_its_budget() -> None:
     assert 0 < sim.host.used_bytes <= 500
 
 
+# ---- batches that were not computed
+
+
+@pytest.mark.parametrize("how", ["refused", "no cells", "aborted"])
+@pytest.mark.parametrize("reuse", list(Reuse))
+def test_a_batch_that_was_not_computed_is_scheduled_again(reuse: Reuse, how: str) -> None:
+    sim = simulation(reuse=reuse)
+    decoding = sim.submit(tokens(20, 1), 5)
+    sim.step(64)
+    prefilling = sim.submit(tokens(100, 2), 5)
+    guesses = 2 if reuse is Reuse.PARTIAL else 0
+    assert len(sim.fail(64, how, guesses)) == 2
+    assert len(decoding.tokens) == 21
+    sim.run()
+    assert set(sim.finished) == {decoding, prefilling}
+    assert decoding.tokens.view(20).tolist() == [1001] * 4
+
+
+def test_an_aborted_batch_starts_again_where_nothing_can_be_cut() -> None:
+    sim = simulation(reuse=Reuse.EXACT)
+    sequence = sim.submit(tokens(20, 1), 5)
+    sim.fail(64, "aborted")
+    assert sequence.preemptions == 1
+    assert sim.scheduler.waiting == [sequence]
+
+
+def test_without_cells_cached_prefixes_go_first_then_the_youngest() -> None:
+    sim = simulation()
+    sim.submit(tokens(20, 1), 2)
+    sim.run()
+    oldest, youngest = sim.submit(tokens(20, 2), 5), sim.submit(tokens(20, 3), 5)
+    sim.fail(64, "no cells")
+    assert (sim.kv.cached, sim.scheduler.preemptions) == (0, 0)
+    sim.fail(64, "no cells")
+    assert sim.scheduler.running == [oldest]
+    assert sim.scheduler.waiting == [youngest]
+
+
+def test_alone_without_cells_there_is_nothing_to_be_freed() -> None:
+    sim = simulation()
+    sim.submit(tokens(20, 1), 5)
+    assert not sim.scheduler.on_no_cells(sim.schedule(64))
+
+
 class SchedulerMachine(RuleBasedStateMachine):
-    """Any order of requests, cancels and steps, in a pool that is too small, for each kind of memory."""
+    """Any order of requests, cancels, steps and failures, in a pool that is too small, for each kind of memory."""
 
     reuse = Reuse.PARTIAL
 
@@ -201,12 +306,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         prompt = tokens(shared[1], shared[0]) + tokens(own[1], own[0])
         self.sim.submit(prompt, output, priority=priority)
 
-    @rule(budget=st.integers(1, 40), guesses=st.integers(0, 3))
-    def step(self, budget: int, guesses: int) -> None:
-        entries = self.sim.step(budget, guesses if self.reuse is Reuse.PARTIAL else 0)
-        assert entries or self.sim.scheduler.idle
+    @rule(budget=st.integers(1, 40), guesses=st.integers(0, 3), right=st.integers(0, 3))
+    def step(self, budget: int, guesses: int, right: int) -> None:
+        entries = self.sim.step(budget, guesses if self.reuse is Reuse.PARTIAL else 0, right)
+        assert entries or self.sim.idle
 
-    @precondition(lambda self: not self.sim.scheduler.idle)
+    @rule(
+        budget=st.integers(1, 40),
+        guesses=st.integers(0, 3),
+        how=st.sampled_from(["refused", "no cells", "aborted"]),
+    )
+    def fail(self, budget: int, guesses: int, how: str) -> None:
+        self.sim.fail(budget, how, guesses if self.reuse is Reuse.PARTIAL else 0)
+
+    @rule()
+    def refuse_restores(self) -> None:
+        self.sim.refusing = not self.sim.refusing
+
+    @precondition(lambda self: not self.sim.idle)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         scheduler = self.sim.scheduler

@@ -1,4 +1,4 @@
-"""How much prefill a step may hold, and whether a state is restored or computed again."""
+"""How many prompt tokens a step may hold, and whether a state is restored or computed again."""
 
 from __future__ import annotations
 

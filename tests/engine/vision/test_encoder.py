@@ -1,4 +1,4 @@
-"""Images through a real worker: what a scripted model says depends on the picture it is shown."""
+"""Images through a real worker: a scripted model's answer depends on the picture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def seeing(models: dict[str, Path]) -> Iterator[WorkerProcess]:
-    """A worker with "m", which sees; "blind", which doesn't; and "slow", which takes its time to look."""
+    """A worker with "m", which takes images; "blind", which doesn't; and "slow", whose encoder is slow."""
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec(models, "m"))
         worker.load(LoadSpec("blind", str(models["text"]), context=512))
@@ -112,7 +112,7 @@ def test_another_picture_shares_no_more_than_the_text_before_it(seeing: WorkerPr
 
 @pytest.mark.parametrize("kind", ["gemma3", "qwen2vl"])
 def test_what_is_shared_is_what_would_be_computed(tmp_path: Path, kind: Kind) -> None:
-    """Also where an image is attended to in both directions, and where rows and columns are counted apart."""
+    """Also where an image is attended to in both directions, and where rows and columns are counted separately."""
     text = build_random(tmp_path / "text.gguf", "qwen2vl" if kind == "qwen2vl" else "llama")
     noise = np.random.default_rng(3).standard_normal((2, 64), dtype=np.float32)
     eye = build_projector(tmp_path / "mmproj.gguf", *noise, kind)
@@ -155,7 +155,7 @@ def scores(events: list[Event]) -> list[float]:
 
 
 def test_prefixes_with_pictures_survive_on_disk(models: dict[str, Path], tmp_path: Path) -> None:
-    """Saved, unloaded, loaded again: the picture needs no second look, and another one isn't taken for it."""
+    """Saved, unloaded, loaded again: the picture isn't encoded again, and another one doesn't match it."""
     long = "a question that is long enough to be kept, since short ones are computed faster than they are moved"
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec(models, "m", host_cache_bytes=10_000_000))
@@ -175,7 +175,7 @@ def test_prefixes_with_pictures_survive_on_disk(models: dict[str, Path], tmp_pat
 
 
 def test_pictures_are_seen_again_after_a_preemption(models: dict[str, Path]) -> None:
-    """A pool that can't hold both conversations: one gives way, is computed anew, and says the same."""
+    """A pool that can't hold both conversations: one is preempted, computed again, and has the same answer."""
     with WorkerProcess("--cpu-threads", "1") as worker:
         worker.load(spec(models, "m", kv_cells=256, context=256))
         names = [f"r{number}" for number in range(3)]

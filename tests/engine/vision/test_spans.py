@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortex.engine.kv.pool import Reuse
+from cortex.engine.kv.slot import Reuse
+from cortex.engine.kv.tokens import TokenBuffer
 from cortex.engine.sampling.prompt_lookup import find_continuation
-from cortex.engine.scheduling.sequence import Sequence, TokenBuffer
+from cortex.engine.scheduling.sequence import Sequence
 from cortex.engine.vision.spans import ImageSpan, Picture, image_key, placeholders
+from cortex.errors import BadRequest
 from tests.engine.simulation import Simulation
 
 READY: Future[list[np.ndarray]] = Future()
@@ -122,6 +124,17 @@ def test_with_nothing_else_to_do_an_image_is_waited_for() -> None:
     assert sim.finished == [looking]
 
 
+def test_an_image_that_could_not_be_encoded_is_not_scheduled() -> None:
+    """Its encoding may fail between the step's look at failures and its batch."""
+    sim = simulation()
+    looking = submit(sim, prompt(1, TEXT), ready=False)
+    failed: Future[list[np.ndarray]] = Future()
+    failed.set_exception(BadRequest("damaged"))
+    looking.tokens.images[0].picture.encoding = failed
+    assert sim.step(64) == []
+    assert sim.scheduler.running == [looking]
+
+
 def test_an_image_that_may_be_split_keeps_to_the_budget() -> None:
     sim = simulation()
     submit(sim, prompt(1, TEXT, whole=False))
@@ -145,7 +158,7 @@ def test_a_checkpoint_is_never_in_an_image() -> None:
 @settings(max_examples=150)
 @given(data=st.data())
 def test_everything_ends_and_no_cell_is_lost_whatever_is_ready_when(data: st.DataObject) -> None:
-    """Few cells, shared prefixes, preemption, cancels, images that are encoded late: memory is what the books say."""
+    """Few cells, shared prefixes, preemption, cancels, late images: memory always is what the bookkeeping says."""
     reuse = data.draw(st.sampled_from(list(Reuse)))
     sim = simulation(cells=128, slots=6, parallel=3, reuse=reuse, host=data.draw(st.sampled_from([0, 500])))
     part = st.one_of(st.sampled_from([1, 2, 3]), st.just(TEXT), st.just([1, 2, 3]))

@@ -65,14 +65,15 @@ async def test_a_neuron_gets_them_once_and_again_after_a_restart_or_a_change() -
     async with fleet_of(neuron, rules=policy(ONE)) as fleet:
         await fleet.settled()
         for _ in range(3):
-            await fleet.poller.poll("n")
+            fleet.connections.refresh("n")
             await fleet.settled()
         assert [bytes(order.document) for order in neuron.pushes] == [encode_profiles(ONE)[0]]
         fleet.loop.post(lambda scheduler, now: scheduler.on_policy(policy(TWO), now))
         await fleet.settled()
         assert bytes(neuron.pushes[-1].document) == encode_profiles(TWO)[0]
         neuron.restart()
-        await fleet.poller.poll("n")
+        await fleet.settled()
+        fleet.connections.refresh("n")  # connects again without waiting for the back-off
         await fleet.settled()
         assert len(neuron.pushes) == 3
 
@@ -93,6 +94,6 @@ async def test_two_gateways_with_different_files_do_not_fight() -> None:
     async with fleet_of(neuron, rules=rules[0]) as one, fleet_of(neuron, rules=rules[1]) as two:
         for _ in range(5):
             for fleet in (one, two):
-                await fleet.poller.poll("n")
+                fleet.connections.refresh("n")
                 await fleet.settled()
         assert len(neuron.pushes) == 1

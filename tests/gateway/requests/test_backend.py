@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from cortex.gateway.neurons.fleet import Unreachable
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Progress, Started, TextDelta, Tokens, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, Sampling
 from cortex.wire.status import Limits, ModelCard
@@ -72,7 +71,7 @@ async def test_progress_of_a_load_reaches_the_waiting_client() -> None:
         asking = asyncio.create_task(fleet.ask(chat()))
         await fleet.settled()
         fleet.neurons.by_name["n"].models["a"].progress = 0.5
-        await fleet.poller.poll("n")
+        fleet.see("n")
         fleet.tick()
         fleet.neurons.loading.set()
         events = await asking
@@ -100,13 +99,22 @@ async def test_a_client_that_leaves_frees_the_neuron_at_once(frames: int) -> Non
     neuron = loaded("n", "a")
     neuron.gate = asyncio.Event()
     async with fleet_of(neuron) as fleet:
-        stream = fleet.backend.infer(chat())
-        async with aclosing(stream):
-            if frames:
-                await anext(stream)
-                neuron.gate.set()
-            for _ in range(frames - 1):
-                await anext(stream)
+        gate, seen = neuron.gate, 0
+
+        def emit(events: Sequence[Event]) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == frames:
+                asking.cancel()
+            else:
+                gate.set()
+
+        asking = asyncio.create_task(fleet.backend.serve(chat(), emit))
+        if not frames:
+            await asyncio.sleep(0)
+            asking.cancel()
+        await asyncio.wait({asking})
+        assert asking.cancelled()
         await fleet.settled()
         assert_at_rest(fleet)
 
@@ -252,8 +260,7 @@ async def test_requests_on_a_neuron_that_hangs_are_broken_off_when_it_is_down() 
         await fleet.settled()
         hung = m if m.seen else n
         (n if hung is m else m).gate = None
-        error = Unreachable("no answer", refused=True)
-        fleet.loop.post(lambda scheduler, now: scheduler.on_unreachable(hung.name, error, now))
+        fleet.loop.post(lambda scheduler, now: scheduler.on_unreachable(hung.name, "no answer", now))
         assert text_of(await asking) == WHOLE
 
 
@@ -319,8 +326,9 @@ async def test_several_frames_of_one_read_stay_one_batch() -> None:
     neuron.script = lambda request: [
         [Started(1), TextDelta("a"), TextDelta("b"), TextDelta("c"), ChoiceFinished("stop"), Finished()]
     ]
-    async with fleet_of(neuron) as fleet, aclosing(fleet.backend.infer(chat())) as stream:
-        batches = [batch async for batch in stream]
+    async with fleet_of(neuron) as fleet:
+        batches: list[Sequence[Event]] = []
+        await fleet.backend.serve(chat(), batches.append)
         assert len(batches) == 1
 
 
@@ -360,5 +368,5 @@ async def test_two_gateways_over_one_neuron_do_not_fight() -> None:
 
 async def fleet_settle(*fleets: Fleet) -> None:
     for fleet in fleets:
-        await fleet.poller.poll("n")
+        fleet.see("n")
         await fleet.settled()

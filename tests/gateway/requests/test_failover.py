@@ -95,9 +95,9 @@ def test_a_sampled_stream_with_output_cannot_move() -> None:
 
 def test_breaking_off_before_the_first_event_counts_against_the_neuron() -> None:
     attempt = FailoverState(request())
-    assert attempt.broken("why").verdict is OutcomeKind.BROKEN_EARLY
+    assert attempt.broken("why").kind is OutcomeKind.BROKEN_EARLY
     attempt.feed([Started(5)], "n")
-    assert attempt.broken("why").verdict is OutcomeKind.BROKEN_LATE
+    assert attempt.broken("why").kind is OutcomeKind.BROKEN_LATE
 
 
 def test_a_failure_is_held_back_for_the_caller_to_judge() -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from cortex.config.settings import NeuronEntry
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.effects import AbortNeuron, Grant, Job, OrderLoad, OrderUnload, OutcomeKind
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import Limits, ModelCard, UnloadOrder
@@ -197,7 +198,7 @@ def test_monitoring_does_not_keep_a_model_alive() -> None:
     for _ in range(30):
         world.poll()
         world.tick(1.0)
-        world.scheduler.dispatcher.assess("a", world.now)
+        assess_all(world.scheduler.state, "a", world.now)
     assert world.neurons["n"].models["a"].state == "unloaded"
     assert loads(world) == ["a"]
 
@@ -547,13 +548,10 @@ def test_a_neuron_that_comes_back_with_other_models_is_followed_within_one_poll(
     assert world.granted == {"3": "n"}
 
 
-def test_a_hung_neuron_is_stale_and_then_down_and_its_streams_break() -> None:
+def test_a_neuron_that_is_lost_is_down_at_once_and_its_streams_break() -> None:
     world = one("a")
     world.ask("1")
     world.neurons["n"].hung = True
-    world.poll()
-    assert world.scheduler.state.fleet.neurons["n"].health == "stale"
-    world.poll()
     world.poll()
     assert world.scheduler.state.fleet.neurons["n"].health == "down"
     assert AbortNeuron("n") in world.effects

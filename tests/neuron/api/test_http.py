@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-
 import httpx
 import msgspec
 
-from cortex.neuron.api.status_stream import status_frames
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder
-from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus
+from cortex.wire.status import Discovery, LoadJob, ModelStatus, NeuronStatus
 from cortex.wire.worker import ProbeReport
-from tests.neuron.conftest import until
 
 
 def client(neuron: object) -> httpx.AsyncClient:
@@ -93,44 +88,3 @@ async def test_metrics_count_loads_and_show_the_ledger(bench) -> None:
         text = (await http.get("/metrics")).text
         assert 'cortex_load_seconds_count{model="m",outcome="ok"} 1.0' in text
         assert 'cortex_device_memory_bytes{device="cpu0",kind="reserved"}' in text
-
-
-async def test_the_feed_tells_changes_as_they_happen_and_ends_with_the_drain(bench) -> None:
-    async with bench("m") as neuron:
-        frames = status_frames(neuron.manager, neuron.neuron.lifecycle, neuron.admin.status)
-        decoder = FrameDecoder(msgspec.msgpack.Decoder(NeuronStatus))
-
-        async def following() -> NeuronStatus:
-            async with asyncio.timeout(60):
-                return decoder.feed(await anext(frames))[0]
-
-        assert (await following()).models[0].state == "unloaded"
-        loading = asyncio.create_task(neuron.admin.load(LoadOrder("m")))
-        while (await following()).models[0].state != "ready":
-            pass
-        await loading
-        (worker,) = neuron.registry.pool.all()
-        worker.kill("a test")
-        while not (told := await following()).workers[0].restarts:
-            pass
-        neuron.neuron.lifecycle.begin_drain()
-        while told.state != "draining":
-            told = await following()
-        assert not [frame async for frame in frames]
-
-
-async def test_the_feed_tells_fresh_counts_while_requests_run(bench, tmp_path: Path, monkeypatch) -> None:
-    """Nothing that a decision depends on changes meanwhile: the counts alone are told again."""
-    monkeypatch.setattr("cortex.neuron.api.status_stream._BUSY_S", 0.0)
-    async with bench("m") as neuron:
-        await neuron.ask("m")
-        running = asyncio.create_task(neuron.ask("m", f"wait:{tmp_path / 'later'}"))
-        await until(lambda: neuron.registry.models["m"].running == 1)
-        frames = status_frames(neuron.manager, neuron.neuron.lifecycle, neuron.admin.status)
-        async with asyncio.timeout(60):
-            for _ in range(3):
-                await anext(frames)
-                neuron.registry.changes.tell()
-        (tmp_path / "later").touch()
-        await running
-        await frames.aclose()

@@ -64,7 +64,7 @@ async def test_what_is_loaded_stays_as_it_is_until_it_is_unloaded(bench) -> None
         mark = msgspec.json.decode(answer.content, type=ProfilesMark)
         assert neuron.admin.status().profiles == mark == ProfilesMark(encode_profiles(FRESH)[1], "g1")
         managed = neuron.registry.models["m"]
-        assert managed.successor is not None
+        assert managed.next_entry is not None
         assert neuron.admin.status().models[0].card.parallel == 4
         await neuron.admin.unload(UnloadOrder("m"))
         assert neuron.admin.status().models[0].card.parallel == 2

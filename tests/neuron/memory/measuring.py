@@ -28,7 +28,7 @@ tap.install()
 start_backend()
 path, context, parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 hosted = load(LoadSpec("m", path, context, parallel=parallel), tap, lambda fraction: None, 1)
-print(json.dumps(sum(hosted.loaded.bytes_by_device.values()) - copies))
+print(json.dumps(sum(hosted.notice.bytes_by_device.values()) - copies))
 """
 
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cortex.config.profiles import Profile
-from cortex.engine.tools.memory_plan import read_plan
 from cortex.neuron.catalog.gguf_header import read_header
-from cortex.neuron.catalog.scan import Entry
-from cortex.neuron.memory.dry_run import probe_size
 from cortex.neuron.memory.estimate import Shape, estimate
-from cortex.neuron.models.load_plan import refined_sizes
-from cortex.wire.probes import SizeReport
-from cortex.wire.worker import LoadSpec
 from tests.models import gemma, smollm2
 from tests.neuron.gguf_files import write_gguf
 from tests.neuron.memory.measuring import loaded_bytes
@@ -76,32 +68,6 @@ def test_the_estimate_holds_for_models_that_nothing_was_fitted_to(name: str, tmp
     path = write_synthetic(tmp_path / "m.gguf", MODELS[name])
     estimated, measured = estimate(read_header(path), Shape(2048, 2)).total, loaded_bytes(path, 1024, 2)
     assert estimated == pytest.approx(measured, rel=0.1), f"{estimated} estimated, {measured} measured"
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("model", [smollm2, gemma])
-async def test_a_dry_run_tells_what_a_load_then_takes(model: Callable[[], Path]) -> None:
-    path = model()
-    spec = LoadSpec("m", str(path), 1024, parallel=2, devices=["CPU"])
-    profile = Profile("m", context=1024, parallel=2)
-    report = await probe_size(spec, {})
-    (planned,) = refined_sizes(Entry("m", profile, header=read_header(path)), 1024, ["cpu0"], ["CPU"], report)
-    assert planned == pytest.approx(loaded_bytes(path, 1024, 2), rel=0.02)
-
-
-def test_a_plan_is_read_from_llama_cpps_log() -> None:
-    lines = [
-        "load_tensors:        CUDA0 model buffer size =     0.00 MiB",
-        "llama_context:  CUDA_Host  output buffer size =    10.00 MiB",
-        "llama_kv_cache:      CUDA0 KV buffer size =     0.00 MiB",
-        "llama_kv_cache: size =   96.00 MiB ( 32768 cells,   3 layers, 101/1 seqs), K (f16):   48.00 MiB, V (f16): …",
-        "llama_memory_recurrent: size =    4.00 MiB (     9 cells,  24 layers,  9 seqs 0 rs_seq), R (f32):    1.00 MiB",
-        "sched_reserve:      CUDA0 compute buffer size =   514.50 MiB",
-        "sched_reserve:  CUDA_Host compute buffer size =     2.00 MiB",
-    ]
-    mib = 1024 * 1024
-    report = read_plan(lines)
-    assert report == SizeReport({"CUDA0": 539492352, "CUDA_Host": 2 * mib}, cache=100 * mib, output=10 * mib)
 
 
 def _scripted(directory: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -12,16 +11,15 @@ from cortex.config.profiles import Profile
 from cortex.errors import NoRoom
 from cortex.neuron import app
 from cortex.neuron.devices.discovery import find_devices
-from cortex.neuron.memory.dry_run import ProbeFailed, probe_size
-from cortex.neuron.memory.ledger import Measurements, grown_bytes, measured_bytes
 from cortex.wire.events import Finished
-from cortex.wire.probes import DeviceReport, GgmlDevice, SizeReport
+from cortex.wire.reports import DeviceReport, GgmlDevice
 from cortex.wire.status import LoadOrder, Reservation, UnloadOrder
-from cortex.wire.worker import LoadSpec
 from tests.neuron.conftest import Bench, until
 from tests.neuron.devices.fake_nvml import FakeNvml
 
 MIB = 1024 * 1024
+
+
 ON_GPU = {"devices": 0, "gpus": [0], "empty_worker_s": 30.0}
 
 
@@ -29,7 +27,7 @@ ON_GPU = {"devices": 0, "gpus": [0], "empty_worker_s": 30.0}
 def gpu(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     """Neurons find NVML's GPUs; nobody starts a probe."""
     report = DeviceReport([GgmlDevice("CUDA0", "CUDA", "gpu")])
-    monkeypatch.setattr(app, "find_devices", partial(find_devices, probe=lambda: report))
+    monkeypatch.setattr(app, "find_devices", partial(find_devices, device_report=lambda: report))
     nvml.processes = {}
     return nvml
 
@@ -49,7 +47,7 @@ async def load(neuron: Bench, model: str, nvml: FakeNvml, size: int) -> None:
 def remembered(neuron: Bench, model: str) -> list[int]:
     """What the next load of `model` is reckoned to take."""
     managed = neuron.registry.models[model]
-    return neuron.registry.sizes(managed.entry, managed.context, ["cuda0"])
+    return neuron.registry.planner.sizes(managed.entry, managed.context, ["cuda0"])
 
 
 def held(neuron: Bench) -> dict[str, Reservation]:
@@ -99,34 +97,6 @@ async def test_discovery_tells_who_holds_a_gpu_and_what_ails_it(bench, gpu: Fake
         assert (device.health, device.xids, device.ecc_errors) == ("XID 95: uncontained ECC error", [95], 0)
 
 
-def test_growth_counts_where_it_is_no_less_than_what_was_allocated() -> None:
-    assert grown_bytes([100], [400], [250]) == [300]
-    assert grown_bytes([100], [400], [301]) is None
-    assert grown_bytes([100, 0], [400, 0], None) is None
-    assert grown_bytes([100], [400], None) == [300]
-
-
-def test_buffers_are_told_by_device_and_by_endpoint() -> None:
-    told = {"CPU": 5, "CUDA0": 10, "CUDA1": 20, "CUDA_Host": 3, "RPC0[h:1]": 7, "RPC1[h:1]": 1, "RPC0[i:1]": 9}
-    assert measured_bytes(told, ["CUDA0", "CUDA1"], ["h:1", "i:1"]) == [10, 20, 8, 9]
-    assert measured_bytes({"CPU": 5}, ["CPU"]) == [5]
-    assert measured_bytes({"CPU": 5}, ["CUDA0"]) is None
-    assert measured_bytes({"CPU": 5}, ["CPU", "CPU"]) is None
-
-
-def test_a_split_within_layers_has_one_buffer_on_every_device() -> None:
-    assert measured_bytes({"CPU": 5, "Meta()": 30}, ["CUDA0", "CUDA1"]) == [30, 30]
-    assert measured_bytes({"CPU": 5, "Meta()": 30}, ["CPU"], ["h:1", "i:1"]) == [5, 30, 30]
-
-
-def test_a_size_that_cannot_be_written_is_known_until_the_restart(tmp_path: Path) -> None:
-    """A full disk must not cost a load."""
-    (tmp_path / "full").touch()
-    sizes = Measurements(tmp_path / "full" / "measured.json")
-    sizes.put("m", [5])
-    assert sizes.get("m") == [5]
-
-
 async def test_layers_on_other_hosts_are_in_the_ledger_under_their_endpoints(bench) -> None:
     endpoints = ["10.0.0.2:50052", "10.0.0.3:50052"]
     profiles = [Profile("held-m", file="held-m.gguf", split_mode="layer", rpc=endpoints)]
@@ -156,51 +126,3 @@ async def test_a_load_that_runs_out_of_memory_teaches_the_ledger_and_harms_no_ne
         room = 1024 * MIB - neuron.registry.ledger.held("cpu0")
         assert before < room < neuron.admin.model("oom").estimate_bytes
         assert isinstance((await neuron.ask("m"))[-1], Finished)
-
-
-# ---- dry runs
-
-
-async def test_a_dry_run_refines_the_estimate_of_a_large_model_before_its_first_load(bench) -> None:
-    async with bench("held-m", dry_run_from=0) as neuron:
-        asked: list[LoadSpec] = []
-
-        async def plan(spec: LoadSpec, environment: object) -> SizeReport:
-            asked.append(spec)
-            return SizeReport({"CPU": 7 * MIB}, cache=5 * MIB, output=3 * MIB)
-
-        neuron.registry.probe_size = plan
-        await neuron.admin.load(LoadOrder("held-m", wait=False))
-        await until(lambda: neuron.state("held-m") == "loading" and neuron.registry.ledger.lines())
-        (line,) = neuron.registry.ledger.lines()
-        weights = neuron.registry.models["held-m"].entry.header.tensors
-        assert line.bytes == pytest.approx(15 * MIB + sum(tensor.bytes for tensor in weights), abs=64)
-        neuron.let_load("held-m")
-        await neuron.admin.load(LoadOrder("held-m"))
-        await neuron.admin.unload(UnloadOrder("held-m"))
-        await neuron.admin.load(LoadOrder("held-m"))
-        assert len(asked) == 1
-
-
-async def test_without_an_answer_from_the_dry_run_the_estimate_stands(bench, caplog: pytest.LogCaptureFixture) -> None:
-    async with bench("m", dry_run_from=0) as neuron:
-
-        async def plan(spec: LoadSpec, environment: object) -> SizeReport:
-            raise ProbeFailed("exit code -6: GGML_ASSERT")
-
-        neuron.registry.probe_size = plan
-        assert (await neuron.admin.load(LoadOrder("m"))).state == "ready"
-        assert "dry run failed, the estimate stands" in caplog.text
-
-
-@pytest.mark.parametrize("threshold", ["2GiB", "never"])
-async def test_a_small_model_is_not_worth_a_dry_run(bench, threshold: str) -> None:
-    async with bench("m", dry_run_from=threshold) as neuron:
-        await neuron.admin.load(LoadOrder("m"))
-        assert neuron.registry.dry_runs == {}
-
-
-async def test_a_dry_run_has_a_deadline() -> None:
-    command = ["/bin/sleep", "60"]
-    with pytest.raises(ProbeFailed, match="no answer"):
-        await probe_size(LoadSpec("m", "m.gguf", 64), {}, command, deadline_s=0.2)

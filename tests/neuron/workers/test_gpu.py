@@ -81,10 +81,10 @@ async def test_a_dry_run_plans_what_the_gpu_then_holds(gpus: Bench) -> None:
     entry = gpus.registry.models["one"].entry
     device = gpus.registry.devices.devices[0].id
     await gpus.registry.dry_run(entry, 2048, [device])
-    (planned,) = gpus.registry.dry_runs[gpus.registry.measure_key(entry, 2048, [device])]
+    (planned,) = gpus.registry.planner.dry_runs[gpus.registry.planner.measure_key(entry, 2048, [device])]
     job = await gpus.admin.load(LoadOrder("one", devices=[device]))
     assert job.state == "ready"
-    (reported,) = gpus.registry.sizes(entry, 2048, [device])
+    (reported,) = gpus.registry.planner.sizes(entry, 2048, [device])
     assert planned == pytest.approx(reported, rel=0.05)
 
 

@@ -16,7 +16,7 @@ from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import Config, EvictionConfig, NeuronConfig
 from cortex.errors import NoRoom
 from cortex.neuron.app import Neuron
-from cortex.neuron.workers.pool import shipped_worker
+from cortex.neuron.workers.pool import worker_command
 from cortex.wire.events import Finished
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.neuron.conftest import Bench, until
@@ -58,7 +58,7 @@ def cramped_worker(name: str, threads: int | None) -> Callable[[int], list[str]]
     """The shipped worker, to which the system refuses memory beyond a limit. One heap for all its threads: with
     several, which of them a load grows is chance, and what they keep in hand would look like a leak."""
     shell = ["/bin/sh", "-c", f'ulimit -v {ADDRESS_SPACE_KIB}; export MALLOC_ARENA_MAX=1; exec "$@"', "sh"]
-    return lambda fd: [*shell, *shipped_worker(name, threads)(fd)]
+    return lambda fd: [*shell, *worker_command(name, threads)(fd)]
 
 
 def holds(process: psutil.Process) -> tuple[int, int, int, int]:

@@ -1,19 +1,19 @@
-"""What is noticed without anyone asking."""
+"""What the watchdog finds, over fake workers."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from pathlib import Path
+import os
+import signal
 
-import psutil
 import pytest
 from msgspec.structs import replace
 
 from cortex.config.settings import EvictionConfig
+from cortex.errors import ModelLoadFailed
 from cortex.neuron.workers import watchdog as watchdog_module
 from cortex.neuron.workers.watchdog import Watchdog
-from cortex.wire.events import Failed, Finished, Started
+from cortex.wire.events import Event, Failed, Finished, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.neuron.conftest import Bench, until
 
@@ -55,12 +55,12 @@ async def test_an_idle_model_is_asked_again_after_a_while(bench) -> None:
 
 async def test_a_worker_that_stops_reporting_is_replaced_and_its_request_answered(bench) -> None:
     async with bench("m", heartbeat_s=2.0) as neuron:
-        stream = neuron.neuron.backend.infer(neuron.request("m", "mute"))
-        while not any(isinstance(event, Started) for event in await anext(stream)):
-            pass
+        events: list[Event] = []
+        serving = asyncio.create_task(neuron.neuron.backend.serve(neuron.request("m", "mute"), events.extend))
+        await until(lambda: any(isinstance(event, Started) for event in events))
         (worker,) = neuron.registry.pool.all()
         await until(lambda: worker.restarts == 1)
-        await stream.aclose()
+        serving.cancel()
         assert isinstance((await neuron.ask("m"))[-1], Finished)
 
 
@@ -83,55 +83,6 @@ async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
             await neuron.admin.unload(UnloadOrder("b"))
         await until(lambda: worker.pid not in (pid, None) and neuron.state("a") == "ready")
         assert worker.restarts == 0
-
-
-async def test_requests_racing_with_the_end_of_a_models_time_are_all_answered(bench) -> None:
-    """A request in the same moment as the unload is served by the kept model or by a fresh load, never lost."""
-    eviction = EvictionConfig(min_residency_s=0.0)
-    async with bench("m", eviction=eviction) as neuron:
-        rng = random.Random(7)
-        for _ in range(100):
-            asking = asyncio.create_task(neuron.ask("m"))
-            for _ in range(rng.randrange(6)):
-                await asyncio.sleep(0)
-            neuron.manager.expire("m")
-            assert isinstance((await asking)[-1], Finished)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def test_fifty_load_cycles_leave_no_processes_and_no_descriptors_behind(bench) -> None:
-    async with bench("m", empty_worker_s=0.0) as neuron:
-        me = psutil.Process()
-
-        async def cycle() -> None:
-            await neuron.admin.load(LoadOrder("m"))
-            await neuron.admin.unload(UnloadOrder("m"))
-
-        for _ in range(3):
-            await cycle()
-        (worker,) = neuron.registry.pool.all()
-        await until(lambda: worker.state == "stopped")
-        before = descriptors(), len(me.children())
-        for _ in range(50):
-            await cycle()
-        await until(lambda: worker.state == "stopped")
-        await until(lambda: (descriptors(), len(me.children())) <= before)
-
-
-async def test_a_model_that_cannot_be_served_is_remembered_across_nothing_but_time(bench, tmp_path: Path) -> None:
-    """A repaired file is tried again at once: the scan that sees it forgets the failure."""
-    async with bench("m") as neuron:
-        path = tmp_path / "models" / "m.gguf"
-        whole = path.read_bytes()
-        path.write_bytes(whole[:100])
-        neuron.manager.adopt(neuron.neuron.scan())
-        assert "cut short" in (await neuron.ask("m"))[-1].message
-        path.write_bytes(whole)
-        neuron.manager.adopt(neuron.neuron.scan())
-        assert isinstance((await neuron.ask("m"))[-1], Finished)
 
 
 def break_device(neuron: Bench, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,3 +133,40 @@ async def test_a_device_that_does_not_answer_once_keeps_its_models(bench, monkey
             watchdog.tick()
         assert neuron.registry.pool.all()[0].restarts == 0
         assert neuron.state("m") == "ready"
+
+
+async def test_a_stopped_worker_is_replaced(bench) -> None:
+    """kill -STOP: the process lives, but its loop doesn't step."""
+    async with bench("m", heartbeat_s=2.0) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        (worker,) = neuron.registry.pool.all()
+        os.kill(worker.pid, signal.SIGSTOP)
+        assert isinstance((await neuron.ask("m"))[-1], Finished)
+        assert worker.restarts == 1
+
+
+async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_does_not(bench) -> None:
+    async with bench("slow-m", "stall-m", load_stall_s=100.0) as neuron:
+        managed, began = neuron.registry.models["slow-m"], neuron.registry.clock()
+        # a minute passes with every tenth of the load
+        neuron.registry.clock = lambda: began + 600 * (managed.loading.progress if managed.loading else 0.0)
+        assert (await neuron.admin.load(LoadOrder("slow-m"))).state == "ready"
+        await until(lambda: managed.canary_sent_at is None)  # else the next jump of the clock would make it late
+        loading = asyncio.create_task(neuron.admin.load(LoadOrder("stall-m")))
+        await until(lambda: neuron.admin.model("stall-m").stage == "loading")
+        neuron.registry.clock = lambda: began + 700
+        with pytest.raises(ModelLoadFailed, match="no progress"):
+            await loading
+
+
+async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it(bench) -> None:
+    eviction = EvictionConfig(idle_ttl_s=0.5, min_residency_s=0.0)
+    async with bench("m", eviction=eviction) as neuron:
+        await neuron.ask("m")
+
+        def watched() -> bool:
+            neuron.admin.status()
+            neuron.neuron.metrics.exposition()
+            return neuron.state("m") == "unloaded"
+
+        await until(watched)

@@ -11,6 +11,7 @@ import pytest
 from cortex.dialects.openai.objects import openai_error
 from cortex.errors import CortexError, Overloaded
 from cortex.serving.exchange.answers import StreamAnswer, WholeAnswer
+from cortex.serving.exchange.response_writer import CONNECTION, ResponseWriter
 from cortex.serving.http.errors import ErrorReply
 from cortex.wire.events import Event, Finished, Progress, Started, TextDelta
 
@@ -43,12 +44,20 @@ class Numbering:
 
 
 class Wire:
-    """An ASGI `send` that can be held up, as by a client that reads slowly."""
+    """A server's connection that can be held up, as by a client that reads slowly."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
         self.open = asyncio.Event()
         self.open.set()
+        self.writer = ResponseWriter({"extensions": {CONNECTION: self}}, self.send, on_failure=lambda: None)  # type: ignore[typeddict-item]
+
+    @property
+    def write_paused(self) -> bool:
+        return not self.open.is_set()
+
+    def abort(self) -> None:
+        raise AssertionError("nobody asked for it")
 
     async def send(self, message: Any) -> None:
         await self.open.wait()
@@ -63,18 +72,14 @@ class Wire:
         return self.messages[0]["status"] if self.messages else None
 
 
-async def _nothing() -> None:
-    pass
-
-
-def stream(wire: Wire, parts: int = 1, before_end: Any = _nothing) -> StreamAnswer:
-    return StreamAnswer(wire.send, Numbering(), [(b"x-request-id", b"req")], parts, before_end)
+def stream(wire: Wire, parts: int = 1) -> StreamAnswer:
+    return StreamAnswer(wire.writer, Numbering(), [(b"x-request-id", b"req")], parts)
 
 
 async def test_waiting_does_not_open_the_answer() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Progress("queued"), Progress("loading")])
+    answer.feed(0, [Progress("queued"), Progress("loading")])
     assert wire.messages == []
     assert not answer.is_open
 
@@ -82,8 +87,8 @@ async def test_waiting_does_not_open_the_answer() -> None:
 async def test_what_was_rendered_while_waiting_comes_first() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Progress("queued")])
-    await answer.feed(0, [Started(1)])
+    answer.feed(0, [Progress("queued")])
+    answer.feed(0, [Started(1)])
     assert wire.body == "1:Progress 2:Started "
     assert wire.status == 200
 
@@ -91,61 +96,65 @@ async def test_what_was_rendered_while_waiting_comes_first() -> None:
 async def test_a_beat_opens_with_what_was_rendered_before_and_only_once() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Progress("queued")])
-    await answer.beat()
-    await answer.feed(0, [Started(1)])
+    answer.feed(0, [Progress("queued")])
+    answer.beat()
+    answer.feed(0, [Started(1)])
     assert wire.body == "1:Progress 2:beat 3:Started "
 
 
 async def test_the_last_frame_ends_the_response_in_the_same_write() -> None:
     wire = Wire()
-    await stream(wire).feed(0, [Started(1), TextDelta("a"), END])
+    answer = stream(wire)
+    answer.feed(0, [Started(1), TextDelta("a"), END])
+    answer.finish()
     assert [message.get("more_body") for message in wire.messages] == [None, False]
 
 
 async def test_several_parts_end_with_the_last() -> None:
     wire = Wire()
     answer = stream(wire, parts=2)
-    await answer.feed(0, [Started(1), END])
-    await answer.feed(1, [Started(1), END])
+    answer.feed(0, [Started(1), END])
+    answer.feed(1, [Started(1), END])
+    answer.finish()
     assert [message["more_body"] for message in wire.messages[1:]] == [True, False]
 
 
 async def test_no_frame_overtakes_another() -> None:
-    """A beat that falls due while a write waits for the client stays away; frames leave in the order they were made."""
+    """A beat that falls due while data waits for the client stays away; frames leave in the order they were made."""
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Started(1)])
+    answer.feed(0, [Started(1)])
     wire.open.clear()
-    first = asyncio.create_task(answer.feed(0, [TextDelta("a")]))
+    answer.feed(0, [TextDelta("a")])
+    answer.beat()
     await asyncio.sleep(0)
-    beat = asyncio.create_task(answer.beat())
-    await asyncio.sleep(0)
-    assert beat.done()
+    answer.feed(0, [TextDelta("b")])
     wire.open.set()
-    await first
-    held = asyncio.create_task(answer.beat())
-    await answer.feed(0, [TextDelta("b"), END])
-    await held
-    numbers = [int(frame.split(":")[0]) for frame in wire.body.split()]
-    assert numbers == sorted(numbers)
+    answer.feed(0, [TextDelta("c")])
+    await drained(wire)
+    answer.beat()
+    answer.feed(0, [TextDelta("d"), END])
+    answer.finish()
+    assert wire.body == "1:Started 2:TextDelta 3:TextDelta 4:TextDelta 5:beat 6:TextDelta 7:Finished "
     assert wire.messages[-1]["more_body"] is False
 
 
 async def test_nothing_is_written_after_the_end() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Started(1), END])
+    answer.feed(0, [Started(1), END])
+    answer.beat()
+    answer.finish()
     written = len(wire.messages)
-    await answer.beat()
-    assert len(wire.messages) == written
+    answer.beat()
+    assert len(wire.messages) == written == 2
 
 
 async def test_a_failure_before_the_opening_is_an_http_error() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Progress("queued")])
-    await answer.fail(REPLY, FULL)
+    answer.feed(0, [Progress("queued")])
+    answer.fail(REPLY, FULL)
     assert wire.status == 503
     assert (b"retry-after", b"2") in wire.messages[0]["headers"]
     assert (b"x-request-id", b"req") in wire.messages[0]["headers"]
@@ -154,39 +163,48 @@ async def test_a_failure_before_the_opening_is_an_http_error() -> None:
 async def test_a_failure_after_the_opening_is_a_last_frame() -> None:
     wire = Wire()
     answer = stream(wire)
-    await answer.feed(0, [Started(1)])
-    await answer.fail(REPLY, FULL)
+    answer.feed(0, [Started(1)])
+    answer.fail(REPLY, FULL)
     assert wire.body == "1:Started 2:server_is_overloaded "
     assert wire.messages[-1]["more_body"] is False
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_what_must_happen_before_the_end_happens_before_its_bytes_are_sent(streamed: bool) -> None:
+async def test_the_last_bytes_are_made_at_the_end_and_sent_when_they_may_be(streamed: bool) -> None:
+    """In between, what must happen before the client reads them happens."""
     wire = Wire()
-    seen: list[str] = []
-
-    async def before_end() -> None:
-        seen.append(wire.body)
-
-    answer = stream(wire, before_end=before_end) if streamed else WholeAnswer(wire.send, Whole(), [], 1, before_end)
-    await answer.feed(0, [Started(1), TextDelta("a")])
-    await answer.feed(0, [END])
-    assert seen == ["1:Started 2:TextDelta " if streamed else ""]
-    assert wire.body != seen[0]
+    whole = Whole()
+    answer = stream(wire) if streamed else WholeAnswer(wire.writer, whole, [], 1)
+    answer.feed(0, [Started(1), TextDelta("a")])
+    answer.feed(0, [END])
+    assert wire.body == ("1:Started 2:TextDelta " if streamed else "")
+    assert whole.finished is not streamed
+    answer.finish()
+    assert wire.body == ("1:Started 2:TextDelta 3:Finished " if streamed else "{}")
 
 
 class Whole:
+    finished = False
+
     def feed(self, part: int, events: Sequence[Event]) -> None:
         pass
 
     def finish(self) -> bytes:
+        self.finished = True
         return b"{}"
 
 
 async def test_a_whole_answer_says_its_length() -> None:
     wire = Wire()
-    answer = WholeAnswer(wire.send, Whole(), [], 1, _nothing)
-    await answer.beat()
+    answer = WholeAnswer(wire.writer, Whole(), [], 1)
+    answer.beat()
     assert wire.messages == []
-    await answer.feed(0, [Started(1), END])
+    answer.feed(0, [Started(1), END])
+    answer.finish()
     assert (b"content-length", b"2") in wire.messages[0]["headers"]
+
+
+async def drained(wire: Wire) -> None:
+    async with asyncio.timeout(60):
+        while wire.writer.blocked:  # noqa: ASYNC110 - a writer has no event for it
+            await asyncio.sleep(0)

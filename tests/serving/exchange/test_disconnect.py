@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
 from cortex.config.settings import Config, LimitsConfig
-from cortex.serving.exchange.backend import Tap
-from cortex.wire.events import Event, Progress, Started, TextDelta
+from cortex.serving.exchange.backend import Emit
+from cortex.wire.events import Progress, Started, TextDelta
 from cortex.wire.inference import Request
 from tests.serving.conftest import Running, Serve, until
 from tests.serving.fake_backend import FakeBackend, Pause, plain
@@ -117,9 +116,9 @@ async def test_a_backend_that_fails_while_it_is_cancelled_is_logged(
     pause = Pause()
 
     class Clumsy(FakeBackend):
-        async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        async def serve(self, request: Request, emit: Emit) -> None:
             try:
-                yield [Started(5)]
+                emit([Started(5)])
                 await pause.wait()
             finally:
                 raise RuntimeError("cleaning up failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -11,10 +10,10 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from cortex.config.settings import Config
-from cortex.serving.exchange.backend import Tap
+from cortex.serving.exchange.backend import Emit
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
-from cortex.wire.events import ChoiceFinished, Embedded, Event, Finished, Scored, Started, TextDelta, Usage
+from cortex.wire.events import ChoiceFinished, Embedded, Finished, Scored, Started, TextDelta, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, RerankRequest
 from tests.serving.fake_backend import FakeBackend
 
@@ -25,16 +24,16 @@ class Willing(FakeBackend):
     def resolve(self, name: str) -> str:
         return "acme/demo-1B"
 
-    async def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]:
+    async def serve(self, request: Request, emit: Emit) -> None:
         match request:
             case InferenceRequest():
                 ends = [ChoiceFinished("stop", choice=choice) for choice in range(request.n)]
-                yield [Started(1), *(TextDelta("x", choice) for choice in range(request.n)), *ends]
+                emit([Started(1), *(TextDelta("x", choice) for choice in range(request.n)), *ends])
             case EmbeddingRequest():
-                yield [Started(1), *(Embedded(index, b"\0\0\x80?" * 4) for index in range(len(request.inputs)))]
+                emit([Started(1), *(Embedded(index, b"\0\0\x80?" * 4) for index in range(len(request.inputs)))])
             case RerankRequest():
-                yield [Started(1), *(Scored(index, 0.5) for index in range(len(request.documents)))]
-        yield [Finished(Usage(1))]
+                emit([Started(1), *(Scored(index, 0.5) for index in range(len(request.documents)))])
+        emit([Finished(Usage(1))])
 
 
 EXAMPLES = int(os.environ.get("CORTEX_FUZZ_EXAMPLES", "20"))

@@ -1,4 +1,4 @@
-"""JSON Schemas made ready for llguidance, and what is wrong with those that can't be."""
+"""Prepares JSON Schemas for llguidance, and finds the part of a schema that can't be compiled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cortex.wire.inference import JsonSchema
 
 __all__ = ["checked_schema", "closed", "compile_error", "is_compilable"]
 
-# One blank, or a new line with some indentation, or nothing: what models write. Unlimited blanks would let a small
-# model lose itself in them.
+# One blank, or a new line with some indentation, or nothing: what models write. With unlimited blanks a small model
+# may write blanks without end.
 _BLANKS = r"(\n[ ]{0,24}| )?"
 _DEFINITIONS = ("$defs", "definitions")
 _ONE_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
@@ -26,10 +26,11 @@ _COMPOSED = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluate
 
 
 def checked_schema(schema: JsonSchema, *, strict: bool, where: str, compact: bool = False) -> JsonSchema:
-    """`schema` as a grammar takes it. Raises InvalidSchema, naming the place below `where`, if no grammar can.
+    """`schema` with the options that llguidance needs.
 
-    `strict` refuses keywords that the grammar can't enforce; else they are left to the model. `compact`: written
-    on one line with single blanks, as models write tool arguments, and without keys that the schema doesn't name.
+    `strict` refuses keywords that the grammar can't enforce; else they are left to the model. `compact`: JSON on one
+    line with single blanks, as models write tool arguments, and without keys that the schema doesn't name. Raises
+    InvalidSchema, naming the place below `where`, if it doesn't compile.
     """
     options = {"x-guidance": _options(strict=strict, compact=compact)}
     try:
@@ -53,7 +54,7 @@ def is_compilable(schema: JsonSchema, *, strict: bool) -> bool:
 def compile_error(lark: str) -> str | None:
     """Why a Lark grammar doesn't compile, in one line; None if it does.
 
-    Remembered, since clients send the same tools with every turn.
+    Cached: clients send the same tools with every turn.
     """
     error = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(lark))
     if not error or error.startswith("WARNING"):
@@ -63,10 +64,10 @@ def compile_error(lark: str) -> str | None:
 
 
 def closed(schema: JsonSchema) -> JsonSchema:
-    """`schema` with objects that name their properties and say nothing of others closed to them.
+    """`schema` with additionalProperties = false in objects that list their properties and don't mention others.
 
-    JSON Schema leaves such objects open, which tool authors hardly ever mean. Composed schemas are left alone: what
-    they close, another branch may need.
+    JSON Schema allows others there, which tool authors hardly ever mean. Composed schemas are unchanged: another
+    branch may need what this one would forbid.
     """
     if '"allOf"' in json.dumps(schema):
         return dict(schema)
@@ -103,7 +104,7 @@ def _json_grammar(schema: JsonSchema) -> str:
 
 
 def _culprit(schema: JsonSchema, strict: bool, reason: str) -> tuple[str, str]:
-    """The innermost part that doesn't compile by itself, as a path, and why."""
+    """The path of the innermost part that doesn't compile by itself, and the reason."""
     definitions = {key: schema[key] for key in _DEFINITIONS if key in schema}
     options = {"x-guidance": _options(strict=strict, compact=False)}
     path, parts = "", list(_parts(schema, (*_DEFINITIONS, *_PLAIN_MAPS)))

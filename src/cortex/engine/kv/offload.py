@@ -1,58 +1,80 @@
-"""Moving prefixes between the KV pool, host RAM and disk."""
+"""Changes llama.cpp's KV memory as decided; copies prefixes between it, host RAM and disk. In the loop's thread."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from cortex.engine.kv.host_store import HostStore, SavedPrefix, Stored
-from cortex.engine.kv.pool import KvPool, Slot
+from cortex.engine.kv.host_store import HostStore, StoredPrefix
+from cortex.engine.kv.slot import Effect, Save, Slot
+from cortex.engine.kv.tokens import Int32Array
 from cortex.engine.llama.context import Context
-from cortex.engine.scheduling.sequence import Int32Array
 from cortex.engine.scheduling.step_budget import StepBudget
 
-__all__ = ["KvOffload"]
+__all__ = ["KvOffload", "SavedPrefix"]
 
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".kv"
 
 
+class SavedPrefix(msgspec.Struct, frozen=True):
+    """A prefix as it is written to disk, in msgpack; `state` is what llama.cpp wrote for exactly these tokens."""
+
+    tokens: list[int]
+    state: bytes
+    principal: str | None = None
+    hashes: list[int] = []
+
+
 class KvOffload:
-    """Effects for one engine's HostCache, in the loop's thread. How long they take goes into `pace`."""
+    """For one engine. The time that restores take goes into `budget`; `clock` is monotonic seconds."""
 
     def __init__(
-        self, cache: HostStore, context: Context, pace: StepBudget, clock: Callable[[], float] = time.monotonic
+        self, store: HostStore, context: Context, budget: StepBudget, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.cache = cache
+        self._store = store
         self._context = context
-        self._pace = pace
+        self._budget = budget
         self._clock = clock
 
-    def save(self, slot: Slot, tokens: Int32Array) -> None:
-        """Copy the slot's state out before its cells are given to others, if it is worth that."""
-        if self.cache.wants(tokens, slot.principal):
-            self.cache.add(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Change llama.cpp's memory as the scheduler has decided, in order; save what host RAM wants before it is lost.
 
-    def restore(self, slot: Slot, stored: Stored) -> bool:
-        """Fill the slot; a state that llama.cpp doesn't take is thrown away."""
+        Raises DecodeFailed (fatal) if llama.cpp can't.
+        """
+        for effect in effects:
+            if isinstance(effect, Save):
+                self._save(effect.slot, effect.tokens)
+            else:
+                self._context.apply(effect)
+
+    def _save(self, slot: Slot, tokens: Int32Array) -> None:
+        if self._store.wants(tokens, slot.principal):
+            self._store.add(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
+
+    def restore(self, slot: Slot, stored: StoredPrefix) -> bool:
+        """Fill the empty sequence id of `slot`. False if llama.cpp refuses the state, which is removed then."""
         began = self._clock()
         if self._context.restore_slot(slot.id, stored.state):
-            self._pace.record_restore(len(stored.state), self._clock() - began)
+            self._budget.record_restore(len(stored.state), self._clock() - began)
             return True
-        self.cache.remove(stored)
+        logger.warning("llama.cpp refused a saved prefix tokens=%d bytes=%d", stored.length, len(stored.state))
+        self._store.remove(stored)
         return False
 
-    def write(self, kv: KvPool, directory: Path) -> tuple[int, int]:
-        """Write every finished prefix, of pool and RAM, below `directory`, as far as the disk takes them; (how many,
-        bytes)."""
-        prefixes = [self._of_slot(slot) for slot in kv.cached_slots() if slot.length]
-        prefixes += [_of_stored(stored) for stored in self.cache]
+    def write(self, cached: list[Slot], directory: Path) -> tuple[int, int]:
+        """Write the prefixes of the `cached` slots and of host RAM below `directory`, as far as the disk has room.
+
+        Earlier files there are removed first. Returns the number of prefixes and of bytes written.
+        """
+        prefixes = [self._of_slot(slot) for slot in cached if slot.length]
+        prefixes += [_of_stored(stored) for stored in self._store]
         count = total = 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -66,7 +88,10 @@ class KvOffload:
         return count, total
 
     def read(self, directory: Path) -> tuple[int, int]:
-        """Take what `write` left into host RAM, oldest first; it moves into the pool when a request wants it."""
+        """Read the files of `write` into host RAM, oldest first; a later request moves its prefix into the pool.
+
+        A file that can't be read or decoded is skipped. Returns the number of prefixes and of bytes read.
+        """
         count = total = 0
         for path in sorted(directory.glob(f"*{_SUFFIX}")):
             try:
@@ -75,7 +100,7 @@ class KvOffload:
                 logger.warning("saved prefix unreadable path=%s error=%s", path, error)
                 continue
             tokens = np.array(prefix.tokens, dtype=np.int32)
-            self.cache.add(tokens, prefix.state, prefix.principal, prefix.hashes)
+            self._store.add(tokens, prefix.state, prefix.principal, prefix.hashes)
             count, total = count + 1, total + len(prefix.state)
         return count, total
 
@@ -84,6 +109,6 @@ class KvOffload:
         return SavedPrefix(tokens, self._context.save_slot(slot.id), slot.principal, slot.hashes)
 
 
-def _of_stored(stored: Stored) -> SavedPrefix:
+def _of_stored(stored: StoredPrefix) -> SavedPrefix:
     tokens: list[int] = stored.tokens.view().tolist()
     return SavedPrefix(tokens, stored.state, stored.principal, stored.hashes)

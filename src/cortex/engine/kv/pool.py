@@ -1,102 +1,31 @@
 """Who holds which KV cells: pure bookkeeping, whose effects the engine applies to llama.cpp's memory.
 
-The pool is unified: a cell holds one token and belongs to one or more sequence ids. Cells here are counted, not
+The pool is unified: a cell holds one token and belongs to one or more sequence ids. Cells are counted here, not
 located: llama.cpp chooses its own, and any free one will do. Half-open ranges per slot:
 
     [0, shared)       cells that other slots hold too (a copied prefix)
     [shared, length)  cells of this slot alone
 
-A *slot* is a sequence id in use, either running (a sequence computes on it) or cached (its sequence has finished and
-its tokens wait to be shared). A cell is *pinned* while a running slot holds it.
+A cell is *pinned* while a running slot holds it. Only the engine's scheduler changes a pool.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from cortex.engine.kv.host_store import Stored
-from cortex.engine.scheduling.sequence import Int32Array, Sequence, TokenBuffer
+from cortex.engine.kv.slot import CopyPrefix, Discard, Effect, PrefixMatch, Reuse, Save, Slot, Truncate
+from cortex.engine.kv.tokens import Int32Array, TokenBuffer
 
-__all__ = ["CopyPrefix", "Discard", "Effect", "KvPool", "Match", "Restore", "Reuse", "Save", "Slot", "Truncate"]
-
-
-class Reuse(enum.Enum):
-    """What a model's memory can do with a prefix."""
-
-    PARTIAL = "partial"  # any prefix of a sequence can be copied, any tail removed
-    EXACT = "exact"  # recurrent state: only a whole sequence can be copied, nothing removed
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class CopyPrefix:
-    """`length` in positions, as the model counts: behind images there may be more tokens than that."""
-
-    source: int
-    target: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Truncate:
-    """`length` in positions."""
-
-    slot: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """Forget the sequence id whole."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """The prefix of `length` tokens that is about to be discarded may be worth keeping in host RAM."""
-
-    slot: Slot
-    tokens: Int32Array
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """Fill the empty sequence id of `slot` from host RAM."""
-
-    slot: Slot
-    stored: Stored
-
-
-Effect = CopyPrefix | Truncate | Discard | Save | Restore
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A sequence id in use. Its cells are numbers for counting only."""
-
-    id: int
-    tokens: TokenBuffer
-    principal: str | None
-    length: int = 0
-    running: bool = True
-    last_used: int = 0
-    cells: TokenBuffer = field(default_factory=TokenBuffer)
-    hashes: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    slot: Slot
-    length: int
+__all__ = ["KvPool"]
 
 
 class KvPool:
-    """Slots and their cells. Operations that change llama.cpp's memory append to `effects`, in order."""
+    """`cells` cells and `slots` sequence ids. Operations that change llama.cpp's memory append to `effects`, in order.
+
+    `isolate`: a prefix is shared only between slots of the same principal.
+    """
 
     def __init__(self, cells: int, slots: int, reuse: Reuse, *, isolate: bool = False) -> None:
         self.cells = cells
@@ -126,7 +55,7 @@ class KvPool:
 
     @property
     def cached(self) -> int:
-        """Cells held by finished sequences alone: to be had for the asking."""
+        """Cells held by cached slots alone: `drop_oldest` frees them."""
         return self.cells - self.free - self._pinned
 
     @property
@@ -137,17 +66,17 @@ class KvPool:
         """Oldest first."""
         return sorted((slot for slot in self.slots.values() if not slot.running), key=lambda slot: slot.last_used)
 
-    def best_match(self, sequence: Sequence) -> Match | None:
-        """The slot that shares the longest usable prefix with `sequence`; its last token is always computed anew."""
-        if self.reuse is Reuse.NONE or not sequence.share:
+    def best_match(self, tokens: TokenBuffer, principal: str | None) -> PrefixMatch | None:
+        """The slot that shares the longest usable prefix with `tokens`, whose last one is always computed anew."""
+        if self.reuse is Reuse.NONE:
             return None
-        tokens = sequence.tokens.view()
-        best: Match | None = None
-        for slot in self._visible_to(sequence.principal):
-            common = slot.tokens.common_prefix(tokens, min(slot.length, len(tokens) - 1))
-            length = self._usable(slot, sequence.tokens.boundary(common))
+        wanted = tokens.view()
+        best: PrefixMatch | None = None
+        for slot in self._visible_to(principal):
+            common = slot.tokens.common_prefix(wanted, min(slot.length, len(wanted) - 1))
+            length = self._usable(slot, tokens.boundary(common))
             if length > (best.length if best else 0):
-                best = Match(slot, length)
+                best = PrefixMatch(slot, length)
         return best
 
     def _visible_to(self, principal: str | None) -> Iterator[Slot]:
@@ -158,36 +87,28 @@ class KvPool:
 
     # ---- changes
 
-    def open(self, sequence: Sequence, match: Match | None) -> Slot:
-        """Give `sequence` a slot that starts with the matched prefix. A free id must be there (`has_id`), unless the
-        match is a cached slot taken over whole."""
+    def open(
+        self, tokens: TokenBuffer, principal: str | None, hashes: list[int], match: PrefixMatch | None = None
+    ) -> Slot:
+        """A running slot for `tokens` that starts with the matched prefix, if any.
+
+        A free id must be there (`has_id`), unless the match is a cached slot that is taken over.
+        """
         self._clock += 1
-        if match and not match.slot.running and match.length == match.slot.length:
-            slot = self._take_over(match.slot, sequence)
+        if match and match.takes_over:
+            slot = match.slot
+            slot.tokens, slot.principal, slot.running = tokens, principal, True
+            self._pin(slot.cells.view())
         else:
-            slot = Slot(self._free_ids.pop(), sequence.tokens, sequence.principal)
+            slot = Slot(self._free_ids.pop(), tokens, principal)
             self.slots[slot.id] = slot
             if match:
                 self._copy(match, slot)
-        slot.hashes = sequence.hashes
+        slot.hashes = hashes
         slot.last_used = self._clock
         return slot
 
-    def open_stored(self, sequence: Sequence, stored: Stored, length: int) -> Slot:
-        """Give `sequence` a slot whose first `length` tokens come from host RAM. A free id and free cells for all
-        that was stored must be there."""
-        slot = self.open(sequence, None)
-        self.extend(slot, stored.length)
-        self.effects.append(Restore(slot, stored))
-        self.truncate(slot, length)
-        return slot
-
-    def _take_over(self, slot: Slot, sequence: Sequence) -> Slot:
-        slot.tokens, slot.principal, slot.running = sequence.tokens, sequence.principal, True
-        self._pin(slot.cells.view())
-        return slot
-
-    def _copy(self, match: Match, slot: Slot) -> None:
+    def _copy(self, match: PrefixMatch, slot: Slot) -> None:
         cells = match.slot.cells.view(0, match.length)
         slot.cells = TokenBuffer(cells)
         slot.length = match.length
@@ -197,7 +118,7 @@ class KvPool:
         self.effects.append(CopyPrefix(match.slot.id, slot.id, slot.tokens.position(match.length)))
 
     def checkpoint(self, slot: Slot) -> None:
-        """Keep what a running slot holds now as a cached one, before it runs on. A free id must be there."""
+        """Copy what a running slot holds now to a cached slot, before it grows. A free id must be there."""
         self._clock += 1
         cells = slot.cells.view()
         kept = Slot(
@@ -215,7 +136,7 @@ class KvPool:
         self.effects.append(CopyPrefix(slot.id, kept.id, slot.tokens.position(slot.length)))
 
     def extend(self, slot: Slot, count: int) -> None:
-        """Cells for the next `count` tokens of `slot`, which the coming decode writes. They must be free."""
+        """Take free cells for the next `count` tokens of `slot`, which the coming decode writes."""
         assert count <= self.free, f"{count} cells wanted, {self.free} free"
         if count == 1:
             cell = self._free_cells.pop()
@@ -231,19 +152,19 @@ class KvPool:
         slot.length += count
 
     def truncate(self, slot: Slot, length: int) -> None:
-        """Forget what `slot` holds beyond `length` tokens."""
+        """Remove what `slot` holds beyond `length` tokens, here and in llama.cpp's memory."""
         if length == slot.length:
             return
         assert self.reuse is not Reuse.EXACT or length == 0, "this model's memory can't be rolled back"
-        self._let_go(slot, length)
+        self._release(slot, length)
         self.effects.append(Truncate(slot.id, slot.tokens.position(length)))
 
     def rewind(self, slot: Slot, length: int) -> None:
-        """Take back `extend`: llama.cpp refused the batch and left its memory as it was."""
-        self._let_go(slot, length)
+        """Undo `extend` down to `length` tokens: llama.cpp refused the batch and left its memory unchanged."""
+        self._release(slot, length)
 
     def close(self, slot: Slot, *, keep: bool) -> None:
-        """The slot's sequence has ended: `keep` its tokens for sharing, or give everything back."""
+        """The slot's sequence has ended: `keep` its tokens for sharing, or free everything."""
         self._clock += 1
         slot.last_used = self._clock
         if not keep or slot.length == 0 or self.reuse is Reuse.NONE:
@@ -254,7 +175,7 @@ class KvPool:
         self._drop_covered_by(slot)
 
     def _drop_covered_by(self, slot: Slot) -> None:
-        """Older cached slots that are a prefix of this one say nothing new (where a prefix can be cut from it)."""
+        """Discard cached slots that are a prefix of this one, where a prefix can be copied from it instead."""
         if self.reuse is not Reuse.PARTIAL:
             return
         tokens = slot.tokens.view(0, slot.length)
@@ -265,7 +186,7 @@ class KvPool:
                 self._discard(other)
 
     def drop_oldest(self) -> bool:
-        """Give up the cached prefix that was used longest ago; False when there is none."""
+        """Drop the cached prefix that was used longest ago; False when there is none."""
         cached = (slot for slot in self.slots.values() if not slot.running)
         oldest = min(cached, key=lambda slot: slot.last_used, default=None)
         if oldest is None:
@@ -274,26 +195,27 @@ class KvPool:
         return True
 
     def drop(self, slot: Slot) -> None:
-        """Give up one cached prefix."""
+        """Drop one cached prefix, which may be saved to host RAM first."""
         self.effects.append(Save(slot, slot.tokens.view(0, slot.length)))
         self._discard(slot)
 
     def clear(self) -> None:
-        """Give up every cached prefix."""
+        """Drop every cached prefix."""
         while self.drop_oldest():
             pass
 
     def take_effects(self) -> list[Effect]:
+        """The changes to llama.cpp's memory since the last call, to be applied in this order."""
         effects, self.effects = self.effects, []
         return effects
 
     def _discard(self, slot: Slot) -> None:
-        self._let_go(slot, 0)
+        self._release(slot, 0)
         del self.slots[slot.id]
         self._free_ids.append(slot.id)
         self.effects.append(Discard(slot.id))
 
-    def _let_go(self, slot: Slot, length: int) -> None:
+    def _release(self, slot: Slot, length: int) -> None:
         cells = slot.cells.view(length)
         if slot.running:
             self._unpin(cells)
@@ -313,7 +235,7 @@ class KvPool:
     # ---- invariants
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless every cell and id is accounted for exactly once. For tests."""
+        """Raise AssertionError unless every cell and id is accounted for exactly once. Called by tests."""
         holders = np.zeros(self.cells, dtype=np.int32)
         pins = np.zeros(self.cells, dtype=np.int32)
         for slot in self.slots.values():

@@ -1,4 +1,4 @@
-"""llama_batch, filled from numpy arrays: what one decode is to compute."""
+"""llama_batch over numpy arrays: the input of one decode."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 
 __all__ = ["Batch", "EmbeddingBatch"]
 
 
 class Batch:
-    """llama_batch over numpy arrays, allocated once: filling it costs slices, not ctypes objects."""
+    """Up to `size` tokens. The arrays are allocated once and filled by slices, without ctypes objects per token."""
 
     def __init__(self, size: int) -> None:
         self._token = np.zeros(size, dtype=np.int32)
@@ -38,8 +38,8 @@ class Batch:
         kind = type(getattr(self.struct, name))
         setattr(self.struct, name, ctypes.cast(array.ctypes.data, kind))
 
-    def fill(self, entries: Seq[Entry]) -> list[int]:
-        """Take a step's entries; for each the index of its first wanted row (-1 without)."""
+    def fill(self, entries: Seq[Entry[Sequence]]) -> list[int]:
+        """Fill in a step's entries; for each the index of its first wanted row, -1 if it wants none."""
         rows: list[int] = []
         at = 0
         for entry in entries:
@@ -54,7 +54,10 @@ class Batch:
                 self._slot_at[at] = sequence.slot.id
                 self._wanted_at[at] = wanted
             else:
-                self._token[at:end] = sequence.tokens.view(start, start + count)
+                known = count - len(entry.drafts)
+                self._token[at : at + known] = sequence.tokens.view(start, start + known)
+                if entry.drafts:
+                    self._token[at + known : end] = entry.drafts
                 self._position[at:end] = self._positions[first : first + count]
                 self._slot[at:end] = sequence.slot.id
                 self._wanted[at:end] = 0
@@ -65,12 +68,12 @@ class Batch:
         return rows
 
     def fill_one(self, token: int, slot: int) -> None:
-        """Take one token at the beginning of an empty `slot`, its row wanted."""
+        """Fill in one token at position 0 of an empty `slot`, its row wanted."""
         self._token[0], self._position[0], self._slot[0], self._wanted[0] = token, 0, slot, 1
         self.struct.n_tokens = 1
 
     def fill_inputs(self, inputs: Seq[list[int]]) -> None:
-        """Take whole inputs, one sequence id each, counted from 0; every row is wanted."""
+        """Fill in whole inputs, one sequence id each, counted from 0; every row is wanted."""
         at = 0
         for number, tokens in enumerate(inputs):
             end = at + len(tokens)
@@ -83,7 +86,7 @@ class Batch:
 
 
 class EmbeddingBatch:
-    """llama_batch whose entries are embeddings; it must live while C computes it."""
+    """llama_batch of embeddings (float32, a row per token) for sequence id `slot`; it must live while C computes it."""
 
     def __init__(self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
         count = len(embeddings)

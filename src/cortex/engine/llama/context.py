@@ -1,4 +1,4 @@
-"""A llama.cpp context: one batch reused for every step, the KV memory, and the logits rows it leaves."""
+"""A llama.cpp context: decodes batches, gives their logits rows, changes its KV memory."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ import ctypes
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from llama_cpp import llama_cpp as c
 from numpy.typing import NDArray
 
-from cortex.engine.kv.pool import CopyPrefix, Discard, Reuse, Truncate
+from cortex.engine.kv.slot import CopyPrefix, Discard, Reuse, Truncate
 from cortex.engine.llama.batch import Batch, EmbeddingBatch
+from cortex.engine.llama.context_shape import ContextShape
 from cortex.engine.llama.library import LogTap, load_error
 from cortex.engine.llama.model import Model
 from cortex.engine.llama.sampler import Sampler
 from cortex.engine.llama.threads import ThreadPool
 from cortex.engine.sampling.params import DEFAULTS
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.wire.inference import Sampling
 from cortex.wire.worker import LoadSpec
 
-__all__ = ["Aborted", "Context", "ContextShape", "DecodeFailed", "NoCells"]
+__all__ = ["Aborted", "Context", "DecodeFailed", "NoCells"]
 
+# ggml.h, ggml_type; llama.h, llama_flash_attn_type and llama_pooling_type
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _POOLING = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _NEAR_TIE = 0.05
-"""In logits. Batches of different length differ by 1e-3 at most where they differ at all (CPU, Q4_1 and Q4_K)."""
+"""In logits. Rows of batches of different lengths differed by 1e-3 at most, where they differed at all (llama.cpp's CPU
+backend, Q4_1 and Q4_K weights)."""
 
 
 class DecodeFailed(Exception):
-    """llama_decode gave up; `fatal` when the context can't be trusted any more."""
+    """llama_decode refused the batch or failed. `fatal` (below -1, llama.h): the context can't be used any more."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"llama_decode returned {code}")
@@ -42,27 +44,19 @@ class DecodeFailed(Exception):
 
 
 class NoCells(Exception):
-    """llama.cpp found no place in its KV memory, against our count."""
+    """llama.cpp found no cells for the batch, against the pool's count; its memory is unchanged."""
 
 
 class Aborted(Exception):
-    """The decode was cut short on request; what of it was computed is unknown."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContextShape:
-    """Sizes in tokens, but `slots`: sequence ids."""
-
-    cells: int
-    slots: int
-    batch: int
-    ubatch: int
-    threads: int
-    threads_batch: int
+    """The decode was stopped by `Context.abort`; some of the batch may be in memory."""
 
 
 class Context:
-    """Owns the C context, its batch and its threads. One thread at a time may use it, but for `abort`."""
+    """Owns the C context, its batch and its threads. Used by one thread at a time, but `abort` by any.
+
+    `backend_sampling`: whether sequences may be sampled on the device. `pooling`: a llama_pooling_type.
+    Raises ModelLoadFailed or NoRoom when the context can't be made.
+    """
 
     def __init__(self, model: Model, spec: LoadSpec, shape: ContextShape, tap: LogTap) -> None:
         self.model = model
@@ -93,7 +87,7 @@ class Context:
         params.type_v = _CACHE_TYPES[spec.cache_type_v]
         params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
         params.kv_unified = True
-        # A windowed cache forgets what lies outside the window, and with it every prefix that others might share.
+        # a cache of the window's size would lose what lies outside it, and with it every prefix that could be shared
         params.swa_full = True
         params.no_perf = True
         params.embeddings = spec.embedding
@@ -104,8 +98,8 @@ class Context:
 
     @contextmanager
     def _sampling_planned(self, params: c.llama_context_params) -> Iterator[None]:
-        """Make the context with samplers where the device may sample, so that their memory is planned and reserved with
-        the rest: a second copy of the logits above all, whatever they are."""
+        """Make the context with a sampler where the device may sample: its memory is then reserved with the rest, above
+        all a second copy of the logits (SmolLM2: 202 instead of 98 MiB; docs/explanation/performance.md)."""
         if not self.backend_sampling:
             yield
             return
@@ -124,12 +118,14 @@ class Context:
     # ---- decoding
 
     def set_sampler(self, slot: int, chain: int | None) -> bool:
-        """From the next decode on, `chain` samples the rows of `slot` on the device; one row per decode, then. It must
-        stay allocated until it is replaced or taken away (None). False when llama.cpp leaves it to the CPU."""
+        """From the next decode on, `chain` samples the rows of `slot` on the device, one row per decode; None ends it.
+
+        The chain must stay allocated until then. False when llama.cpp leaves it to the CPU.
+        """
         return bool(c.llama_set_sampler(self.handle, slot, chain))
 
-    def decode(self, entries: Seq[Entry]) -> list[int]:
-        """Compute the batch; for each entry the index of its first wanted logits row (-1 without).
+    def decode(self, entries: Seq[Entry[Sequence]]) -> list[int]:
+        """Compute the batch; for each entry the index of its first wanted logits row, -1 if it wants none.
 
         Raises NoCells, Aborted or DecodeFailed.
         """
@@ -139,6 +135,7 @@ class Context:
         return rows
 
     def _check(self, code: int) -> None:
+        """What llama_decode returned; llama.h says what the codes mean."""
         if code == 0:
             return
         if code == 1:
@@ -148,12 +145,12 @@ class Context:
         raise DecodeFailed(code)
 
     def logits(self, row: int) -> NDArray[np.float32]:
-        """The scores of batch index `row`, writable in place, valid until the next decode."""
+        """The logits of batch index `row`: float32 of vocabulary size, writable, valid until the next decode."""
         pointer = c.llama_get_logits_ith(self.handle, row)
         return np.ctypeslib.as_array(pointer, shape=(self._width,))
 
     def nearly_tied(self, row: int) -> bool:
-        """Whether the two best tokens of a row are so close that rounding may choose between them."""
+        """Whether the two best tokens of a row are so close that rounding may decide between them."""
         logits = self.logits(row)
         best = int(logits.argmax())
         score = logits[best]
@@ -165,10 +162,13 @@ class Context:
     def decode_embeddings(
         self, slot: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32], *, causal: bool
     ) -> None:
-        """Compute cells of `slot` from rows of `embeddings`, without logits. `positions` has a column for each; rows
-        that are not `causal` see each other in both directions and must fit a physical batch. Raises as `decode`."""
+        """Compute cells of `slot` from rows of `embeddings` (tokens x width), without logits.
+
+        `positions`: a row per dimension that attention counts in, a column per token. Rows that are not `causal` attend
+        to each other in both directions and must fit one physical batch. Raises as `decode` does.
+        """
         self.abort.clear()
-        assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would abort the process"
+        assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would end the process"
         if not causal:
             c.llama_set_causal_attn(self.handle, False)
         try:
@@ -181,14 +181,14 @@ class Context:
                 c.llama_set_causal_attn(self.handle, True)
 
     def decode_inputs(self, inputs: Seq[list[int]]) -> None:
-        """Compute whole inputs, one sequence each, for pooled embeddings."""
+        """Compute whole inputs, one sequence each, for `pooled`. Raises as `decode` does."""
         if self.memory:
             c.llama_memory_clear(self.memory, False)
         self._batch.fill_inputs(inputs)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
 
     def pooled(self, sequence: int, width: int) -> NDArray[np.float32]:
-        """The pooled vector of sequence number `sequence` of the last `decode_inputs`, copied."""
+        """The pooled vector of input number `sequence` of the last `decode_inputs`: float32 of `width`, a copy."""
         pointer = c.llama_get_embeddings_seq(self.handle, sequence)
         return np.ctypeslib.as_array(pointer, shape=(width,)).copy()
 
@@ -202,7 +202,7 @@ class Context:
         return Reuse.EXACT if self.model.recurrent or self.model.hybrid else Reuse.PARTIAL
 
     def apply(self, effect: CopyPrefix | Truncate | Discard) -> None:
-        """Do to llama.cpp's memory what the bookkeeping has decided."""
+        """Change llama.cpp's memory. Raises DecodeFailed (fatal) if a tail can't be removed."""
         match effect:
             case CopyPrefix(source, target, length):
                 end = length if self.reuse is Reuse.PARTIAL else -1
@@ -213,12 +213,8 @@ class Context:
             case Discard(slot):
                 c.llama_memory_seq_rm(self.memory, slot, -1, -1)
 
-    def forget_beyond(self, slot: int, length: int) -> None:
-        """Drop whatever an aborted decode left of `slot` behind `length` tokens."""
-        self.apply(Truncate(slot, length))
-
     def decode_canary(self, token: int) -> None:
-        """Compute one token on the sequence id set aside for it. Raises as `decode` does."""
+        """Compute one token on the sequence id reserved for it, and remove it again. Raises as `decode` does."""
         slot = self.shape.slots
         self._batch.fill_one(token, slot)
         try:
@@ -227,14 +223,14 @@ class Context:
             c.llama_memory_seq_rm(self.memory, slot, -1, -1)
 
     def save_slot(self, slot: int) -> bytes:
-        """The state of one sequence id, for `restore_slot`."""
+        """The state of one sequence id, for `restore_slot` (llama_state_seq_get_data)."""
         size = int(c.llama_state_seq_get_size(self.handle, slot))
         buffer = (ctypes.c_uint8 * size)()
         written = int(c.llama_state_seq_get_data(self.handle, buffer, size, slot))
         return bytes(memoryview(buffer)[:written])
 
     def restore_slot(self, slot: int, state: bytes) -> bool:
-        """Fill an empty sequence id; False when llama.cpp finds no room or another shape."""
+        """Fill an empty sequence id; False when llama.cpp finds no room, or a state of another shape."""
         pointer = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         return int(c.llama_state_seq_set_data(self.handle, pointer, len(state), slot)) > 0
 
@@ -246,10 +242,10 @@ class Context:
 
 
 class AbortFlag:
-    """Stops a running decode from another thread (CPU backend only).
+    """Stops a running decode from any thread (CPU backend only: llama.h, abort_callback).
 
-    ggml asks a C function between graph nodes. A Python one would take the interpreter lock hundreds of times per
-    decode; `strlen` over one byte that we own answers the same question: an empty string is false.
+    ggml calls a C function between graph nodes. A Python one would take the interpreter lock hundreds of times per
+    decode; `strlen` of a one-byte string gives the same answer: an empty string is false.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""llama.cpp as a library: start-up, its log, the devices it sees."""
+"""llama.cpp as a library: start, log, devices, RPC servers."""
 
 from __future__ import annotations
 
@@ -27,31 +27,34 @@ __all__ = [
     "version",
 ]
 
+# ggml.h, ggml_log_level
 _LEVEL_WARN = 3
 _LEVEL_ERROR = 4
 _LEVEL_CONTINUE = 5
 _KEPT_LINES = 50
+"""Error lines kept per thread: the first ones tell the reason."""
 _BUFFER_LINE = re.compile(r"(?P<device>[\w:.()\[\]]+)\s+(?:\w+ )?buffer size\s*=\s*(?P<mib>[\d.]+) MiB")
 _BUFFER_KIND = re.compile(r"_(Mapped|REPACK|Private)$")
-"""More than one kind of buffer may lie on a device."""
+"""Suffixes of ggml's buffer names: a device may have buffers of several kinds."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|insufficient memory|(failed|unable) to allocate")
 _LOG_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _held_by_c: list[object] = []
-"""Callbacks that llama.cpp may call until the process ends: freeing one would make its next log line a segfault."""
+"""Callbacks that llama.cpp may call until the process ends: if one were freed, its next log line would crash."""
 
 
 class LogTap:
-    """llama.cpp's log: warnings and errors go to stderr, and a thread may listen to the errors it causes itself.
+    """Receives llama.cpp's log: warnings and errors go to stderr, all lines if `verbose`, and each thread may collect
+    the errors of its own calls. `on_line` is called with every line, in the thread that caused it.
 
-    llama.cpp reports why a load failed in its log only. Its callback runs in the thread that made the call, so a
-    thread's id tells whose error a line is. Once installed it lives as long as the process. `on_line` hears every line.
+    llama.cpp reports why a load failed in its log only. Its callback runs in the thread that made the call, so the
+    thread's id tells which call a line belongs to. Once installed, it lives as long as the process.
     """
 
     def __init__(self, *, verbose: bool = False, on_line: Callable[[str], None] = lambda _: None) -> None:
         self._on_line = on_line
         self._threshold = 0 if verbose else _LEVEL_WARN
         self._level = 0
-        self._heard: dict[int, list[str]] = {}
+        self._errors: dict[int, list[str]] = {}
         self._buffers: dict[int, dict[str, int]] = {}
         self.callback = _LOG_CALLBACK(self._on_log)
 
@@ -61,21 +64,21 @@ class LogTap:
 
     @contextmanager
     def errors(self) -> Iterator[list[str]]:
-        """The error lines that llama.cpp writes in this thread meanwhile."""
+        """Collects the error lines that llama.cpp writes in this thread inside the block."""
         thread = threading.get_ident()
-        lines = self._heard[thread] = []
+        lines = self._errors[thread] = []
         try:
             yield lines
         finally:
-            del self._heard[thread]
+            del self._errors[thread]
 
     def buffers(self) -> dict[str, int]:
-        """Bytes by device that llama.cpp has reported to this thread since it was last asked."""
+        """Bytes by device that llama.cpp has reported in this thread since the last call."""
         return self._buffers.pop(threading.get_ident(), {})
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """Buffers that this thread makes meanwhile are gone again soon: don't count them."""
+        """Buffers that this thread makes inside the block are freed again soon: they aren't counted."""
         thread = threading.get_ident()
         kept = self._buffers.pop(thread, {})
         try:
@@ -93,47 +96,47 @@ class LogTap:
         if self._level < self._threshold:
             return
         sys.stderr.write(line)
-        heard = self._heard.get(threading.get_ident())
-        if heard is not None and self._level >= _LEVEL_ERROR and len(heard) < _KEPT_LINES:
-            heard.append(line.strip())
+        collected = self._errors.get(threading.get_ident())
+        if collected is not None and self._level >= _LEVEL_ERROR and len(collected) < _KEPT_LINES:
+            collected.append(line.strip())
 
     def count(self, device: str, size: int) -> None:
-        """Note `size` bytes taken on `device` by this thread."""
+        """Add `size` bytes on `device` to this thread's count."""
         device = _BUFFER_KIND.sub("", device)
         buffers = self._buffers.setdefault(threading.get_ident(), {})
         buffers[device] = buffers.get(device, 0) + size
 
 
 def load_error(what: str, errors: Sequence[str]) -> CortexError:
-    """The error for what llama.cpp logged while it failed: NoRoom where memory was lacking, else ModelLoadFailed.
+    """The error for what llama.cpp logged while it failed: NoRoom if memory was lacking, else ModelLoadFailed.
 
-    The first complaint is the reason: what follows it is the same news passing through outer layers.
+    The first line is the reason: the following ones report the same failure from outer layers.
     """
     error = NoRoom if any(_OUT_OF_MEMORY.search(line) for line in errors) else ModelLoadFailed
     return error(f"{what}: {errors[0] if errors else 'it gave no reason (see the log of its worker)'}")
 
 
 def start_backend() -> None:
-    """Once per process, before anything else of this package."""
+    """Initialise llama.cpp. Once per process, before anything else of this package."""
     c.llama_backend_init()
 
 
 def version() -> str:
-    """Which llama.cpp this is, e.g. "llama-cpp-python 0.3.36"."""
+    """The version of the bindings, which pins llama.cpp's, e.g. "llama-cpp-python 0.3.36"."""
     return f"llama-cpp-python {llama_cpp.__version__}"
 
 
 def system_info() -> str:
-    """llama.cpp's line on CPU features and backends."""
+    """llama.cpp's line on CPU features and backends (llama_print_system_info)."""
     info: str = c.llama_print_system_info().decode()
     return info.strip()
 
 
 def loaded_library() -> ctypes.CDLL:
-    """llama.cpp as the bindings loaded it; functions of the ggml libraries that it links are found through it, too.
+    """llama.cpp as the bindings loaded it; functions of the ggml libraries that it links are found through it as well.
 
-    Opening libggml*.so by path would bring in a second copy beside the `.so.0` that libllama links (a wheel has no
-    links, only copies), with tables and registries of its own that nobody has set up: threads of a pool made there
+    Opening libggml*.so by path would load a second copy beside the `.so.0` that libllama links (a wheel has no links,
+    only copies), with tables and registries of its own that were never initialised: threads of a pool made there
     computed garbage on repacked weights.
     """
     library: ctypes.CDLL = c._lib  # noqa: SLF001 - the handle has no public name
@@ -168,13 +171,13 @@ def device_names() -> list[str]:
 
 
 def is_accelerator(name: str) -> bool:
-    """Whether ggml's `name` is a device of this host that layers are put on: not the CPU, nor BLAS, which only helps
-    it, nor what another host offers."""
+    """Whether ggml's `name` is a device of this host that layers are put on: not the CPU, nor BLAS, which computes in
+    its memory, nor a device of another host."""
     return not name.startswith(("CPU", "BLAS", "RPC"))
 
 
 def add_rpc_servers(endpoints: Sequence[str]) -> list[str]:
-    """Register the devices that other hosts offer; the names of all RPC devices, in the endpoints' order.
+    """Register the devices of RPC servers; the names of all their devices, in the endpoints' order.
 
     Raises ModelLoadFailed when this build has no RPC backend or an endpoint doesn't answer.
     """

@@ -16,14 +16,16 @@ from cortex.wire.worker import LoadSpec
 
 __all__ = ["FimTokens", "Model", "Vocab"]
 
+# llama.h, llama_split_mode and, by mmap and mlock, llama_load_mode
 _SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _LOAD_MODES = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}
 _PIECE_BYTES = 64
+"""First size of a token's buffer; longer pieces are read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FimTokens:
-    """The vocabulary's fill-in-the-middle markers."""
+    """Token ids of the vocabulary's fill-in-the-middle markers."""
 
     prefix: int
     suffix: int
@@ -31,7 +33,7 @@ class FimTokens:
 
 
 class Vocab:
-    """The real `engine.vocabulary.Vocabulary`; its C functions may be called from any thread."""
+    """Implements `engine.chat.vocabulary.Vocabulary` over llama_vocab. May be used from any thread."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
@@ -45,6 +47,7 @@ class Vocab:
         self._puts_blank = b"".join(map(self.piece, self.tokenize("a"))).startswith(b" ")
 
     def tokenize(self, text: str, *, special: bool = True, add_special: bool = False) -> list[int]:
+        """`special`: markers in `text` become their single tokens. `add_special`: BOS and EOS as the GGUF asks."""
         data = text.encode("utf-8", "surrogatepass")
         tokens = np.empty(len(data) // 2 + 16, dtype=np.int32)
         count = self._tokenize(data, tokens, special, add_special)
@@ -59,7 +62,8 @@ class Vocab:
         return int(c.llama_tokenize(self.handle, data, len(data), pointer, len(tokens), add_special, special))
 
     def prompt_tokens(self, *pieces: str) -> list[int]:
-        """A prompt with its markers as tokens, and BOS in front where the model wants it and the text hasn't it yet."""
+        """The joined text of `pieces`, with its markers as tokens, and BOS first if the model wants it and the text
+        doesn't begin with it."""
         tokens = self.tokenize_pieces(*pieces)
         if self.add_bos and self.bos is not None and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
@@ -79,6 +83,7 @@ class Vocab:
         return tokens[len(before) :] if tokens[: len(before)] == before else self.tokenize(text)
 
     def piece(self, token: int) -> bytes:
+        """The token's bytes, control tokens as their marker text; kept after the first call."""
         piece = self._pieces[token]
         if piece is None:
             piece = self._pieces[token] = self._render(token)
@@ -137,25 +142,27 @@ class Model:
         self.recurrent = bool(c.llama_model_is_recurrent(handle))
         self.hybrid = bool(c.llama_model_is_hybrid(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))
-        self.size_bytes = int(c.llama_model_size(handle))
 
     @classmethod
     def load(cls, spec: LoadSpec, tap: LogTap, on_progress: Callable[[float], None]) -> Model:
-        """Read the file of `spec`. Raises ModelLoadFailed with llama.cpp's own reason, or NoRoom."""
+        """Read the file of `spec`; `on_progress` gets fractions from 0 to 1, in this thread.
+
+        Raises ModelLoadFailed with llama.cpp's own reason, or NoRoom.
+        """
         params = c.llama_model_default_params()
         keep = _model_params(params, spec, on_progress)
         with tap.errors() as errors:
             handle = c.llama_model_load_from_file(spec.path.encode(), params)
-        del keep  # what C had pointers into until here
+        del keep  # C had pointers into it until here
         if not handle:
             raise load_error(f"llama.cpp can't load {spec.path}", errors)
         return cls(handle)
 
     @classmethod
     def plan(cls, spec: LoadSpec, tap: LogTap) -> Model:
-        """The model of `spec` with its tensors laid out and nothing allocated, for a context to be planned on.
+        """The model of `spec` with its tensors laid out but nothing allocated, for a context to be planned with.
 
-        llama.cpp asserts that it isn't mapped. Raises as `load`.
+        Without mmap and mlock, as llama.cpp asserts. Raises as `load` does.
         """
         params = c.llama_model_default_params()
         keep = _model_params(params, msgspec.structs.replace(spec, mmap=False, mlock=False), lambda _: None)
@@ -169,7 +176,7 @@ class Model:
 
     @classmethod
     def load_vocabulary(cls, path: str, tap: LogTap) -> Model:
-        """Tokenizer and metadata of `path` without its weights: quick, and no device is touched. Raises as `load`."""
+        """Tokenizer and metadata of `path` without its weights; no device is used. Raises as `load` does."""
         params = c.llama_model_default_params()
         params.vocab_only = True
         params.n_gpu_layers = 0
@@ -181,7 +188,7 @@ class Model:
 
     @property
     def attention_heads(self) -> int:
-        """Over all layers. llama.cpp aborts where only a vocabulary was loaded."""
+        """Of all layers together. llama.cpp ends the process if only a vocabulary was loaded."""
         return int(c.llama_model_n_layer(self.handle)) * int(c.llama_model_n_head(self.handle))
 
     @property
@@ -191,7 +198,7 @@ class Model:
 
     @property
     def named_templates(self) -> dict[str, str]:
-        """Templates beside the default one (`tokenizer.chat_template.tool_use` …), by name."""
+        """Chat templates other than the default one (`tokenizer.chat_template.tool_use` …), by name."""
         prefix = "tokenizer.chat_template."
         return {key.removeprefix(prefix): text for key, text in self.metadata.items() if key.startswith(prefix)}
 
@@ -202,7 +209,7 @@ class Model:
 
 
 def _model_params(params: c.llama_model_params, spec: LoadSpec, on_progress: Callable[[float], None]) -> list[object]:
-    """Fill `params`; the objects that must live while C uses them are returned."""
+    """Fill `params`; returns the objects that must live while C uses them."""
 
     def progress(fraction: float, _user: object) -> bool:
         on_progress(fraction)
@@ -215,7 +222,7 @@ def _model_params(params: c.llama_model_params, spec: LoadSpec, on_progress: Cal
     params.load_mode = _LOAD_MODES[spec.mmap, spec.mlock]
     keep: list[object] = [callback]
     names = [*spec.devices, *(name for name in _rpc_names(spec) if name not in spec.devices)]
-    if names:  # the CPU is no member of llama.cpp's list: alone, it means an empty one, and no GPU
+    if names:  # llama.cpp's list never has the CPU: the CPU alone is an empty list, which means no GPU
         devices = device_list([name for name in names if name != "CPU"])
         params.devices = ctypes.addressof(devices)  # type: ignore[assignment]  # the field is a void pointer
         keep.append(devices)
@@ -236,7 +243,7 @@ def _known(token: int) -> int | None:
 
 
 def _metadata(handle: int) -> dict[str, str]:
-    """Every scalar of the GGUF's header as text."""
+    """Every scalar of the GGUF's header as text, by key."""
     found: dict[str, str] = {}
     for index in range(c.llama_model_meta_count(handle)):
         key = _string(c.llama_model_meta_key_by_index, handle, index)

@@ -1,8 +1,8 @@
-"""The vision side of a model: a projector (mmproj) over llama.cpp's libmtmd.
+"""A model's projector for images (mmproj), over llama.cpp's libmtmd.
 
-What an image becomes, and which marker tokens go around it, is libmtmd's affair: it is given the whole prompt in
-pieces and says which chunks follow each other. First with nothing but the images' sizes, so that a prompt is laid out
-without touching a pixel; then, for an image that must really be computed, with the pixels of that one.
+libmtmd decides which chunks an image becomes and which marker tokens go around it: it is given the whole prompt in
+parts and returns the chunks in order. First with the images' sizes only, so that a prompt is laid out without decoding
+an image; then, for an image that must really be encoded, with the pixels of that one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from cortex.engine.llama.context import Context
 from cortex.engine.llama.library import LogTap, device_list, device_names, is_accelerator, load_error
 from cortex.engine.llama.model import Model
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry, Sequence
 from cortex.engine.vision.image_file import image_size
-from cortex.engine.vision.spans import ImageSpan, Picture, PreparedPrompt, image_key, placeholders
+from cortex.engine.vision.spans import Picture, PreparedPrompt, PromptLayout, image_key, images_in
 from cortex.errors import BadRequest, InternalError, ModelLoadFailed, UnsupportedValue
 from cortex.wire.worker import LoadSpec
 
@@ -34,20 +35,27 @@ __all__ = ["MAX_IMAGES", "Projector"]
 logger = logging.getLogger(__name__)
 
 MAX_IMAGES = 100
+"""Images per request."""
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _KNOWN_IMAGES = 4096
 """Images remembered as decodable: a conversation brings the same ones with every turn."""
-_NODES_A_PIECE = 4
+_NODES_PER_PIECE = 4
+"""Graph nodes that an encoding on the CPU computes between two pauses."""
 _SAMPLE = (512, 512)
-"""Pixels of the image that a projector is asked about when it is loaded."""
+"""Width and height of the image that is laid out when a projector is loaded."""
 
 
 class Projector:
-    """`layout` may be called from one thread, `encode` from another, `decode` from the engine's loop."""
+    """For one model. `layout` may be called from one thread, `encode` from another, `decode` from the engine's loop.
 
-    def __init__(self, handle: int, model: Model, key: bytes, ubatch: int, pieces: _Pieces | None) -> None:
+    `key` names the projector in image keys; `interruptible` is None where images are encoded on a device.
+    """
+
+    def __init__(
+        self, handle: int, model: Model, key: bytes, ubatch: int, interruptible: InterruptibleEncoding | None
+    ) -> None:
         self.handle = handle
-        self.pieces = pieces
+        self.interruptible = interruptible
         self._model = model
         self._key = key
         self._ubatch = ubatch
@@ -55,7 +63,7 @@ class Projector:
         self._width = int(c.llama_model_n_embd_inp(model.handle))
         self._decodable: OrderedDict[bytes, None] = OrderedDict()
         self.description = ""
-        """For people: what an image costs, and how the model counts and sees it."""
+        """For the operator: how many tokens an image takes, how positions count and which way attention goes."""
 
     @classmethod
     def load(cls, spec: LoadSpec, model: Model, tap: LogTap, *, threads: int, ubatch: int) -> Projector:
@@ -67,13 +75,13 @@ class Projector:
         m.mtmd_helper_log_set(tap.callback, None)
         device = _device(spec)
         params = _params(spec, device, threads)
-        pieces = None if device else _Pieces(params)
+        interruptible = None if device else InterruptibleEncoding(params)
         with tap.errors() as errors:
             handle = m.mtmd_init_from_file(str(path).encode(), model.handle, params)
         if not handle:
             raise load_error(f"llama.cpp can't use mmproj {path} with {spec.model}", errors)
         tap.count(device or "CPU", path.stat().st_size)
-        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch, pieces)
+        projector = cls(handle, model, f"{path.name}:{path.stat().st_size}".encode()[-64:], ubatch, interruptible)
         try:
             projector.check(path)
         except BaseException:
@@ -82,7 +90,7 @@ class Projector:
         return projector
 
     def check(self, path: Path) -> None:
-        """Raises ModelLoadFailed unless a usual image could be taken."""
+        """Lay out an image of 512x512. Raises ModelLoadFailed if the projector doesn't fit the model."""
         if not m.mtmd_support_vision(self.handle):
             raise ModelLoadFailed(f"mmproj {path} has no vision encoder: remove it from the model's profile")
         try:
@@ -108,9 +116,12 @@ class Projector:
 
     # ---- a prompt's layout
 
-    def layout(self, parts: Sequence[str | bytes]) -> PreparedPrompt:
-        """Texts and images as tokens and spans. Raises BadRequest for an image that can't be read, UnsupportedValue
-        for one that doesn't fit this model or a prompt that ends with one."""
+    def layout(self, parts: Seq[str | bytes]) -> PreparedPrompt:
+        """A prompt of texts and images as tokens and spans.
+
+        Raises BadRequest for an image that can't be read, UnsupportedValue for one that doesn't fit this model or for a
+        prompt that ends with one.
+        """
         images = list(dict.fromkeys(part for part in parts if isinstance(part, bytes)))
         if len(images) > MAX_IMAGES:
             raise BadRequest(
@@ -129,14 +140,14 @@ class Projector:
         if key not in self._decodable:
             with self._decoded(image) as bitmap:
                 if (m.mtmd_bitmap_get_nx(bitmap), m.mtmd_bitmap_get_ny(bitmap)) != size:
-                    raise BadRequest("an image is not of the size that it says", param="messages")
+                    raise BadRequest("an image does not have the size that its header says", param="messages")
         self._decodable[key] = None
         self._decodable.move_to_end(key)
         if len(self._decodable) > _KNOWN_IMAGES:
             self._decodable.popitem(last=False)
 
     def _laid_out(self, parts: list[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> PreparedPrompt:
-        prompt = _Layout(parts, self._key, self._model.vocab.size)
+        prompt = PromptLayout(parts, self._key, self._model.vocab.size)
         with _pieces(parts, sizes) as pieces, self._chunks(pieces) as chunks:
             prompt.add_text(self._missing_bos(chunks))
             for chunk in chunks:
@@ -151,12 +162,12 @@ class Projector:
         first = _text_tokens(chunks[0])[:1] if chunks else []
         return [vocab.bos] if vocab.add_bos and vocab.bos is not None and first != [vocab.bos] else []
 
-    def _add_span(self, prompt: _Layout, chunk: int) -> None:
+    def _add_span(self, prompt: PromptLayout, chunk: int) -> None:
         count = int(m.mtmd_input_chunk_get_n_tokens(chunk))
         causal = not m.mtmd_decode_use_non_causal(self.handle, chunk)
         if not causal and count > self._ubatch:
             raise UnsupportedValue(
-                f"an image takes {count} tokens, which this model must see in one physical batch of {self._ubatch}: "
+                f"an image takes {count} tokens, which this model computes in one physical batch of {self._ubatch}: "
                 f"send a smaller image, or let the operator set ubatch = {count} for the model",
                 param="messages",
             )
@@ -175,11 +186,11 @@ class Projector:
         pointer = ctypes.cast(found.ctypes.data, ctypes.POINTER(m.mtmd_decoder_pos))
         m.mtmd_helper_image_get_decoder_pos(m.mtmd_input_chunk_get_tokens_image(chunk), first, pointer)
         t, x, y, z = found.T
-        return np.ascontiguousarray(np.stack([t, y, x, z]))  # the order in which llama.cpp reads them
+        return np.ascontiguousarray(np.stack([t, y, x, z]))  # llama.cpp's order
 
     @contextmanager
-    def _chunks(self, pieces: Sequence[str | int]) -> Iterator[list[int]]:
-        """The chunks that libmtmd makes of texts and bitmaps, valid inside."""
+    def _chunks(self, pieces: Seq[str | int]) -> Iterator[list[int]]:
+        """Handles of the chunks that libmtmd makes of texts and bitmaps, valid inside the block."""
         chunks = m.mtmd_input_chunks_init()
         keep = [_part(piece) for piece in pieces]
         pointers = (ctypes.POINTER(m.mtmd_input_part) * len(keep))(*(ctypes.pointer(part) for part in keep))
@@ -192,11 +203,11 @@ class Projector:
 
     @contextmanager
     def _decoded(self, image: bytes) -> Iterator[int]:
-        """The image's pixels. Raises BadRequest when they can't be read."""
+        """A bitmap handle of the image, valid inside the block. Raises BadRequest if it can't be decoded."""
         data = ctypes.cast(ctypes.c_char_p(image), ctypes.POINTER(ctypes.c_uint8))
         options = m.mtmd_helper_init_opt_default()
         found = m.mtmd_helper_bitmap_init_from_buf_wrapper(self.handle, data, len(image), False, options)
-        if found.video_ctx:  # a build that also reads films has a try at what is a broken image
+        if found.video_ctx:  # a build with ffmpeg tries to read a broken image as a film
             m.mtmd_helper_video_free(found.video_ctx)
         try:
             if not found.bitmap or found.video_ctx or m.mtmd_bitmap_is_audio(found.bitmap):
@@ -209,11 +220,14 @@ class Projector:
     # ---- embeddings
 
     def encode(self, picture: Picture) -> list[NDArray[np.float32]]:
-        """The embeddings of each of the picture's spans, a row per token. Takes long; from one thread at a time."""
-        if self.pieces:
-            self.pieces.picture = picture
-        place, image = _images_in(picture.parts)[picture.number]
-        sizes = {image: image_size(image) for _, image in _images_in(picture.parts)}
+        """The embeddings of each of the picture's spans: float32, a row per token. Takes up to many seconds on a CPU.
+
+        From one thread at a time. Raises BadRequest or InternalError.
+        """
+        if self.interruptible:
+            self.interruptible.picture = picture
+        place, image = images_in(picture.parts)[picture.number]
+        sizes = {image: image_size(image) for _, image in images_in(picture.parts)}
         with _pieces(picture.parts, sizes) as pieces, self._decoded(image) as pixels:
             pieces[place] = pixels
             m.mtmd_bitmap_set_id(pixels, b"%d" % picture.number)
@@ -226,8 +240,8 @@ class Projector:
         shape = (int(m.mtmd_input_chunk_get_n_tokens(chunk)), self._width)
         return np.ctypeslib.as_array(m.mtmd_get_output_embd(self.handle), shape=shape).copy()
 
-    def decode(self, context: Context, entry: Entry) -> None:
-        """Compute an image's cells. Raises as `Context.decode` does, and what its encoding raised."""
+    def decode(self, context: Context, entry: Entry[Sequence]) -> None:
+        """Compute an image's cells from its embeddings, which are ready. Raises as `Context.decode` does."""
         image, slot = entry.image, entry.sequence.slot
         assert image is not None
         assert slot is not None
@@ -239,12 +253,12 @@ class Projector:
         context.decode_embeddings(slot.id, embeddings, image.positions[:, rows], causal=image.causal)
 
 
-class _Pieces:
-    """An encoding on the CPU in pieces: between them others may have its cores, and it ends if nobody waits for it.
+class InterruptibleEncoding:
+    """Cuts an encoding on the CPU into pieces: `between` is called after each, and a dropped picture ends it.
 
-    ggml's scheduler asks for every node of the graph whether somebody wants to look at it, computes up to the first one
-    that somebody wants, and asks whether to go on. Every few nodes is often enough, and starting threads anew for a
-    piece costs next to nothing beside it.
+    ggml's scheduler asks for every node of the graph whether its callback wants to see it, computes up to the first
+    node that it wants, and asks whether to continue (ggml-backend.cpp, ggml_backend_sched_compute_splits). Starting
+    threads again for a piece of a few nodes costs little beside computing it.
     """
 
     def __init__(self, params: m.mtmd_context_params) -> None:
@@ -257,53 +271,19 @@ class _Pieces:
     def _on_node(self, _node: int, ask: bool, _user: object) -> bool:
         if ask:
             self._asked += 1
-            return self._asked % _NODES_A_PIECE == 0
+            return self._asked % _NODES_PER_PIECE == 0
         self.between()
         return self.picture is None or not self.picture.dropped
 
 
-class _Layout:
-    """A prompt with images being put together."""
-
-    def __init__(self, parts: list[str | bytes], key: bytes, vocabulary: int) -> None:
-        self.position = 0
-        self._keys = [image_key(image, key) for _, image in _images_in(parts)]
-        self._pictures = [Picture(parts, number) for number in range(len(self._keys))]
-        self._tokens: list[int] = []
-        self._spans: list[ImageSpan] = []
-        self._vocabulary = vocabulary
-
-    def add_text(self, tokens: list[int]) -> None:
-        if any(not 0 <= token < self._vocabulary for token in tokens):
-            raise InternalError("the vocabulary lacks a marker that goes around images")
-        self._tokens += tokens
-        self.position += len(tokens)
-
-    def add_span(self, number: int, positions: NDArray[np.int32], advance: int, *, whole: bool, causal: bool) -> None:
-        picture = self._pictures[number]
-        index = len(picture.spans)
-        span = ImageSpan(picture, index, len(self._tokens), positions, advance, whole, causal)
-        picture.spans.append(span)
-        self._spans.append(span)
-        self._tokens += placeholders(self._keys[number], index, span.count)
-        self.position += advance
-
-    def finished(self) -> PreparedPrompt:
-        return PreparedPrompt(self._tokens, tuple(self._spans), self._pictures)
-
-
-def _images_in(parts: Sequence[str | bytes]) -> list[tuple[int, bytes]]:
-    """The images and their places among `parts`."""
-    return [(place, part) for place, part in enumerate(parts) if isinstance(part, bytes)]
-
-
 @contextmanager
-def _pieces(parts: Sequence[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Iterator[list[str | int]]:
-    """`parts` with bitmaps that have no pixels for images, valid inside. A bitmap's id is its image's number."""
+def _pieces(parts: Seq[str | bytes], sizes: dict[bytes, tuple[int, int]]) -> Iterator[list[str | int]]:
+    """`parts` with the images replaced by handles of bitmaps without pixels, valid inside the block. A bitmap's id is
+    its image's number."""
     pieces: list[str | int] = [part if isinstance(part, str) else 0 for part in parts]
     blank: list[int] = []
     try:
-        for number, (place, image) in enumerate(_images_in(parts)):
+        for number, (place, image) in enumerate(images_in(parts)):
             pieces[place] = handle = cast("int", m.mtmd_bitmap_init(*sizes[image], None))
             blank.append(handle)
             m.mtmd_bitmap_set_id(handle, b"%d" % number)
@@ -332,7 +312,7 @@ def _belongs(chunk: int, number: int) -> bool:
 
 
 def _device(spec: LoadSpec) -> str | None:
-    """The accelerator that encodes: the model's first one, None for the CPU. What only other hosts have stays there."""
+    """The device that encodes: the model's first accelerator in this host, None for the CPU."""
     names = list(filter(is_accelerator, spec.devices or device_names()))
     return names[0] if names and spec.gpu_layers else None
 

@@ -7,23 +7,27 @@ import ctypes
 import numpy as np
 from llama_cpp import llama_cpp as c
 
+from cortex.engine.kv.tokens import Int32Array
 from cortex.engine.llama.model import Vocab
-from cortex.engine.scheduling.sequence import Int32Array
 from cortex.wire.inference import Sampling
 
 __all__ = ["Sampler"]
 
 _MIROSTAT_M = 100
+"""Candidates that mirostat 1 estimates from: llama.cpp's own value (common/sampling.cpp)."""
+_MOST_HISTORY = 8192
+"""Tokens that penalties look back at most: -1 means the whole context to llama.cpp, which allocates an array for it."""
 
 
 class Sampler:
-    """Samples and remembers; every field of `sampling` is set (`sampling.resolve`). `close()` frees it.
+    """Draws tokens and keeps the history for penalties; every field of `sampling` is set (`params.resolve`).
 
-    The order is llama.cpp's: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, draw.
-    What is switched off isn't added: even an idle sampler would cost a pass over the candidates.
+    The order is llama.cpp's (common/sampling.cpp, common_sampler_init): bias, penalties, DRY, top-n-sigma, top-k,
+    typical, top-p, min-p, XTC, temperature, draw. Samplers that do nothing aren't added: each would cost a pass over
+    the candidates.
 
-    llama.cpp makes a chain part of its graphs once, ends the process at the second try, and from then on leaves out of
-    `sample` what the graph should have done. So a chain that was lent is never used again, but copied.
+    llama.cpp makes a chain part of its graphs once, ends the process at the second attempt, and from then on `sample`
+    skips what the graph should have done. So a chain that was lent is never used again: a copy replaces it.
     """
 
     def __init__(self, sampling: Sampling, seed: int, vocab: Vocab) -> None:
@@ -47,16 +51,18 @@ class Sampler:
             self._draws = True
 
     def sample(self, context: int, row: int) -> int:
-        """Draw from logits row `row` of `context`'s last decode, and remember what was drawn."""
+        """Draw from logits row `row` of `context`'s last decode, and add the token to the history."""
         return int(c.llama_sampler_sample(self._chain, context, row))
 
     def accept(self, token: int) -> None:
-        """Remember a token that nobody drew."""
+        """Add a token to the history that was not drawn."""
         c.llama_sampler_accept(self._chain, token)
 
     def replay(self, token: int) -> None:
-        """Remember a token that was drawn elsewhere, and use up the random number that it took there: what is drawn
-        next is what would have been drawn next there. Choosing among one candidate takes one number, too."""
+        """Add a token that was drawn in another process, and use up the random number that it took there.
+
+        The next draw is then the one that would have followed there. A draw from one candidate takes one number, too.
+        """
         c.llama_sampler_accept(self._chain, token)
         if self._draws:
             only = c.llama_token_data(token, 0.0, 0.0)
@@ -64,40 +70,43 @@ class Sampler:
             c.llama_sampler_apply(self._member(-1), ctypes.byref(candidates))
 
     def accept_prompt(self, tokens: Int32Array) -> None:
-        """Penalties look back into the prompt."""
+        """Add the end of the prompt to the history: penalties count it."""
         if self.history:
             for token in tokens[-self.history :].tolist():
                 c.llama_sampler_accept(self._chain, token)
 
     @property
     def members(self) -> tuple[str, ...]:
-        """What the chain is made of. Once lent, + before a name means on the device, ? that there is nothing to do."""
+        """Names of the chain's samplers. Once lent, + before a name means on the device, ? that it does nothing."""
         count = c.llama_sampler_chain_n(self._chain)
         return tuple(c.llama_sampler_name(self._member(number)).decode() for number in range(count))
 
     def lend(self) -> int:
-        """The chain, for a context that samples on its device. It stays where it is until `take_back`, even if this is
-        closed meanwhile; `sample` then fetches what was drawn."""
+        """The chain, for a context that samples on its device; `sample` then returns what the device drew.
+
+        The chain stays allocated until `take_back`, even if this sampler is closed before.
+        """
         assert not self._lent
         self._lent = True
         chain: int = self._chain
         return chain
 
     def take_back(self) -> None:
-        """No context knows the chain any more: go on with a copy, history and random numbers included."""
+        """No context has the chain any more: continue with a copy, history and random numbers included."""
         assert self._lent
         self._lent = False
         lent, self._chain = self._chain, None if self._closed else c.llama_sampler_clone(self._chain)
         c.llama_sampler_free(lent)
 
     def close(self) -> None:
+        """Free the chain, or let `take_back` free it if it is lent."""
         self._closed = True
         if self._chain and not self._lent:
             c.llama_sampler_free(self._chain)
             self._chain = None
 
     def _member(self, number: int) -> int:
-        """One sampler of the chain; -1 = the last."""
+        """A handle of one sampler of the chain; -1 = the last."""
         if number < 0:
             number += c.llama_sampler_chain_n(self._chain)
         sampler: int = c.llama_sampler_chain_get(self._chain, number)
@@ -162,7 +171,7 @@ class Sampler:
 
 
 def _history_length(s: Sampling) -> int:
-    """Tokens that penalties look back; llama.cpp's -1 (the whole context) is bounded, its arrays are not sparse."""
+    """Tokens that penalties look back."""
     lengths = [0]
     if s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty:
         lengths.append(_bounded(s.repeat_last_n))
@@ -172,4 +181,4 @@ def _history_length(s: Sampling) -> int:
 
 
 def _bounded(length: int | None) -> int:
-    return 8192 if length is None or length < 0 else min(length, 8192)
+    return _MOST_HISTORY if length is None or length < 0 else min(length, _MOST_HISTORY)

@@ -1,9 +1,9 @@
-"""A tensor split that proves itself: what the model says split must be what it says whole.
+"""Checks a model split within layers ("tensor") against the same model split by layer, and falls back to the latter.
 
-Splitting within layers is young in llama.cpp and fails for some architectures and device counts, at load or by quietly
-computing something else. So a tensor load is followed by a short text, which the same model split by layer has
-continued before: where the two disagree, the model stays split by layer. The expected continuation is kept in a file,
-so that only the first load of a model pays for computing it.
+Splitting within layers is new in llama.cpp and fails for some architectures and device counts, at load or by computing
+something else without an error. So after a tensor load a short text is decoded, which the same model split by layer has
+continued before; where the two disagree, the model is loaded split by layer. The expected continuation is kept in a
+file (`LoadSpec.parity_file`), so that only the first load of a model has to compute it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ logger = logging.getLogger(__name__)
 _PROMPT = "Once upon a time there was a small village by the sea, and in it"
 _TOKENS = 8
 _TOLERANCE = 0.5
-"""Nats. Rounding moves scores by hundredths; a wrongly computed layer by many."""
+"""Nats. Rounding moves scores by hundredths (SmolLM2 over two CPU RPC devices), a wrongly computed layer by whole
+nats."""
 
 OnProgress = Callable[[float], None]
 
 
 def load_checked(spec: LoadSpec, tap: LogTap, on_progress: OnProgress) -> tuple[Model, LoadSpec, str]:
-    """The model, the spec as really loaded, and a note where that isn't what was asked. Raises ModelLoadFailed."""
+    """The model, the spec as it was really loaded, and a note for the operator on the check of a tensor split.
+
+    Raises ModelLoadFailed, or NoRoom.
+    """
     if spec.split_mode != "tensor" or spec.embedding:
         return Model.load(spec, tap, on_progress), spec, ""
     by_layer = msgspec.structs.replace(spec, split_mode="layer")
@@ -56,7 +60,7 @@ def load_checked(spec: LoadSpec, tap: LogTap, on_progress: OnProgress) -> tuple[
     if gap <= _TOLERANCE:
         return model, spec, "tensor split checked against layer split"
     model.close()
-    return _fall_back(by_layer, tap, on_progress, f"it puts another word {gap:.2f} nats above the layer split's")
+    return _fall_back(by_layer, tap, on_progress, f"it prefers another token by {gap:.2f} nats to the layer split's")
 
 
 def continuation(model: Model, tap: LogTap) -> list[int]:
@@ -71,10 +75,10 @@ def continuation(model: Model, tap: LogTap) -> list[int]:
 
 
 def disagreement(model: Model, tap: LogTap, expected: list[int]) -> float:
-    """By how much `model` prefers another token to the expected one, at worst, told the expected ones so far.
+    """By how many nats `model` prefers another token to the expected one, at most, given the expected ones before it.
 
-    Not a comparison of greedy outputs: rounding differs between splits, and two words that are equally likely may
-    change places without anything being wrong. Raises ModelLoadFailed when the model can't decode.
+    Not a comparison of greedy outputs: rounding differs between splits, and two tokens that are equally likely may
+    change places without an error. Raises ModelLoadFailed when the model can't decode.
     """
     worst = 0.0
     with _stepper(model, tap) as step:
@@ -88,7 +92,7 @@ def disagreement(model: Model, tap: LogTap, expected: list[int]) -> float:
 
 @contextmanager
 def _stepper(model: Model, tap: LogTap) -> Iterator[Callable[[list[int]], NDArray[np.float32]]]:
-    """A small context of its own; call it with the next tokens for the scores of what may follow them."""
+    """A small context of its own: a function that decodes the next tokens and returns the logits after the last one."""
     params = c.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max, params.no_perf = 128, 128, 128, 1, True
     with tap.errors() as errors:
@@ -97,7 +101,7 @@ def _stepper(model: Model, tap: LogTap) -> Iterator[Callable[[list[int]], NDArra
         raise ModelLoadFailed(errors[0] if errors else "llama.cpp can't make a context for it")
 
     def step(tokens: list[int]) -> NDArray[np.float32]:
-        ids = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch only points to it
+        ids = (ctypes.c_int32 * len(tokens))(*tokens)  # the batch has a pointer to it
         if code := int(c.llama_decode(context, c.llama_batch_get_one(ids, len(ids)))):
             raise ModelLoadFailed(f"llama_decode returned {code} in the check of the split")
         return np.ctypeslib.as_array(c.llama_get_logits_ith(context, -1), shape=(model.vocab.size,))
@@ -114,28 +118,28 @@ def _expected(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress) -> list[
         try:
             return msgspec.json.decode(path.read_bytes(), type=list[int])
         except msgspec.DecodeError:
-            logger.warning("the stored continuation is unreadable, computing it anew: %s", path)
+            logger.warning("the stored continuation is unreadable and computed again path=%s", path)
     model = Model.load(by_layer, tap, on_progress)
     try:
         found = continuation(model, tap)
     finally:
         model.close()
     if path is not None:
-        _keep(path, found)
+        _store(path, found)
     return found
 
 
-def _keep(path: Path, found: list[int]) -> None:
-    """For the next load; one that can't be written is computed anew then."""
+def _store(path: Path, found: list[int]) -> None:
+    """For the next load, which computes it again if it can't be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(found))
     except OSError as error:
-        logger.warning("the continuation isn't kept path=%s error=%s", path, error)
+        logger.warning("the continuation could not be written path=%s error=%s", path, error)
 
 
 def _fall_back(by_layer: LoadSpec, tap: LogTap, on_progress: OnProgress, why: str) -> tuple[Model, LoadSpec, str]:
     note = f"split by layer, since the tensor split failed: {why}"
-    logger.warning("%s: %s", by_layer.model, note)
+    logger.warning("tensor split refused model=%s note=%s", by_layer.model, note)
     tap.buffers()  # those of the model just freed
     return Model.load(by_layer, tap, on_progress), by_layer, note

@@ -1,4 +1,4 @@
-"""The threads that a context computes with on the CPU."""
+"""The CPU threads that a context computes with."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cortex.engine.llama.library import loaded_library
 __all__ = ["ThreadPool"]
 
 _POLL = 50
-"""How long ggml's threads spin before they sleep (0 to 100); measured in docs/explanation/performance.md."""
+"""How long threads spin before they sleep, 0 to 100 (ggml.h, ggml_threadpool_params.poll); ggml's own default."""
 
 
 class ThreadPool:
-    """ggml's own thread pool, kept over decodes: without one it makes and joins threads for every graph."""
+    """ggml's own thread pools, kept between decodes: without them it makes and joins threads for every graph."""
 
     def __init__(self, library: ctypes.CDLL, pools: list[int]) -> None:
         self._library = library
@@ -21,6 +21,7 @@ class ThreadPool:
 
     @classmethod
     def attach(cls, context: int, threads: int, threads_batch: int) -> ThreadPool:
+        """Make pools for a context handle: for single rows and for batches, one for both if they are equal."""
         library = loaded_library()
         library.ggml_threadpool_new.restype = ctypes.c_void_p
         library.ggml_threadpool_new.argtypes = [ctypes.POINTER(_ThreadPoolParams)]
@@ -35,13 +36,14 @@ class ThreadPool:
         return cls(library, pools)
 
     def close(self) -> None:
+        """After the context was freed."""
         for pool in self._pools:
             self._library.ggml_threadpool_free(pool)
         self._pools = []
 
 
 class _ThreadPoolParams(ctypes.Structure):
-    """`ggml_threadpool_params` of ggml.h; the bindings leave it out."""
+    """`ggml_threadpool_params` of ggml.h, which the bindings lack."""
 
     _fields_ = (
         ("cpumask", ctypes.c_bool * 512),

@@ -1,8 +1,9 @@
-"""What requests have to say to their clients since the last step."""
+"""The events of an engine's requests since its last step."""
 
 from __future__ import annotations
 
-from cortex.engine.request.state import RequestState
+from collections.abc import Iterable
+
 from cortex.wire.events import Event
 from cortex.wire.worker import Emission
 
@@ -10,7 +11,7 @@ __all__ = ["EventOutbox"]
 
 
 class EventOutbox:
-    """Gathered in the order it was said, taken once per step: one Emission per request."""
+    """Events per request, in order; `take` is called once per step and gives one Emission per request."""
 
     def __init__(self) -> None:
         self._events: dict[str, list[Event]] = {}
@@ -18,13 +19,17 @@ class EventOutbox:
     def __bool__(self) -> bool:
         return bool(self._events)
 
-    def say(self, active: RequestState, events: list[Event]) -> None:
-        self._events.setdefault(active.id, []).extend(events)
+    def add(self, request_id: str, *events: Event) -> None:
+        self.extend(request_id, events)
 
-    def forget(self, request_id: str) -> None:
-        """Its client has gone: nobody would hear it."""
+    def extend(self, request_id: str, events: Iterable[Event]) -> None:
+        self._events.setdefault(request_id, []).extend(events)
+
+    def drop(self, request_id: str) -> None:
+        """Drop a request's events: its client has gone."""
         self._events.pop(request_id, None)
 
     def take(self) -> list[Emission]:
-        events, self._events = self._events, {}
-        return [Emission(request_id, said) for request_id, said in events.items()]
+        """Everything that was added since the last call."""
+        taken, self._events = self._events, {}
+        return [Emission.of(request_id, events) for request_id, events in taken.items()]

@@ -1,4 +1,4 @@
-"""From a sampled token to events: characters, segments, stop strings, the end. One Choice per answer of a request."""
+"""From sampled tokens to events: characters, segments, stop strings, the end of an answer."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from cortex.wire.events import (
 )
 from cortex.wire.inference import InferenceRequest, Sampling
 
-__all__ = ["Choice", "Job"]
+__all__ = ["OutputProcessor", "PreparedRequest"]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A request made ready for the engine: validated, rendered, tokenised. Made by `prepare`, off the engine loop.
+class PreparedRequest:
+    """A request ready for the engine: validated, rendered, tokenised. Made by `Preparer.prepare`, off the engine loop.
 
-    `room` is how many tokens may be generated at most. `format_stops` are stop strings of the chat format: ends of
-    turn, not the client's. `constraints` has one per choice, or none. `echo` is said before the answer; `scored_from`:
-    with the log-probabilities of its tokens, the first of which is the prompt's token of that number. `images` are the
-    spans of `tokens` that hold `pictures`.
+    `room`: how many tokens may be generated at most. `format_stops`: stop strings of the chat format (ends of turn),
+    not the client's. `constraints`: one per choice, or none. `reasoning_budget`: in tokens, None = unlimited.
+    `echo`: text sent before the answer; with `scored_from`, it carries the log-probabilities of the prompt's tokens
+    from that one on. `hashes`: of the request's prefixes (`wire.prefix`). `images`: the spans of `tokens` that hold
+    `pictures`.
     """
 
     request: InferenceRequest
@@ -49,22 +50,22 @@ class Job:
     pictures: list[Picture] = field(default_factory=list)
 
 
-class Choice:
-    """One answer: fed every sampled token, it yields the events and knows when to end (`finished`)."""
+class OutputProcessor:
+    """One choice's answer: takes every token that was sampled, returns events, sets `finished` at the end."""
 
-    def __init__(self, job: Job, number: int, vocab: Vocab) -> None:
+    def __init__(self, prepared: PreparedRequest, number: int, vocab: Vocab) -> None:
         self.number = number
         self.finished: ChoiceFinished | None = None
         self.completion_tokens = 0
         self.reasoning_tokens = 0
         self.tool_calls = 0
         self._calls_complete = True
-        self._job = job
+        self._prepared = prepared
         self._vocab = vocab
         self._utf8 = Utf8Assembler()
-        self._stops = StopMatcher([*job.request.stop, *job.format_stops])
-        self._splitter = job.make_splitter(number) if job.make_splitter else None
-        self._constraint = job.constraints[number] if job.constraints else None
+        self._stops = StopMatcher([*prepared.request.stop, *prepared.format_stops])
+        self._splitter = prepared.make_splitter(number) if prepared.make_splitter else None
+        self._constraint = prepared.constraints[number] if prepared.constraints else None
         self._constrained = False
         self._budget_spent = False
         self._logprobs: list[TokenLogprob] = []
@@ -73,8 +74,8 @@ class Choice:
 
     @property
     def governed(self) -> bool:
-        """Whether every token of this choice needs its own look at the logits."""
-        return self._constraint is not None or self._job.request.logprobs is not None
+        """Whether every row of logits must be read for this choice: it has a grammar, or wants log-probabilities."""
+        return self._constraint is not None or self._prepared.request.logprobs is not None
 
     @property
     def unparsed_calls(self) -> int:
@@ -82,10 +83,10 @@ class Choice:
 
     @property
     def room_left(self) -> int:
-        return self._job.room - self.completion_tokens
+        return self._prepared.room - self.completion_tokens
 
     def constraint(self) -> Constraint | None:
-        """The grammar that governs the next token, if any."""
+        """The grammar that governs the next token, if any; reset where a further tool block begins."""
         if self._constraint is None:
             return None
         active = self._splitter is None or self._splitter.constrained
@@ -95,7 +96,7 @@ class Choice:
         return self._constraint if active else None
 
     def forced(self) -> list[int]:
-        """Tokens that must come next because the reasoning budget is spent; once."""
+        """Tokens that must come next because the reasoning budget is spent; not empty once at most."""
         if self._splitter is None or not self.overspent:
             return []
         self._budget_spent = True
@@ -103,8 +104,8 @@ class Choice:
 
     @property
     def overspent(self) -> bool:
-        """Whether the reasoning budget is spent and the reasoning still open: no further token may be drawn."""
-        budget = self._job.reasoning_budget
+        """Whether the reasoning budget is spent while reasoning is still open: no further token may be sampled."""
+        budget = self._prepared.reasoning_budget
         if budget is None or self._splitter is None or self._budget_spent or self.reasoning_tokens < budget:
             return False
         return self._splitter.in_reasoning
@@ -112,14 +113,15 @@ class Choice:
     # ---- tokens in, events out
 
     def feed(self, token: int, logprob: TokenLogprob | None = None) -> list[Event]:
-        """One more token of this answer. Sets `finished` when it was the last.
+        """Take the answer's next token. Sets `finished` when it was the last.
 
-        With room for none at all the prompt was what the client wanted evaluated: the token is dropped.
+        With `room` 0 the client only wanted the prompt evaluated: the token is dropped. Raises InternalError if the
+        grammar forbids the token.
         """
-        if self._job.room <= 0:
+        if self._prepared.room <= 0:
             return self._end("length", cut=True)
         self.completion_tokens += 1
-        if token in self._vocab.ends and (self._constrained or not self._job.sampling.ignore_eos):
+        if token in self._vocab.ends and (self._constrained or not self._prepared.sampling.ignore_eos):
             return self._end("stop", cut=False)
         if self._splitter is not None and self._splitter.in_reasoning:
             self.reasoning_tokens += 1
@@ -130,23 +132,23 @@ class Choice:
             return events + self._end("stop", cut=False)
         if self._constrained and self._advance_constraint(token):
             return events + self._end("stop", cut=False)
-        if self.completion_tokens >= self._job.room:
+        if self.completion_tokens >= self._prepared.room:
             return events + self._end("length", cut=True)
         return events
 
     def force(self, token: int) -> list[Event]:
-        """A token that was not sampled: no grammar has a say in it."""
+        """Take a token that was not sampled: the grammar is not advanced."""
         self._constrained = False
         return self.feed(token)
 
     def replay(self, token: int) -> None:
-        """A token that the client has already: it moves everything on and says nothing."""
+        """Take a token that the client has already: the state advances, the events are dropped."""
         self.constraint()
         self.feed(token)
         self._logprobs.clear()
 
     def _advance_constraint(self, token: int) -> bool:
-        """Whether the grammar has nothing more to allow. A tool block that is complete doesn't end the answer."""
+        """Whether the grammar allows no further token. A complete tool block doesn't end the answer."""
         assert self._constraint is not None
         self._constraint.accept(token)
         stays = self._splitter is None or self._splitter.constrained
@@ -161,10 +163,11 @@ class Choice:
 
     def _segments(self, token: int, text: str) -> list[Event]:
         if self._splitter is not None:
-            return self._pass_on(self._splitter.feed(token, text))
-        return self._pass_on([TextDelta(text, self.number)] if text else [])
+            return self._filtered(self._splitter.feed(token, text))
+        return self._filtered([TextDelta(text, self.number)] if text else [])
 
-    def _pass_on(self, deltas: Iterable[Delta]) -> list[Event]:
+    def _filtered(self, deltas: Iterable[Delta]) -> list[Event]:
+        """Text goes through the stop matcher; other deltas are passed unchanged."""
         events: list[Event] = []
         for delta in deltas:
             if isinstance(delta, TextDelta):
@@ -188,7 +191,7 @@ class Choice:
         return [TextDelta(safe, self.number, logprobs)]
 
     def _flush_text(self) -> list[Event]:
-        """Another segment begins: what was held back as a possible stop string can't become one."""
+        """Text held back as a possible stop string, which can't become one since another segment begins."""
         text = self._stops.finish()
         if not text:
             return []
@@ -200,12 +203,12 @@ class Choice:
         hit = self._stops.hit
         if hit is None:
             if self._splitter is not None:
-                events += self._pass_on(self._splitter.finish(cut=cut))
+                events += self._filtered(self._splitter.finish(cut=cut))
             events += self._flush_text()
         elif self._splitter is not None:
-            # what the splitter still holds lies behind the stop string
+            # what the splitter still holds comes after the stop string: dropped
             self._splitter.finish(cut=True)
-        client_stop = hit if hit in self._job.request.stop else None
+        client_stop = hit if hit in self._prepared.request.stop else None
         if not self._calls_complete:
             reason = "length"
         elif client_stop is not None:
@@ -217,7 +220,7 @@ class Choice:
 
 
 def _merged(events: list[Event]) -> list[Event]:
-    """Neighbouring deltas of one kind become one: the fewer events, the less work on the whole road."""
+    """Join neighbouring deltas of one kind: each event costs every process on its way to the client."""
     merged: list[Event] = []
     for event in events:
         last = merged[-1] if merged else None

@@ -1,4 +1,4 @@
-"""A request made ready for the engine: rendered, tokenised, checked. Runs beside the engine loop, not in it."""
+"""Makes a request ready for the engine: rendered, tokenised, checked. Runs in the worker's preparing thread."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 
 from cortex.engine.chat.types import Constraint, ConstraintSpec, Prepared
 from cortex.engine.llama.model import Vocab
-from cortex.engine.request.output import Job
+from cortex.engine.request.output import PreparedRequest
 from cortex.engine.sampling.params import resolve
 from cortex.engine.vision.spans import PreparedPrompt
 from cortex.errors import BadRequest, ContextLengthExceeded, UnsupportedValue
 from cortex.wire.inference import InferenceRequest, OutputFormat, Sampling
 from cortex.wire.prefix import prefix_hashes
 
-__all__ = ["Chat", "Limits", "Preparer"]
+__all__ = ["Chat", "Preparer", "TokenLimits"]
 
 
 class Chat(Protocol):
@@ -25,8 +25,8 @@ class Chat(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Tokens; `context` holds prompt and output together."""
+class TokenLimits:
+    """In tokens, None = unlimited; `context` holds prompt and output together."""
 
     context: int
     input: int | None = None
@@ -34,20 +34,21 @@ class Limits:
 
 
 class Preparer:
-    """Makes Jobs. `spec_for_format` and `compile` come from `engine.constraints`; `see` lays out prompts with images,
-    where the model has a projector."""
+    """For one model. `spec_for_format` and `compile_constraint` come from `grammar.compiler`; `profile` and `metadata`
+    are the sampling defaults of the operator and of the GGUF. `lay_out` makes tokens of a prompt with images, where the
+    model has a projector."""
 
     def __init__(
         self,
         vocab: Vocab,
-        limits: Limits,
+        limits: TokenLimits,
         *,
         chat: Chat | None,
         spec_for_format: Callable[[OutputFormat], ConstraintSpec | None],
         compile_constraint: Callable[[ConstraintSpec], Constraint],
         profile: Sampling,
         metadata: Sampling,
-        see: Callable[[list[str | bytes]], PreparedPrompt] | None = None,
+        lay_out: Callable[[list[str | bytes]], PreparedPrompt] | None = None,
     ) -> None:
         self._vocab = vocab
         self._limits = limits
@@ -56,15 +57,19 @@ class Preparer:
         self._compile = compile_constraint
         self._profile = profile
         self._metadata = metadata
-        self._see = see
+        self._lay_out = lay_out
 
-    def prepare(self, request: InferenceRequest) -> Job:
-        """Raises BadRequest and its kin, naming what is wrong; the prompt is never cut."""
+    def prepare(self, request: InferenceRequest) -> PreparedRequest:
+        """Render, tokenise and check `request`. The prompt is never cut.
+
+        Raises BadRequest or a subclass, naming the parameter at fault: ContextLengthExceeded, UnsupportedValue,
+        InvalidSchema.
+        """
         self._check(request)
-        job = self._raw(request) if request.prompt is not None else self._chatted(request)
-        prompt = len(job.tokens)
+        prepared = self._raw(request) if request.prompt is not None else self._chatted(request)
+        prompt = len(prepared.tokens)
         self._check_length(prompt)
-        return replace(job, room=self._room(request, prompt), hashes=prefix_hashes(request))
+        return replace(prepared, room=self._room(request, prompt), hashes=prefix_hashes(request))
 
     def _check(self, request: InferenceRequest) -> None:
         if request.replay and request.n > 1:
@@ -90,20 +95,20 @@ class Preparer:
             )
 
     def _room(self, request: InferenceRequest, prompt: int) -> int:
-        """A prompt that fills the context exactly still gets the one token that its last position predicts."""
+        """Tokens that may be generated. A prompt that fills the context exactly still gets one: its last position's."""
         rooms = [max(1, self._limits.context - prompt), request.max_output, self._limits.output]
         return min(room for room in rooms if room is not None)
 
     # ---- raw prompts
 
-    def _raw(self, request: InferenceRequest) -> Job:
+    def _raw(self, request: InferenceRequest) -> PreparedRequest:
         spec = self._spec_for_format(request.format)
         prompt = request.prompt
         assert prompt is not None
         tokens = prompt if isinstance(prompt, list) else self._text_tokens(prompt, request.suffix)
         if not tokens:
             raise BadRequest("the prompt is empty", param="prompt")
-        return Job(
+        return PreparedRequest(
             request=request,
             tokens=tokens,
             room=0,
@@ -131,7 +136,7 @@ class Preparer:
         return b"".join(pieces).decode("utf-8", "ignore")
 
     def _scored_from(self, request: InferenceRequest, tokens: list[int]) -> int | None:
-        """The first token of the echo, if its tokens' probabilities are wanted: the BOS that we add isn't echoed."""
+        """The first token of the echo, if its log-probabilities are wanted: a BOS that was added isn't echoed."""
         if not request.echo or request.replay or request.logprobs is None:
             return None
         prompt, bos = request.prompt, self._vocab.bos
@@ -141,12 +146,12 @@ class Preparer:
 
     # ---- chats
 
-    def _chatted(self, request: InferenceRequest) -> Job:
+    def _chatted(self, request: InferenceRequest) -> PreparedRequest:
         if self._chat is None:
             raise UnsupportedValue("this model has no chat template: use /v1/completions, or set chat_template for it")
         prepared = self._chat.prepare(request)
-        prompt = self._seen(prepared)
-        return Job(
+        prompt = self._tokenised(prepared)
+        return PreparedRequest(
             request=request,
             tokens=prompt.tokens,
             room=0,
@@ -159,14 +164,14 @@ class Preparer:
             pictures=prompt.pictures,
         )
 
-    def _seen(self, prepared: Prepared) -> PreparedPrompt:
+    def _tokenised(self, prepared: Prepared) -> PreparedPrompt:
         if not prepared.parts:
             return PreparedPrompt(self._vocab.prompt_tokens(prepared.prompt))
         texts = [part for part in prepared.parts if isinstance(part, str)]
         if len(texts) == len(prepared.parts):
             return PreparedPrompt(self._vocab.prompt_tokens(*texts))
-        assert self._see is not None, "the chat side refuses images where there is no projector"
-        return self._see(prepared.parts)
+        assert self._lay_out is not None, "engine.chat refuses images for a model without a projector"
+        return self._lay_out(prepared.parts)
 
     def _constraints(self, spec: ConstraintSpec | None, count: int) -> list[Constraint]:
         return [self._compile(spec) for _ in range(count)] if spec is not None else []

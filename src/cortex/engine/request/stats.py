@@ -1,11 +1,11 @@
-"""What a model has done since it was loaded, for heartbeats."""
+"""Counters of one model since it was loaded, for heartbeats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from cortex.engine.kv.pool import KvPool
-from cortex.engine.request.state import RequestState
+from cortex.engine.request.state import ChoiceState, RequestState
 from cortex.engine.scheduling.scheduler import Scheduler
 from cortex.engine.scheduling.step_budget import StepBudget
 from cortex.wire.prefix import BLOCK_BYTES
@@ -14,17 +14,18 @@ from cortex.wire.worker import EngineModelStats
 __all__ = ["ModelStats"]
 
 _TTFT_WEIGHT = 0.2
+"""Weight of the newest request in the running mean of the time to first token."""
 _MAX_HASHES = 4096
-"""Published per heartbeat; beyond it the oldest prefixes go untold."""
+"""Most prefix hashes published per heartbeat; the newest prefixes count. 36 kB at most in msgpack."""
 
 
 class ModelStats:
-    """Counters of one engine; the engine raises them, `stats` reads them."""
+    """Counters of one engine, which increments them; `stats` makes the report."""
 
-    def __init__(self, model: str, kv: KvPool, pace: StepBudget) -> None:
+    def __init__(self, model: str, kv: KvPool, budget: StepBudget) -> None:
         self._model = model
         self._kv = kv
-        self._pace = pace
+        self._budget = budget
         self.requests = 0
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -36,15 +37,21 @@ class ModelStats:
         self.canaries = 0
         self._ttft_s = 0.0
 
+    def started(self, request: RequestState) -> None:
+        self.prompt_tokens += len(request.prepared.tokens)
+        self.cached_tokens += request.cached_tokens
+
     def first_token(self, ttft_s: float) -> None:
+        """A request's first token was sampled `ttft_s` seconds after its arrival."""
         self._ttft_s = ttft_s if not self._ttft_s else self._ttft_s + _TTFT_WEIGHT * (ttft_s - self._ttft_s)
 
-    def finished(self, active: RequestState) -> None:
-        self.reasoning_tokens += sum(branch.choice.reasoning_tokens for branch in active.branches)
-        self.tool_calls += sum(branch.choice.tool_calls for branch in active.branches)
-        self.tool_call_failures += sum(branch.choice.unparsed_calls for branch in active.branches)
+    def finished(self, request: RequestState) -> None:
+        """A request ended without an error."""
+        self.reasoning_tokens += sum(choice.output.reasoning_tokens for choice in request.choices)
+        self.tool_calls += sum(choice.output.tool_calls for choice in request.choices)
+        self.tool_call_failures += sum(choice.output.unparsed_calls for choice in request.choices)
 
-    def stats(self, scheduler: Scheduler, active: Iterable[RequestState]) -> EngineModelStats:
+    def stats(self, scheduler: Scheduler[ChoiceState], requests: Iterable[RequestState]) -> EngineModelStats:
         return EngineModelStats(
             model=self._model,
             kv_cells=self._kv.cells,
@@ -62,12 +69,12 @@ class ModelStats:
             preemptions=scheduler.preemptions,
             steps=self.steps,
             canaries=self.canaries,
-            tokens_per_second=self._pace.decode_rate,
-            prefill_tokens_per_second=self._pace.prefill_rate,
+            tokens_per_second=self._budget.decode_rate,
+            prefill_tokens_per_second=self._budget.prefill_rate,
             ttft_s=self._ttft_s,
             prefix_hashes=self._hashes(),
             prefix_block=BLOCK_BYTES,
-            requests_running=[one.stats() for one in active],
+            requests_running=[request.stats() for request in requests],
         )
 
     def _hashes(self) -> list[int]:

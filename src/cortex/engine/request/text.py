@@ -1,4 +1,4 @@
-"""From tokens to text that may be sent: whole characters only, and nothing that may become a stop string."""
+"""From token bytes to text that may be sent: whole characters only, nothing that may be part of a stop string. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["StopMatcher", "Utf8Assembler"]
 
 
 class Utf8Assembler:
-    """Bytes in, whole characters out; bytes that never become a character are dropped, not shown as U+FFFD."""
+    """Bytes in, whole characters out; bytes that aren't UTF-8 are dropped, not replaced by U+FFFD."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("ignore")
@@ -17,7 +17,7 @@ class Utf8Assembler:
 
     @property
     def pending(self) -> bool:
-        """Whether a character is begun but not complete."""
+        """Whether the last character is incomplete."""
         return self._pending
 
     def feed(self, piece: bytes) -> str:
@@ -27,16 +27,16 @@ class Utf8Assembler:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hit:
+class _StopFound:
     start: int
     stop: str
 
 
 class StopMatcher:
-    """Holds back what may be the start of a stop string; `hit` names the one that was found.
+    """Holds back text that may be the start of a stop string; `hit` is the stop string that was found.
 
-    The earliest match in the text wins; of two at the same place the one listed first. After a hit nothing more
-    comes out.
+    The earliest match in the text counts; of two at the same place the one listed first. After a hit `feed` returns
+    nothing.
     """
 
     def __init__(self, stops: list[str]) -> None:
@@ -46,7 +46,7 @@ class StopMatcher:
         self.hit: str | None = None
 
     def feed(self, text: str) -> str:
-        """What of the text so far is safe to send now."""
+        """The text that can be sent now."""
         if not self._stops:
             return text
         if self.hit is not None:
@@ -58,12 +58,12 @@ class StopMatcher:
         return self._release(len(self._held) - self._partial())
 
     def finish(self) -> str:
-        """What was held back and turned out to be no stop string."""
+        """The text still held back: no stop string can follow."""
         return self._release(len(self._held))
 
-    def _find(self) -> _Hit | None:
-        hits = [_Hit(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        return min(hits, key=lambda hit: hit.start, default=None)
+    def _find(self) -> _StopFound | None:
+        found = [_StopFound(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        return min(found, key=lambda stop: stop.start, default=None)
 
     def _partial(self) -> int:
         """Length of the longest tail that is a proper prefix of a stop string."""

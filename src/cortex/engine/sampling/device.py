@@ -1,4 +1,4 @@
-"""llama.cpp's backend samplers: tokens are drawn by the device, as part of the graph, where a request allows it."""
+"""llama.cpp's backend samplers: the device draws tokens as part of the graph, for requests that allow it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from cortex.engine.llama.context import Context
 from cortex.engine.llama.sampler import Sampler
-from cortex.engine.request.output import Job
+from cortex.engine.request.output import PreparedRequest
 from cortex.engine.request.state import ChoiceState
 from cortex.engine.sampling.params import suits_backend
 
@@ -16,17 +16,18 @@ __all__ = ["BackendSampling", "may_sample_on_device"]
 logger = logging.getLogger(__name__)
 
 
-def may_sample_on_device(job: Job, vocab_size: int) -> bool:
-    """Whether the drawn tokens are all that the host must see of `job`, and the device can draw them."""
-    sees_logits = job.constraints or job.request.logprobs is not None or job.scored_from is not None
-    return not sees_logits and suits_backend(job.sampling, vocab_size)
+def may_sample_on_device(prepared: PreparedRequest, vocab_size: int) -> bool:
+    """Whether the host needs no logits for `prepared`, and the device can draw its tokens as the CPU would."""
+    needs_logits = prepared.constraints or prepared.request.logprobs is not None or prepared.scored_from is not None
+    return not needs_logits and suits_backend(prepared.sampling, vocab_size)
 
 
 class BackendSampling:
-    """The only one who tells a context which sequence ids are sampled on the device.
+    """Keeps one context's table of samplers by sequence id (llama_set_sampler); nothing else changes it.
 
-    Every change makes llama.cpp plan its graphs anew, and the rows of a batch are read by the table it was decoded
-    with. So changes are made right before a decode, all at once, and one whose sequence has ended waits for the next.
+    Every change makes llama.cpp plan its graphs anew (25 instead of 10 ms for that step: SmolLM2, 2 threads,
+    docs/explanation/performance.md), and the rows of a batch are read by the table it was decoded with. So changes are
+    made right before a decode, all at once, and an ended sequence stays in the table until the next change.
     """
 
     def __init__(self, model: str, context: Context) -> None:
@@ -38,43 +39,47 @@ class BackendSampling:
 
     @property
     def slots(self) -> list[int]:
-        """The sequence ids in the context's table, of ended sequences too."""
+        """The sequence ids in the context's table, those of ended sequences included."""
         return sorted(self._attached)
 
-    def wants(self, job: Job) -> bool:
-        return self._enabled and may_sample_on_device(job, self._context.model.vocab.size)
+    def wants(self, prepared: PreparedRequest) -> bool:
+        """Whether the choices of `prepared` are to be sampled on the device."""
+        return self._enabled and may_sample_on_device(prepared, self._context.model.vocab.size)
 
-    def settle(self, running: Iterable[ChoiceState]) -> None:
-        """Before a decode: whoever of `running` is to be sampled on the device is in the table, under the sequence id
-        it has now, and nobody else of them is."""
+    def update(self, running: Iterable[ChoiceState]) -> None:
+        """Before a decode: put each running choice with `on_device` into the table, under its present sequence id.
+
+        No other running choice stays in it. A choice whose samplers llama.cpp refuses gets `on_device` = False.
+        """
         if not self._enabled:
             return
-        here = {branch.sequence.slot.id: branch for branch in running if branch.sequence.slot}
-        known = {slot: here[slot].sampler for slot in here}
-        stale = [slot for slot, sampler in self._attached.items() if known.get(slot) is not sampler]
-        fresh = [slot for slot in here if here[slot].on_device and self._attached.get(slot) is not known[slot]]
-        if fresh or not known.keys().isdisjoint(stale):
+        choices = {choice.slot.id: choice for choice in running if choice.slot}
+        wanted = {slot: choice.sampler for slot, choice in choices.items()}
+        stale = [slot for slot, sampler in self._attached.items() if wanted.get(slot) is not sampler]
+        on_device = {slot: choice.sampler for slot, choice in choices.items() if choice.on_device}
+        fresh = [slot for slot, sampler in on_device.items() if self._attached.get(slot) is not sampler]
+        if fresh or not wanted.keys().isdisjoint(stale):
             for slot in stale:
                 self._detach(slot)
             for slot in fresh:
-                self._attach(slot, here[slot])
+                self._attach(slot, choices[slot])
 
     def close(self) -> None:
-        """Before the context is freed."""
+        """Empty the table; before the context is freed."""
         for slot in self.slots:
             self._detach(slot)
 
-    def _attach(self, slot: int, branch: ChoiceState) -> None:
-        members = branch.sampler.members
-        if members not in self._refused and self._try(slot, branch.sampler):
+    def _attach(self, slot: int, choice: ChoiceState) -> None:
+        members = choice.sampler.members
+        if members not in self._refused and self._try(slot, choice.sampler):
             return
-        branch.on_device = False
+        choice.on_device = False
         if members not in self._refused:
             self._refused.add(members)
             logger.warning("samplers stay on the CPU model=%s samplers=%s", self._model, ",".join(members))
 
     def _try(self, slot: int, sampler: Sampler) -> bool:
-        """False when llama.cpp would leave any part of the chain to the CPU."""
+        """False if llama.cpp would leave any part of the chain to the CPU; then nothing is attached."""
         taken = self._context.set_sampler(slot, sampler.lend())
         if taken and all(name.startswith(("+", "?")) for name in sampler.members):
             self._attached[slot] = sampler

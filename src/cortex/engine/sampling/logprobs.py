@@ -1,4 +1,4 @@
-"""Log-probabilities of logits rows, as the model gave them: before penalties, grammar and temperature."""
+"""Log-probabilities of logits rows, before penalties, grammar and temperature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LogprobRow", "PromptScores"]
 
 
 class LogprobRow:
-    """A row kept over sampling, which changes the logits in place."""
+    """A copy of one row (float32 of vocabulary size): sampling changes the logits in place. Natural logarithms."""
 
     def __init__(self, logits: NDArray[np.float32], alternatives: int) -> None:
         self._scores = logits - logits.max()
@@ -24,6 +24,7 @@ class LogprobRow:
         self._best: list[int] = best[np.argsort(-self._scores[best], kind="stable")].tolist()
 
     def of(self, token: int, vocab: Vocabulary) -> TokenLogprob:
+        """The log-probability of `token`, with the row's `alternatives` best tokens."""
         top = [TopLogprob(t, vocab.piece(t), self._logprob(t)) for t in self._best]
         return TokenLogprob(token, vocab.piece(token), self._logprob(token), top)
 
@@ -32,9 +33,9 @@ class LogprobRow:
 
 
 class PromptScores:
-    """The scores of a prompt's tokens from number `first` on, gathered as prefill computes what predicts them.
+    """Log-probabilities of a prompt's tokens from number `first` on, recorded as prefill computes their rows.
 
-    The first has none, as at OpenAI. Positions may come again: a preempted sequence starts anew.
+    The first has none, as in OpenAI's API. Positions may be recorded again: a preempted sequence is computed again.
     """
 
     def __init__(self, tokens: list[int], first: int, alternatives: int, vocab: Vocabulary) -> None:
@@ -45,7 +46,7 @@ class PromptScores:
         self.found = [TokenLogprob(token, vocab.piece(token), None) for token in tokens[first : first + 1]]
 
     def record(self, start: int, rows: Iterable[NDArray[np.float32]]) -> None:
-        """Logits rows of the prompt's positions from `start` on, each of which predicts the next token."""
+        """Take the logits rows of the prompt's positions from `start` on; each predicts the token after it."""
         for target, row in enumerate(rows, start + 1):
             if target == self._first + len(self.found) < len(self._tokens):
                 scores = LogprobRow(row, self._alternatives)

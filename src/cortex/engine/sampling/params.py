@@ -1,4 +1,4 @@
-"""Sampling parameters: what the request says, over the profile's, over the GGUF's own, over llama.cpp's defaults."""
+"""Sampling parameters: the request's over the profile's over the GGUF's own over llama.cpp's defaults. Pure."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ DEFAULTS = Sampling(
     logit_bias={},
     ignore_eos=False,
 )
-"""llama.cpp's own (common.h, common_params_sampling)."""
+"""llama.cpp's own (common/common.h, common_params_sampling)."""
 
 _RANDOM_SEED = 0xFFFFFFFF
-"""All ones means "choose one" to llama.cpp."""
+"""llama.cpp's LLAMA_DEFAULT_SEED, which means "choose one": never given to it."""
 
 _MOST_CANDIDATES = 1024
-"""Backend samplers hand every candidate to the host, three numbers each, and add up probabilities in single precision:
-over a whole vocabulary that costs more than the logits and draws from the wrong end now and then."""
+"""Largest top-k on the device. Backend samplers copy every candidate to the host, three numbers each, and add up
+probabilities in single precision: over a whole vocabulary that costs more than the logits, and its rounding draws
+unlikely tokens now and then."""
 _MOST_MIN_P = 0.99
-"""The backend keeps what lies above the threshold; at 1 that is nothing, not even the best token."""
+"""Largest min-p on the device: its sampler keeps candidates above the threshold, and at 1 there is none."""
 
 _METADATA_KEYS = {
     "general.sampling.top_k": "top_k",
@@ -67,7 +68,7 @@ _METADATA_KEYS = {
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Sampling:
-    """The sampling parameters that a GGUF recommends for itself; one that doesn't parse is left out."""
+    """The sampling parameters in a GGUF's metadata; one that doesn't parse is left out."""
     found: dict[str, float] = {}
     for key, name in _METADATA_KEYS.items():
         if key in metadata and (value := _number(metadata[key])) is not None:
@@ -79,7 +80,7 @@ def from_metadata(metadata: Mapping[str, str]) -> Sampling:
 
 
 def resolve(request: Sampling, profile: Sampling, metadata: Sampling) -> Sampling:
-    """Every field set. Raises BadRequest for values that llama.cpp would refuse or abort on."""
+    """The merged parameters, every field set. Raises BadRequest for values on which llama.cpp would end the process."""
     merged = request.merged_over(profile).merged_over(metadata).merged_over(DEFAULTS)
     for name in merged.__struct_fields__:
         value = getattr(merged, name)
@@ -91,17 +92,17 @@ def resolve(request: Sampling, profile: Sampling, metadata: Sampling) -> Samplin
 
 
 def seed_for(sampling: Sampling, choice: int) -> int:
-    """The seed of one choice: choices of one request differ, and the same request gives the same ones."""
+    """The seed of one choice: the choices of a request differ, and the same request gives the same seeds."""
     if sampling.seed is None or sampling.seed < 0:
         return secrets.randbelow(_RANDOM_SEED)
     return (sampling.seed + choice) % _RANDOM_SEED
 
 
 def is_repeatable(sampling: Sampling) -> bool:
-    """Whether the prompt, the seed and the tokens so far determine what comes next (`sampling` as resolved).
+    """Whether the prompt, the seed and the tokens so far determine the next token (`sampling` as resolved).
 
-    Mirostat keeps a running surprise, XTC draws a number only where there are two candidates: neither can be rebuilt
-    from tokens. The draw itself takes exactly one number per token.
+    Mirostat has a running state, XTC draws a number only where there are two candidates: neither can be rebuilt from
+    tokens. The draw itself takes exactly one number per token.
     """
     if sampling.temperature is not None and sampling.temperature <= 0:
         return True
@@ -114,8 +115,8 @@ def is_repeatable(sampling: Sampling) -> bool:
 def suits_backend(sampling: Sampling, vocab_size: int) -> bool:
     """Whether llama.cpp's backend samplers draw as its CPU samplers do (`sampling` as resolved).
 
-    They know biases, penalties, top-k, top-p, min-p, temperature, the draw, and greedy. Their dynamic temperature
-    counts the candidates that filters have dropped, and a top-k beyond the vocabulary ends the process.
+    They implement biases, penalties, top-k, top-p, min-p, temperature, the draw, and greedy. Their dynamic temperature
+    counts the candidates that filters have dropped, and a top-k above the vocabulary's size ends the process.
     """
     s = sampling
     if s.dry_multiplier and s.dry_penalty_last_n:

@@ -1,129 +1,102 @@
-"""From rows of logits to a choice's next tokens: grammar, draw, guesses put to the test, the end of a spent budget."""
+"""From an entry's rows of logits to its choice's next tokens: grammar, draw, guesses verified, reasoning cut off."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from cortex.engine.kv.pool import KvPool
 from cortex.engine.llama.context import Context
 from cortex.engine.llama.model import Vocab
-from cortex.engine.request.outbox import EventOutbox
-from cortex.engine.request.state import ChoiceState, RequestState
-from cortex.engine.request.stats import ModelStats
+from cortex.engine.request.state import ChoiceState
 from cortex.engine.sampling.logprobs import LogprobRow
-from cortex.engine.sampling.prompt_lookup import PromptLookup
-from cortex.engine.scheduling.scheduler import Entry
+from cortex.engine.scheduling.sequence import Entry
 from cortex.wire.events import Event, TokenLogprob, Tokens
 
-__all__ = ["RowSampler"]
+__all__ = ["RowSampler", "Sampled"]
 
 _MASK_DEADLINE_S = 30.0
-"""For a grammar's next mask, which takes a millisecond at most by measurement."""
+"""For a grammar's next mask, which takes 0.5 ms at the 99th percentile (151,936 tokens: contrib/bench/masks.py)."""
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What one entry gave. `tokens` belong to its sequence (the one that ends an answer doesn't), `completion_tokens`
+    counts all. `accepted` of the entry's guesses were right; `unsure`: the next token must be computed again."""
+
+    tokens: list[int]
+    events: list[Event]
+    completion_tokens: int = 0
+    accepted: int = 0
+    unsure: bool = False
 
 
 class RowSampler:
-    """Runs in the loop's thread. While a batch decodes, a thread of its own computes the masks for the rows to come."""
+    """For one engine, in the loop's thread. A thread of its own computes masks for the next rows during a decode."""
 
-    def __init__(
-        self,
-        context: Context,
-        vocab: Vocab,
-        *,
-        kv: KvPool,
-        lookup: PromptLookup,
-        tally: ModelStats,
-        spoken: EventOutbox,
-    ) -> None:
+    def __init__(self, context: Context, vocab: Vocab) -> None:
         self._context = context
         self._vocab = vocab
-        self._kv = kv
-        self._lookup = lookup
-        self._tally = tally
-        self._spoken = spoken
         self._masks = ThreadPoolExecutor(1, "masks")
 
-    def advance(self, active: RequestState, branch: ChoiceState, entry: Entry, row: int) -> None:
-        """Sample the row; where tokens were guessed, go on through the rows as long as the guesses were right.
+    def sample(self, entry: Entry[ChoiceState], row: int) -> Sampled:
+        """Sample from logits row `row`, and from the rows after it as long as the entry's guesses are right.
 
-        Says what there is to say; `branch.choice.finished` tells whether that was the end. Raises a CortexError of the
-        grammar.
+        `output.finished` of the choice tells whether the answer has ended. Raises InternalError if its grammar fails.
+        A row near a tie isn't sampled in a batch with guesses: a longer batch rounds differently, and the text must be
+        what it would be without guesses.
         """
-        guesses = _take_guesses(branch, entry)
-        right, unsure = 0, False
+        choice, drafts, sampled = entry.sequence, entry.drafts, Sampled([], [])
         while True:
-            unsure = bool(guesses) and branch.sampler.greedy and self._context.nearly_tied(row + right)
-            if unsure:
+            at = row + sampled.accepted
+            if drafts and choice.sampler.greedy and self._context.nearly_tied(at):
+                sampled.unsure = True
                 break
-            token, logprob = self._sample(active, branch, row + right)
-            self._pass_on(active, branch, token, branch.choice.feed(token, logprob))
-            halted = branch.choice.finished or branch.choice.overspent
-            if right == len(guesses) or halted or token != guesses[right]:
+            token, logprob = self._draw(choice, at)
+            _add(sampled, choice, token, choice.output.feed(token, logprob))
+            if choice.output.finished or choice.output.overspent:
                 break
-            right += 1
-        if guesses:
-            self._settle_guesses(active, branch, entry, len(guesses), right, unsure=unsure)
-        self._force(active, branch)
-        if not branch.choice.finished and (constraint := branch.choice.constraint()):
-            branch.mask = self._masks.submit(constraint.prepare)
+            if sampled.accepted == len(drafts) or token != drafts[sampled.accepted]:
+                break
+            sampled.accepted += 1
+        self._force(sampled, choice)
+        if not choice.output.finished and (constraint := choice.output.constraint()):
+            choice.mask = self._masks.submit(constraint.prepare)
+        return sampled
 
     def close(self) -> None:
         self._masks.shutdown()
 
-    def _sample(self, active: RequestState, branch: ChoiceState, row: int) -> tuple[int, TokenLogprob | None]:
-        wanted = active.job.request.logprobs
-        constraint = branch.choice.constraint()
+    def _draw(self, choice: ChoiceState, row: int) -> tuple[int, TokenLogprob | None]:
+        wanted = choice.request.prepared.request.logprobs
+        constraint = choice.output.constraint()
         logits = self._context.logits(row) if wanted is not None or constraint else None
         probabilities = LogprobRow(logits, wanted) if logits is not None and wanted is not None else None
-        if branch.mask:
-            branch.mask.result(_MASK_DEADLINE_S)
-            branch.mask = None
+        if choice.mask:
+            choice.mask.result(_MASK_DEADLINE_S)
+            choice.mask = None
         if constraint and logits is not None:
             constraint.apply(logits)
-        token = branch.sampler.sample(self._context.handle, row)
+        token = choice.sampler.sample(self._context.handle, row)
         if constraint and logits is not None and logits[token] == -np.inf:
-            # the grammar and the biases together leave nothing: the answer ends here
+            # the grammar and the biases together allow no token: the answer ends here
             token = min(self._vocab.ends, default=token)
         return token, probabilities.of(token, self._vocab) if probabilities else None
 
-    def _pass_on(self, active: RequestState, branch: ChoiceState, token: int, events: list[Event]) -> None:
-        if active.job.request.report_tokens:
-            events = [Tokens([token], branch.choice.number), *events]
-        if events:
-            self._spoken.say(active, events)
-        if not branch.choice.finished:
-            branch.sequence.tokens.append(token)
-        self._tally.completion_tokens += 1
-
-    def _settle_guesses(
-        self, active: RequestState, branch: ChoiceState, entry: Entry, guessed: int, right: int, *, unsure: bool
-    ) -> None:
-        """Forget the guesses that were wrong. A row near a tie is computed again in a plain batch: a longer one rounds
-        differently, and the text must be what it would be without guesses."""
-        sequence = branch.sequence
-        assert sequence.slot is not None
-        self._kv.truncate(sequence.slot, entry.start + entry.count - guessed + right - unsure)
-        self._lookup.learn(sequence, guessed, right, unsure=unsure)
-        active.draft_tokens += guessed
-        active.draft_accepted += right
-
-    def _force(self, active: RequestState, branch: ChoiceState) -> None:
+    def _force(self, sampled: Sampled, choice: ChoiceState) -> None:
         """Close reasoning whose budget is spent: its end markers follow, unsampled, in the next batch."""
-        for token in branch.choice.forced() if not branch.choice.finished else ():
-            branch.sampler.accept(token)
-            self._pass_on(active, branch, token, branch.choice.force(token))
-            if branch.choice.finished:
+        for token in choice.output.forced() if not choice.output.finished else ():
+            choice.sampler.accept(token)
+            _add(sampled, choice, token, choice.output.force(token))
+            if choice.output.finished:
                 return
 
 
-def _take_guesses(branch: ChoiceState, entry: Entry) -> list[int]:
-    """The tokens that were guessed for this entry, taken back from the sequence until they prove right."""
-    sequence = branch.sequence
-    if not sequence.drafts:
-        return []
-    end = entry.start + entry.count
-    guesses: list[int] = sequence.tokens.view(end - sequence.drafts, end).tolist()
-    sequence.tokens.truncate(end - sequence.drafts)
-    sequence.drafts = 0
-    return guesses
+def _add(sampled: Sampled, choice: ChoiceState, token: int, events: list[Event]) -> None:
+    if choice.request.prepared.request.report_tokens:
+        sampled.events.append(Tokens([token], choice.number))
+    sampled.events += events
+    sampled.completion_tokens += 1
+    if not choice.output.finished:
+        sampled.tokens.append(token)

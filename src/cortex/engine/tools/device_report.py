@@ -1,7 +1,7 @@
-"""Prints which devices this build of llama.cpp sees, as a DeviceReport: `python -m cortex.engine.tools.device_report`.
+"""Prints which devices this build of llama.cpp finds, as a JSON DeviceReport.
 
-For devices that NVML knows nothing of (ROCm, Vulkan, Metal). Asking opens their drivers, so this is a process of its
-own, which its caller may kill.
+`python -m cortex.engine.tools.device_report`. For devices that NVML doesn't know (ROCm, Vulkan, Metal). Asking opens
+their drivers, so this is a process of its own, which its caller may kill.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from cortex.engine.llama.library import LogTap, loaded_library, start_backend, version
-from cortex.wire.probes import DeviceReport, GgmlDevice
+from cortex.wire.reports import DeviceReport, GgmlDevice
 
 __all__ = ["device_report", "main", "print_report"]
 
@@ -55,11 +55,13 @@ def device_report() -> DeviceReport:
 def _device(ggml: ctypes.CDLL, device: int) -> GgmlDevice:
     properties = _Properties()
     ggml.ggml_backend_dev_get_props(device, ctypes.byref(properties))
-    known = properties.type if properties.type < len(_TYPES) else _TYPES.index("accel")  # not one to place models on
+    known = (
+        properties.type if properties.type < len(_TYPES) else _TYPES.index("accel")
+    )  # no models are placed on a type that is unknown here
     return GgmlDevice(
         name=properties.name.decode(),
         backend=ggml.ggml_backend_reg_name(ggml.ggml_backend_dev_backend_reg(device)).decode(),
-        type=_TYPES[known],  # type: ignore[arg-type]  # the tuple holds just these words
+        type=_TYPES[known],  # type: ignore[arg-type]  # the tuple has exactly the literal's values
         description=(properties.description or b"").decode(errors="replace"),
         memory_free=properties.memory_free,
         memory_total=properties.memory_total,
@@ -68,7 +70,7 @@ def _device(ggml: ctypes.CDLL, device: int) -> GgmlDevice:
 
 
 def print_report(make: Callable[[], msgspec.Struct]) -> None:
-    """`make()`'s document alone on standard output: whatever drivers print meanwhile goes to standard error."""
+    """Print the JSON of `make()` to standard output; what drivers print meanwhile goes to standard error."""
     answer = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(answer, "wb") as out:

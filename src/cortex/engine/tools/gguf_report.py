@@ -1,7 +1,7 @@
 """Prints what the chat probe finds in a GGUF, as a JSON ProbeReport: `python -m cortex.engine.tools.gguf_report FILE`.
 
-A program of its own because only the engine may load llama.cpp; `cortex models probe` runs it. Nothing but the
-tokenizer and the metadata is read. Exit code 6 and a line on stderr if the file can't be read.
+A program of its own since only the engine may load llama.cpp; `cortex models probe` runs it. Only the tokenizer and
+the metadata are read. Exit code 6 and a line on standard error if the file can't be read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Prints what a load would take, as llama.cpp plans it: LoadSpec in, SizeReport out.
+"""Prints the memory that a load would take: `python -m cortex.engine.tools.memory_plan`.
 
-`python -m cortex.engine.tools.memory_plan`.
-
-llama.cpp can lay out a model and plan its context without allocating (`no_alloc`). It tells the plan in its log alone:
-buffers of tensors read 0 there, but caches tell their whole size and compute buffers are planned per device. Weights
-need no planning, the GGUF's header has them.
+A JSON LoadSpec on standard input, a JSON MemoryPlan on standard output. llama.cpp can lay out a model and plan its
+context without allocating (`no_alloc`), but reports the plan in its log only: buffers of tensors are 0 there, caches
+have their whole size and compute buffers are given per device. Sizes of weights are in the GGUF's header.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ from collections.abc import Iterable
 import msgspec
 
 from cortex.engine.llama.context import Context
+from cortex.engine.llama.context_shape import context_shape
 from cortex.engine.llama.library import LogTap, start_backend
 from cortex.engine.llama.model import Model
-from cortex.engine.loading import context_shape
 from cortex.engine.tools.device_report import print_report
 from cortex.errors import CortexError
-from cortex.wire.probes import SizeReport
+from cortex.wire.reports import MemoryPlan
 from cortex.wire.worker import LoadSpec
 
 __all__ = ["main", "planned_sizes", "read_plan"]
@@ -33,8 +31,8 @@ _COMPUTE = re.compile(r"\s(\S+) compute buffer size\s*=\s*([\d.]+) MiB")
 _OUTPUT = re.compile(r"output buffer size\s*=\s*([\d.]+) MiB")
 
 
-def read_plan(lines: Iterable[str]) -> SizeReport:
-    """Sums what llama.cpp's log says of one planned context. Pure."""
+def read_plan(lines: Iterable[str]) -> MemoryPlan:
+    """The sums in bytes of what llama.cpp's log reports of one planned context. Pure."""
     compute: Counter[str] = Counter()
     cache = output = 0.0
     for line in lines:
@@ -44,11 +42,11 @@ def read_plan(lines: Iterable[str]) -> SizeReport:
             compute[found[1]] += int(float(found[2]) * _MIB)
         elif found := _OUTPUT.search(line):
             output += float(found[1])
-    return SizeReport(dict(compute), int(cache * _MIB), int(output * _MIB))
+    return MemoryPlan(dict(compute), int(cache * _MIB), int(output * _MIB))
 
 
-def planned_sizes(spec: LoadSpec) -> SizeReport:
-    """Raises ModelLoadFailed where llama.cpp can't plan it."""
+def planned_sizes(spec: LoadSpec) -> MemoryPlan:
+    """Plan the context of `spec`, on one thread. Raises ModelLoadFailed or NoRoom if llama.cpp can't."""
     lines: list[str] = []
     tap = LogTap(on_line=lines.append)
     tap.install()

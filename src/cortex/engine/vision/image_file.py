@@ -1,7 +1,7 @@
-"""What an image file says of itself before anybody decodes it: its kind and its size in pixels. Pure.
+"""An image file's format and size, read from its header before it is decoded. Pure.
 
-A decoder takes three bytes for every pixel that a header claims, so the claim is read and bounded first. Only what the
-decoder understands is let through to it: anything else it would try as sound or film.
+A decoder allocates three bytes for every pixel that a header claims, so the claim is read and bounded first. Only
+formats that the decoder reads are passed on: it would try anything else as sound or film.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from cortex.errors import BadRequest, UnsupportedValue
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MAX_RATIO", "image_size"]
 
 MAX_BYTES = 32 * 1024 * 1024
+"""Of one image file."""
 MAX_PIXELS = 50_000_000
-"""150 MB decoded; cameras and 8k screens stay below."""
+"""Of one image: 150 MB decoded. Photographs of 48 megapixels and 8k screenshots are smaller."""
 MAX_RATIO = 100
-"""Longer to shorter side: what remains of a strip's shorter side after scaling must be a pixel at least."""
+"""Longer to shorter side: after scaling, the shorter side must still have a pixel."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""JPEG's start-of-frame markers; the three left out are tables."""
+"""JPEG's start-of-frame markers (ITU-T T.81, table B.1); the three left out are tables or reserved."""
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Width and height. Raises BadRequest for what is no image or too large a one, UnsupportedValue for formats that
-    can't be read here."""
+    """Width and height in pixels.
+
+    Raises BadRequest for data that is no image or an image that is too large, UnsupportedValue for WebP.
+    """
     if len(data) > MAX_BYTES:
         raise BadRequest(f"an image has {len(data)} bytes; at most {MAX_BYTES} are accepted", param="messages")
     try:
@@ -56,7 +59,7 @@ def _claimed_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_frame(data: bytes) -> int:
-    """Where the first frame header's marker stands; segments before it are stepped over."""
+    """The offset of the first frame header's marker; the segments before it are skipped (ITU-T T.81, B.1)."""
     place = 2
     while True:
         while data[place] != 0xFF or data[place + 1] in {0x00, 0xFF}:

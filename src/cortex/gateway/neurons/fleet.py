@@ -1,7 +1,7 @@
 """The fleet as one frozen value: what each neuron last said of itself, and how much that is worth.
 
-Built from NeuronStatus documents alone, so a restarted gateway knows the truth after one poll. A new Fleet replaces
-the old one whole; only the loop does so.
+Built from NeuronStatus documents alone, so a restarted gateway knows the truth as soon as its neurons have sent
+theirs. A new Fleet replaces the old one whole; only the loop does so.
 """
 
 from __future__ import annotations
@@ -15,33 +15,19 @@ from cortex.gateway.scheduling.breaker import Breaker
 from cortex.wire.fleet import Health
 from cortex.wire.status import ModelStatus, NeuronStatus
 
-__all__ = ["DOWN_AFTER_TIMEOUTS", "Fleet", "Lost", "Neuron", "Unreachable"]
-
-DOWN_AFTER_TIMEOUTS = 3
-"""A neuron that refuses the connection is down at once; one that is only slow gets this many polls."""
-
-
-class Unreachable(Struct, frozen=True):
-    """A poll or call that got no answer. `refused`: the host said that nobody listens, or the connection broke."""
-
-    why: str
-    refused: bool = False
+__all__ = ["Fleet", "Lost", "Neuron"]
 
 
 class Lost(Exception):
-    """The neuron didn't answer, or its answer broke off. Not a CortexError: no client ever sees it."""
-
-    def __init__(self, why: str, *, refused: bool = False) -> None:
-        super().__init__(why)
-        self.unreachable = Unreachable(why, refused)
+    """There is no connection to the neuron, or it broke. Not a CortexError: no client ever sees it."""
 
 
 class Neuron(Struct, frozen=True):
-    """One neuron through the gateway's eyes. Times are readings of the gateway's clock.
+    """What the gateway knows of one neuron. Times are readings of the gateway's clock.
 
-    `status` stays after contact is lost, so that its models are still known (503, not 404). `lost_at` is when contact
-    was lost, None while there is contact. A `suspect` neuron broke a request off, or is only now sent its profiles: it
-    gets nothing until it was polled.
+    `status` stays after the connection is lost, so that its models are still known (503, not 404). `lost_at` is when
+    that was, None while there is a connection. A `suspect` neuron broke a request off, or is only now sent its
+    profiles: it gets nothing until its next status.
     """
 
     name: str
@@ -50,33 +36,29 @@ class Neuron(Struct, frozen=True):
     status: NeuronStatus | None = None
     seen_at: float | None = None
     lost_at: float | None = None
-    timeouts: int = 0
     reason: str = ""
     drained: bool = False
     suspect: bool = False
     breaker: Breaker = Breaker()
 
     def seen(self, status: NeuronStatus, now: float) -> Neuron:
-        """After a poll that answered. A new boot is a new neuron as far as its breaker is concerned."""
+        """After a status came. A new boot is a new neuron as far as its breaker is concerned."""
         reborn = self.status is not None and self.status.boot != status.boot
         breaker = Breaker() if reborn else self.breaker
         return structs.replace(
-            self, status=status, seen_at=now, lost_at=None, timeouts=0, reason="", suspect=False, breaker=breaker
+            self, status=status, seen_at=now, lost_at=None, reason="", suspect=False, breaker=breaker
         )
 
-    def missed(self, error: Unreachable, now: float) -> Neuron:
-        """After a poll that didn't answer."""
-        timeouts = DOWN_AFTER_TIMEOUTS if error.refused else self.timeouts + 1
+    def lost(self, why: str, now: float) -> Neuron:
+        """After its connection broke or couldn't be opened."""
         lost_at = now if self.lost_at is None else self.lost_at
-        return structs.replace(self, timeouts=timeouts, lost_at=lost_at, reason=error.why, suspect=False)
+        return structs.replace(self, lost_at=lost_at, reason=why, suspect=False)
 
     @property
     def health(self) -> Health:
-        """down: no answer. stale: late answers. degraded: answers, but something in it can't work. Else healthy."""
-        if self.status is None or self.timeouts >= DOWN_AFTER_TIMEOUTS:
+        """down: no connection. degraded: something in it can't work. Else healthy."""
+        if self.status is None or self.lost_at is not None:
             return "down"
-        if self.timeouts:
-            return "stale"
         return "degraded" if _ailments(self.status) else "healthy"
 
     @property
@@ -90,7 +72,7 @@ class Neuron(Struct, frozen=True):
         """Whether loads and unloads may be sent to it."""
         return (
             self.status is not None
-            and not self.timeouts
+            and self.lost_at is None
             and self.status.state == "ready"
             and not self.drained
             and not self.suspect

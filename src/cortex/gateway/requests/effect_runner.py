@@ -1,7 +1,7 @@
-"""Carries out what the scheduler decided: words to waiting requests, orders to neurons. Decisions are logged here.
+"""Carries out what the scheduler decided: messages to waiting requests, orders to neurons. Decisions are logged here.
 
-An order is a task of its own and outlives whoever asked for it. When it is answered the neuron's status is read again
-first, so that the scheduler sees the outcome before it hears of it.
+An order is a task of its own and outlives whoever asked for it. Before its reply the neuron sends the status that
+shows the outcome, so the scheduler sees it before it is told that the order was answered.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Coroutine
 
 from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
-from cortex.gateway.neurons.client import Lost, Neurons
-from cortex.gateway.neurons.poller import Poller
+from cortex.gateway.neurons.connections import NeuronConnections
+from cortex.gateway.neurons.fleet import Lost
 from cortex.gateway.requests.mailboxes import Mailboxes
 from cortex.gateway.scheduling.effects import (
     AbortNeuron,
@@ -37,27 +37,26 @@ logger = logging.getLogger(__name__)
 
 
 class EffectRunner:
-    """`observe` hears of every effect, `ordered` of every order's end, `keep` of standing orders."""
+    """`observe` is called with every effect, `ordered` at every order's end, `keep` with the operators' state to
+    save."""
 
     def __init__(
         self,
-        neurons: Neurons,
         mailboxes: Mailboxes,
         observe: Callable[[Effect], None],
         ordered: Callable[[OrderLoad | OrderUnload, float, CortexError | None], None],
         keep: Callable[[OperatorState], None],
     ) -> None:
-        self._neurons = neurons
         self._mailboxes = mailboxes
         self._observe = observe
         self._ordered = ordered
         self._keep = keep
         self._tasks: dict[asyncio.Task[None], str] = {}
 
-    def start(self, loop: Loop, poller: Poller) -> None:
+    def start(self, loop: Loop, connections: NeuronConnections) -> None:
         """The two it needs were made after it: the loop performs through `perform`."""
         self._loop = loop
-        self._poller = poller
+        self._connections = connections
 
     def perform(self, effect: Effect) -> None:
         self._observe(effect)
@@ -75,7 +74,7 @@ class EffectRunner:
             case SaveOperatorState(operator_state):
                 self._keep(operator_state)
             case PollNeuron(neuron=name):
-                self._poller.wake(name)
+                self._connections.refresh(name)
             case AbortNeuron(neuron=name):
                 logger.warning("neuron lost, its requests move or end", extra={"neuron": name})
                 self._mailboxes.break_off(name, "the neuron is down")
@@ -97,7 +96,7 @@ class EffectRunner:
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        """An order whose task met a bug is given up by the scheduler when it stalls."""
+        """The scheduler gives up an order whose task failed (a bug) when it stalls."""
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()):
             logger.error("an order's task failed", exc_info=error, extra={"task": task.get_name()})
@@ -110,25 +109,21 @@ class EffectRunner:
         self._ordered(effect, self._loop.clock() - begun, error)
         if error is not None:
             logger.warning("order failed", extra={**_fields(effect), "error": error.message, "code": error.code})
-        await self._poller.poll(effect.neuron)
         self._loop.post(lambda scheduler, now: scheduler.on_ordered(effect.neuron, effect.model, error, now))
 
     async def _push(self, effect: PushProfiles) -> None:
         try:
-            await self._neurons.put_profiles(self._loop.scheduler.state.fleet.neurons[effect.neuron], effect.order)
+            await self._connections.put_profiles(effect.neuron, effect.order)
             logger.info("profiles sent", extra={"neuron": effect.neuron})
         except Lost:
             self._loop.post(lambda scheduler, now: scheduler.on_pushed(effect.neuron, now))
-            return
         except CortexError as error:
             logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
-        await self._poller.poll(effect.neuron)
 
     async def _load(self, effect: OrderLoad) -> CortexError | None:
         order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)
-        neuron = self._loop.scheduler.state.fleet.neurons[effect.neuron]
         try:
-            job = await self._neurons.load(neuron, order)
+            job = await self._connections.load(effect.neuron, order)
         except Lost as lost:
             return Unavailable(f"{effect.neuron} was lost while loading: {lost}", retry_after=5)
         except CortexError as error:
@@ -140,7 +135,7 @@ class EffectRunner:
     async def _unload(self, effect: OrderUnload) -> CortexError | None:
         order = UnloadOrder(effect.model, effect.force, revision=effect.revision)
         try:
-            await self._neurons.unload(self._loop.scheduler.state.fleet.neurons[effect.neuron], order)
+            await self._connections.unload(effect.neuron, order)
         except Lost as lost:
             return Unavailable(f"{effect.neuron} was lost while unloading: {lost}")
         except CortexError as error:

@@ -2,7 +2,8 @@
 
 Pure. While nothing but waiting has been shown, a broken request starts anew. Later it can move only if its sampling
 can be repeated (greedy or seeded, one choice, and the neuron says so): the next neuron gets the token ids sent so far
-as `replay`, evaluates them without emitting them, and the client sees no seam. Ids mean the same in the same file only.
+as `replay`, evaluates them without emitting them, and the client notices nothing. Ids mean the same in the same file
+only.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class FailoverState:
         self.end: Finished | Failed | None = None
 
     def request(self, elapsed_s: float) -> Request:
-        """What to send to the next neuron. Progress is always asked for: it proves that a long prefill lives. A
+        """What to send to the next neuron. Progress is always asked for: it shows that a long prefill isn't stalled. A
         deadline counts from the request's arrival here, so what has passed is taken off."""
         deadline_s = self._request.deadline_s
         if deadline_s is not None:

@@ -1,4 +1,4 @@
-"""Where the loop's words for each waiting request are delivered, and where its running streams can be broken off."""
+"""The scheduler's messages to each waiting request, and the requests that run, which can be broken off."""
 
 from __future__ import annotations
 
@@ -7,54 +7,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cortex.errors import CortexError, Forbidden
-from cortex.gateway.neurons.client import EventStream, Lost
+from cortex.gateway.neurons.fleet import Lost
+from cortex.gateway.neurons.request_stream import RequestStream
 from cortex.gateway.scheduling.effects import Grant, ModelReady, Reject, SendProgress
 from cortex.wire.events import failed
 
-__all__ = ["Mailbox", "Mailboxes", "Running", "Word"]
+__all__ = ["Mailbox", "Mailboxes", "Message", "Running"]
 
-Word = Grant | Reject | SendProgress | ModelReady
+Message = Grant | Reject | SendProgress | ModelReady
 
 
 class Mailbox:
-    """One job's letters. A word about progress replaces an unread one: only the latest matters."""
+    """One job's messages. A progress message replaces an unread one: only the latest matters."""
 
     def __init__(self) -> None:
-        self._words: asyncio.Queue[Word] = asyncio.Queue()
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._progress: SendProgress | None = None
 
-    def put(self, message: Word) -> None:
+    def put(self, message: Message) -> None:
         if isinstance(message, SendProgress):
             unread, self._progress = self._progress, message
             if unread is not None:
                 return
-        self._words.put_nowait(message)
+        self._messages.put_nowait(message)
 
-    def get_nowait(self) -> Word | None:
-        return None if self._words.empty() else self._words.get_nowait()
+    def get_nowait(self) -> Message | None:
+        return None if self._messages.empty() else self._messages.get_nowait()
 
-    async def get(self) -> Word:
-        message = await self._words.get()
+    async def get(self) -> Message:
+        message = await self._messages.get()
         if isinstance(message, SendProgress):
             message, self._progress = self._progress or message, None
         return message
 
 
 class Running:
-    """A running stream: whose it is, where it runs, and when it last brought something."""
+    """A request on a neuron: whose it is, where it runs, and when its neuron last sent something for it."""
 
-    __slots__ = ("job_id", "neuron", "read_at", "stream", "verdict")
+    __slots__ = ("error", "heard_at", "job_id", "neuron", "stream")
 
-    def __init__(self, job_id: str, neuron: str, stream: EventStream, now: float) -> None:
+    def __init__(self, job_id: str, neuron: str, now: float) -> None:
         self.job_id = job_id
         self.neuron = neuron
-        self.stream = stream
-        self.read_at = now
-        self.verdict: Lost | CortexError | None = None
+        self.heard_at = now
+        self.stream: RequestStream | None = None
+        self.error: Lost | CortexError | None = None
 
-    def break_off(self, verdict: Lost | CortexError) -> None:
-        self.verdict = verdict
-        self.stream.close()
+    def break_off(self, error: Lost | CortexError) -> None:
+        self.error = error
+        if self.stream is not None:
+            self.stream.close()
 
 
 class Mailboxes:
@@ -72,23 +74,24 @@ class Mailboxes:
         finally:
             del self._mailboxes[job_id]
 
-    def deliver(self, message: Word) -> None:
-        """A word for a job that has just left is dropped: its leaving is already on its way to the scheduler."""
+    def deliver(self, message: Message) -> None:
+        """A message for a job that has just left is dropped: the scheduler is being told that it left."""
         if box := self._mailboxes.get(message.job_id):
             box.put(message)
 
     @contextmanager
-    def running(self, job_id: str, neuron: str, stream: EventStream, now: float) -> Iterator[Running]:
-        """While the request is read. A Lost that we caused by breaking it off becomes what `break_off` was given."""
-        entry = Running(job_id, neuron, stream, now)
+    def running(self, entry: Running) -> Iterator[None]:
+        """While the request is on a neuron. A Lost that we caused by breaking it off becomes what `break_off` was
+        given."""
         self._streams.add(entry)
         try:
-            yield entry
+            yield
         except Lost as lost:
-            raise entry.verdict or lost from lost
+            raise entry.error or lost from lost
         finally:
             self._streams.discard(entry)
-            stream.close()
+            if entry.stream is not None:
+                entry.stream.close()
 
     def break_off(self, neuron: str, why: str) -> None:
         """Nothing will come from this neuron any more: its streams fail now instead of waiting."""
@@ -96,12 +99,12 @@ class Mailboxes:
             entry.break_off(Lost(why))
 
     def break_stalled(self, now: float, limit_s: float) -> None:
-        """Break off the streams that brought nothing for `limit_s`."""
-        for entry in [entry for entry in self._streams if now - entry.read_at > limit_s]:
+        """Break off the streams whose neuron sent nothing for `limit_s`."""
+        for entry in [entry for entry in self._streams if now - entry.heard_at > limit_s]:
             entry.break_off(Lost(f"it sent nothing for {limit_s:.0f} s"))
 
     def cancel(self, job_id: str) -> bool:
-        """End a request at an operator's word; its client is told. Whether there was one."""
+        """End a request for an operator; its client gets an error. Returns whether there was one."""
         box = self._mailboxes.get(job_id)
         if box is None:
             return False

@@ -1,4 +1,4 @@
-"""What clients may ask for: every model some neuron has or could load, and the names they go by. Reads only."""
+"""The models that clients may name: every one that some neuron has or could load, with its aliases. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLAUDE = "claude-"
 
 
 class Catalogue:
-    """`fleet` gives the snapshot of the moment; the tables are made once per snapshot, not per request."""
+    """`fleet` gives the current snapshot; the tables are made once per snapshot, not per request."""
 
     def __init__(self, fleet: Callable[[], Fleet], profiles: Profiles, default: str | None) -> None:
         self._fleet = fleet
@@ -28,13 +28,13 @@ class Catalogue:
         self.configure(profiles, default)
 
     def configure(self, profiles: Profiles, default: str | None) -> None:
-        """Replace what models.toml and `gateway.default_model` say of names."""
+        """Take the aliases of models.toml and `gateway.default_model`."""
         self._profiles = profiles
         self._default = default
         self._seen = None
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
-        """The most alive copy of each model, by id, with the neurons that have it loaded."""
+        """Each model, by id: the status of its copy that is nearest to serving, and the neurons that have it loaded."""
         self._refresh()
         return [(self._best[model], self._where[model]) for model in sorted(self._best)]
 
@@ -43,8 +43,8 @@ class Catalogue:
         return model in self._best
 
     def resolve(self, name: str) -> str:
-        """1. An id. 2. An alias. 3. Nothing said: the default. 4. Some `claude-*` model of a client that knows no other
-        names: whatever stands for "default". Raises ModelNotFound or BadRequest."""
+        """The id of the model that a client names. 1. An id. 2. An alias. 3. An empty name: the default model. 4. A
+        `claude-*` name, from a client that knows no others: the default model. Raises ModelNotFound or BadRequest."""
         self._refresh()
         if name in self._best:  # 1
             return name
@@ -62,7 +62,7 @@ class Catalogue:
         raise ModelNotFound(f"the model {name!r} does not exist; {hint}there are {self._listing()}", param="model")
 
     def _default_model(self) -> str | None:
-        """`gateway.default_model`, else whatever has the alias "default", else the only model there is."""
+        """`gateway.default_model`, else the model with the alias "default", else the only model there is."""
         chosen = self._default or "default"
         found = chosen if chosen in self._best else self._names.get(chosen)
         if found is None and len(self._best) == 1:

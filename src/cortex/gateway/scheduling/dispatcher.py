@@ -1,6 +1,7 @@
-"""Places and loads: who runs where now, and what must be loaded for whoever can't run. Pure; part of the scheduler.
+"""Grants waiting jobs their places on loaded copies, and orders loads for models that have none. Pure.
 
-Reads the whole State, and changes lines, orders and the marks that keep its next decision from undoing this one.
+The part of the scheduler that runs after every event. Reads the whole State, and changes its queues, orders, `closed`
+copies, affinity and sent prefixes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from msgspec import structs
 
 from cortex.gateway.neurons.fleet import Neuron
 from cortex.gateway.scheduling import rejections
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.effects import Effect, Grant, ModelReady, OrderLoad, OrderUnload, Reject
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
-from cortex.gateway.scheduling.placement import Verdict, assess, choose
 from cortex.gateway.scheduling.router import affinity_key, choose_copy
 from cortex.gateway.scheduling.state import State
+from cortex.placement.decision import Wait
+from cortex.placement.plan import Assessment, Present, choose
 from cortex.wire.inference import InferenceRequest, Request
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import ModelStatus
@@ -22,15 +25,15 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """`settle` is called after every event; the rest is for the events that order something themselves."""
+    """`settle` runs after every event; `load` and `unload` are also for events that order something themselves."""
 
     def __init__(self, state: State) -> None:
         self.state = state
 
     def settle(self, now: float) -> list[Effect]:
-        """Give out places and order loads until nothing more can be done now; the line with the most
-        waiting in it first, so that a swap serves many, and a model which keeps another from its place is closed before
-        it is served again."""
+        """Order loads and grant places until nothing more can be done now. The queue with the most waiting (in seconds,
+        of all its jobs together) comes first, so that a swap serves many. Loads come before grants, so that a model
+        which has to give way is closed before it is granted another job."""
         state = self.state
         state.closed.clear()
         effects: list[Effect] = []
@@ -43,30 +46,28 @@ class Dispatcher:
         return effects
 
     def _provide(self, queue: ModelQueue, now: float) -> list[Effect]:
-        """1. Somebody serves it already: nothing to do. 2. It is being loaded, or is there but closed or leaving: wait.
-        3. It can be loaded: order it. 4. Its place is taken by models that have had their turn: close them. 5. It can't
-        be loaded, now or ever: refuse."""
+        """1. A copy serves it already: nothing to do. 2. It is being loaded, or is there but closed or leaving: wait.
+        3. It can be loaded: order that. 4. Models that have had their turn hold its memory: close them. 5. It can't be
+        loaded, now or ever: reject its jobs."""
         state = self.state
         if not queue.waiting or state.served(queue.model, now):  # 1
             return []
-        assessments = self.assess(queue.model, now)
-        if state.orders.loading(queue.model) or any(
-            verdict.kind in ("loaded", "loading") for verdict in assessments
-        ):  # 2
+        assessments = assess_all(state, queue.model, now)
+        if state.orders.loading(queue.model) or any(isinstance(each.decision, Present) for each in assessments):  # 2
             return []
         if chosen := choose(assessments):  # 3
             return self.load(chosen, queue.model, now)
-        if blocked := next((verdict for verdict in assessments if verdict.close), None):  # 4
-            state.closed |= {(blocked.neuron, model) for model in blocked.close}
+        if closing := next((names for each in assessments if (names := _to_close(each))), None):  # 4
+            state.closed |= closing
             return []
-        refusal = rejections.hopeless(state, queue.model, assessments, now)  # 5
-        if refusal is None:
+        rejection = rejections.hopeless(state, queue.model, assessments, now)  # 5
+        if rejection is None:
             return []
         waiters, queue.waiting = queue.waiting, []
-        return [Reject(ticket.job.id, *refusal) for ticket in waiters]
+        return [Reject(ticket.job.id, *rejection) for ticket in waiters]
 
     def _serve(self, queue: ModelQueue, now: float) -> list[Effect]:
-        """Grant places while there are waiters and copies with room."""
+        """Grant places while there are waiters and copies with a place free."""
         effects: list[Effect] = []
         if not queue.waiting:
             return effects
@@ -76,10 +77,12 @@ class Dispatcher:
                 queue.waiting.remove(ticket)
                 effects.append(ModelReady(ticket.job.id, servable[0][0].name))
                 continue
-            roomy = [pair for pair in servable if self.state.own(pair[0].name, queue.model) < queue.bounds.in_flight]
-            if not roomy:
+            open_copies = [
+                pair for pair in servable if self.state.own(pair[0].name, queue.model) < queue.bounds.in_flight
+            ]
+            if not open_copies:
                 break
-            effects.append(self._grant(queue, ticket, roomy, now))
+            effects.append(self._grant(queue, ticket, open_copies, now))
             servable = [pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(now)]
         return effects
 
@@ -109,13 +112,7 @@ class Dispatcher:
         state.prefixes.sent(state.usage.copy(neuron, model), ticket.hashes, now)
         return neuron
 
-    def assess(self, model: str, now: float) -> list[Verdict]:
-        """What each neuron could do for `model`, and why; the loop decides on it and operators can read it."""
-        state = self.state
-        claim = state.claim(model, now)
-        return [assess(state.site(neuron, model, now), claim, state.policy.eviction, now) for neuron in state.fleet]
-
-    def load(self, chosen: Verdict, model: str, now: float) -> list[Effect]:
+    def load(self, chosen: Assessment, model: str, now: float) -> list[Effect]:
         neuron = self.state.fleet.neurons[chosen.neuron]
         revision = neuron.status.revision if neuron.status else None
         command = OrderLoad(chosen.neuron, model, chosen.devices, chosen.evict, revision)
@@ -123,13 +120,19 @@ class Dispatcher:
         return [command]
 
     def unload(self, neuron: Neuron, model: str, reason: str, now: float, force: bool = False) -> list[Effect]:
-        """Nothing at a neuron with an unanswered order: whoever wants the unload asks again at the next tick."""
+        """The order to unload a copy; none while its neuron has an unanswered order, the caller tries again later."""
         if self.state.orders.unanswered(neuron) or self.state.orders.get(neuron.name, model):
             return []
         revision = neuron.status.revision if neuron.status else None
         command = OrderUnload(neuron.name, model, reason, force, revision)
         self.state.orders.give(command, neuron, now)
         return [command]
+
+
+def _to_close(assessment: Assessment) -> set[tuple[str, str]]:
+    """(neuron, model) of the copies that get no new requests from now on."""
+    close = assessment.decision.close if isinstance(assessment.decision, Wait) else ()
+    return {(assessment.neuron, model) for model in close}
 
 
 def _hashes(request: Request | None) -> list[int]:

@@ -1,6 +1,6 @@
-"""What the loop tells the scheduler, and what the scheduler wants done.
+"""What the scheduler is given (jobs and their outcomes), and the effects that it returns.
 
-Effects are plain values: the loop performs them, tests read them.
+Effects are plain values: the loop carries them out, tests read them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ __all__ = [
 
 
 class Job(Struct, frozen=True):
-    """A request as the scheduler sees it. Without `request` it is an operator's wish to have `model` loaded. `patient`
-    jobs keep their client informed (a stream) and may wait for any load; the others are told to come back when the
-    wait is long."""
+    """A request as the scheduler sees it; without `request`, an operator's order to have `model` loaded. `patient`: the
+    client sees progress (a stream) and may wait for any load; another is asked to retry later when the wait is long."""
 
     id: str
     model: str
@@ -60,12 +59,12 @@ class OutcomeKind(Enum):
 class Outcome(Struct, frozen=True):
     """`why` in words, where it wasn't a success."""
 
-    verdict: OutcomeKind
+    kind: OutcomeKind
     why: str = ""
 
 
 class OperatorState(Struct, frozen=True, omit_defaults=True):
-    """What operators ordered until further notice: pins (or their lifting) by model, and the drained neurons."""
+    """What operators ordered until further notice: whether models are pinned, and which neurons are drained."""
 
     pins: dict[str, bool] = {}
     drained: list[str] = []
@@ -82,14 +81,14 @@ class Grant(Struct, frozen=True):
 
 
 class ModelReady(Struct, frozen=True):
-    """The operator's wish is fulfilled: the model is loaded on `neuron`."""
+    """An operator's load order is carried out: the model is loaded on `neuron`."""
 
     job_id: str
     neuron: str
 
 
 class Reject(Struct, frozen=True):
-    """The job is over; `reason` is a bounded word for the rejection metric."""
+    """The job is over; `reason` is a word of a bounded set, for the rejection metric."""
 
     job_id: str
     failed: Failed
@@ -97,12 +96,15 @@ class Reject(Struct, frozen=True):
 
 
 class SendProgress(Struct, frozen=True):
+    """Send a waiting client the progress of its job."""
+
     job_id: str
     progress: Progress
 
 
 class OrderLoad(Struct, frozen=True):
-    """Decided on `revision` of the neuron's state; it refuses if it has moved on."""
+    """Load `model` on `devices` after unloading `evict`. Decided on `revision` of the neuron's state: it refuses the
+    order when it is at another."""
 
     neuron: str
     model: str
@@ -112,6 +114,8 @@ class OrderLoad(Struct, frozen=True):
 
 
 class OrderUnload(Struct, frozen=True):
+    """Unload `model`, after its running requests unless `force`. `revision` as in OrderLoad."""
+
     neuron: str
     model: str
     reason: str
@@ -120,19 +124,19 @@ class OrderUnload(Struct, frozen=True):
 
 
 class PollNeuron(Struct, frozen=True):
-    """Poll this neuron now: what was known of it is doubtful."""
+    """Ask this neuron for its status now: its last one may no longer hold."""
 
     neuron: str
 
 
 class AbortNeuron(Struct, frozen=True):
-    """Whatever is under way with this neuron can't end any more: break off its streams and orders."""
+    """Break off all requests and orders on this neuron: it is lost, or has restarted."""
 
     neuron: str
 
 
 class SaveOperatorState(Struct, frozen=True):
-    """The operators' standing orders changed: remember them over a restart."""
+    """The operators' pins or drains changed: save them for the next start."""
 
     operator_state: OperatorState
 

@@ -1,9 +1,11 @@
-"""What should happen to loaded models when nobody asks: idle ones leave, wanted copies are made. Pure."""
+"""Which idle models are unloaded, and which models get a copy without a request for it. Pure."""
 
 from __future__ import annotations
 
 from cortex.gateway.neurons.fleet import Neuron
+from cortex.gateway.scheduling.assessments import resident_of
 from cortex.gateway.scheduling.state import State
+from cortex.placement.residency import expired
 from cortex.wire.status import ModelStatus
 
 __all__ = ["idle", "wanted_copies"]
@@ -21,19 +23,20 @@ def idle(state: State, now: float) -> list[tuple[Neuron, str]]:
 
 
 def _is_idle(state: State, neuron: Neuron, status: ModelStatus, now: float) -> bool:
+    """`replicas.min` copies stay however idle: they would be loaded again at once."""
     card = status.card
     ttl_s = state.policy.eviction.idle_ttl_s if card.idle_ttl_s is None else card.idle_ttl_s
-    if ttl_s <= 0 or now - state.usage.used_at(neuron.name, card.id) < ttl_s:
-        return False
-    queue = state.queues.get(card.id)
-    in_use = state.running(neuron.name, card.id) > 0 or bool(queue and queue.waiting)
-    return not (in_use or state.pinned(status) or len(state.copies(card.id)) <= card.replicas_min)
+    return (
+        ttl_s > 0
+        and len(state.copies(card.id)) > card.replicas_min
+        and expired(resident_of(state, neuron, status), ttl_s, now)
+    )
 
 
 def wanted_copies(state: State, now: float) -> list[tuple[str, bool]]:
     """(model, whether others may be evicted for it): below `replicas.min`, or every copy is full and requests wait.
 
-    A further copy of a hot model takes free memory only: it must not push another model out.
+    A further copy of a model in demand takes free memory only: it must not evict another model.
     """
     cards = {status.card.id: status.card for neuron in state.fleet if neuron.status for status in neuron.status.models}
     wanted = []

@@ -1,7 +1,7 @@
-"""The single writer: events go in, the scheduler decides, effects go out.
+"""The single writer of the gateway's state: passes events to the scheduler and carries out the effects that it returns.
 
-Everything that changes the scheduler's state passes `post`, one event at a time and to its end; whoever posts from
-within an effect is queued behind. There is no task in between: a request that can run is granted before `post`
+Everything that changes the scheduler's state passes `post`, one event at a time and to its end; what is posted while an
+effect is carried out is queued behind. There is no task in between: a request that can run is granted before `post`
 returns.
 """
 
@@ -21,8 +21,8 @@ Event = Callable[[Scheduler, float], Iterable[Effect]]
 
 
 class Loop:
-    """`perform` carries out one effect and doesn't block. Reading `scheduler.state` from outside is fine; acting on
-    what was read is not: post an event and let the scheduler decide."""
+    """`perform` carries out one effect and doesn't block. All calls come from the thread of the event loop. Others may
+    read `scheduler.state`, but must not act on what they read: they post an event, and the scheduler decides."""
 
     def __init__(
         self, scheduler: Scheduler, perform: Callable[[Effect], None], clock: Callable[[], float] = time.monotonic

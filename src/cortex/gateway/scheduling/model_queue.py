@@ -1,4 +1,6 @@
-"""The line in front of one model: who runs, who waits, who is turned away. Pure; only the scheduler changes it.
+"""The queue of one model: its running jobs, its waiting jobs, and which are rejected when it is full.
+
+Pure; changed by the scheduler alone.
 
 Order of service: named principals before anonymous ones, those below their share before those at it, then first
 come, first served. Nobody is held back while nobody else waits.
@@ -32,9 +34,12 @@ class Bounds(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Ticket:
-    """A job's place: waiting since `queued_at` until `neuron` is set. `avoid` are neurons that broke it off, `file` is
-    the hash of the GGUF that it ran on there: token ids mean the same in the same file only. `hashes`
-    are its prefix hashes, computed when there is a choice of copies; `told` is the progress its client knows."""
+    """A job in its queue: waiting since `queued_at` until `neuron` is set.
+
+    `avoid` are neurons that broke it off, `file` is the hash of the GGUF that it ran on there: token ids mean the same
+    in the same file only. `hashes` are its prefix hashes, computed when there is a choice of copies; `sent` is the last
+    progress that was sent to its client.
+    """
 
     job: Job
     queued_at: float
@@ -43,7 +48,7 @@ class Ticket:
     neuron: str | None = None
     granted_at: float = 0.0
     hashes: list[int] | None = None
-    told: Progress | None = None
+    sent: Progress | None = None
     tries: int = 0
 
     @property
@@ -86,7 +91,7 @@ class ModelQueue:
         return ticket
 
     def next(self) -> Ticket | None:
-        """The waiter whose turn it is."""
+        """The waiter that gets the next place."""
         if len(self.waiting) < 2:
             return self.waiting[0] if self.waiting else None
         held = Counter(ticket.principal for ticket in self.running.values())
@@ -108,14 +113,14 @@ class ModelQueue:
 
     @property
     def requests_waiting(self) -> int:
-        """Waiters that want to run; operators' wishes take no place in the queue."""
+        """Waiters that want to run; operators' load orders take no place in the queue."""
         return sum(ticket.job.request is not None for ticket in self.waiting)
 
     def oldest_wait_s(self, now: float) -> float:
         return max((now - ticket.queued_at for ticket in self.waiting), default=0.0)
 
     def total_wait_s(self, now: float) -> float:
-        """Waiting of all together: many who came now weigh as much as one who has waited long."""
+        """Seconds waited by all waiters together: many that have just come weigh as much as one that waited long."""
         return sum(now - ticket.queued_at for ticket in self.waiting)
 
     def _rank(self, ticket: Ticket, held: Counter[str | None]) -> tuple[bool, bool, int]:
@@ -125,7 +130,8 @@ class ModelQueue:
         return (not named, at_share, -urgency)
 
     def _pop_heaviest(self) -> Ticket:
-        """Anonymous waiters go before named ones, then whoever waits most often; within one, the last to come."""
+        """Take out an anonymous waiter before a named one, then one of the principal with most waiters; of those the
+        last that came."""
         requests = [ticket for ticket in self.waiting if ticket.job.request is not None]
         weight = Counter(ticket.principal for ticket in requests)
         heaviest = max(

@@ -1,7 +1,7 @@
-"""When each loaded copy appeared and was last used, as far as this gateway can know. Pure.
+"""When each loaded copy was loaded and last used, and how long its loads take, as far as this gateway can know. Pure.
 
-Neurons tell how long a model has been idle, so a restarted gateway has the right clock after one poll. Only requests
-move it: polling, listing and scraping don't.
+Statuses say how long a model has been idle, so a restarted gateway has the right times after the first one. Only
+requests count as use: statuses, listing and scraping don't.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ _LONG_AGO = float("-inf")
 
 
 class _Stay(Struct):
+    """One load of a model on a neuron. Times are readings of the gateway's clock."""
+
     boot: str
     loaded_at: float
     used_at: float
 
 
 class ModelUsage:
-    """Kept by the scheduler: `observe` after every poll, `touch` with every grant."""
+    """Written by the scheduler: `observe` after every status, `touch` with every grant and every end."""
 
     def __init__(self) -> None:
         self._stays: dict[tuple[str, str], _Stay] = {}
@@ -32,16 +34,18 @@ class ModelUsage:
         self._load_s: dict[tuple[str, str], float] = {}
 
     def loaded_in(self, neuron: str, model: str, seconds: float) -> None:
-        """A load that this gateway ordered took so long, making room and starting a worker included."""
+        """Record how long a load that this gateway ordered took, evictions and the worker's start included."""
         self._load_s[neuron, model] = seconds
 
     def load_s(self, neuron: str, status: ModelStatus) -> float | None:
-        """What loading the model again would cost: as we saw it or as the neuron says, whichever is longer."""
+        """Seconds that loading the model again would take: as measured here or as the neuron says, whichever is longer.
+        None before either is known."""
         known = [s for s in (self._load_s.get((neuron, status.card.id)), status.load_seconds) if s is not None]
         return max(known, default=None)
 
     def observe(self, neuron: Neuron, now: float) -> None:
-        """What was loaded before we first looked has been there for ever: it has no claim to a minimum stay."""
+        """Take a neuron's status. What was loaded before its first one counts as loaded for ever: it has no claim to
+        a minimum residency."""
         if neuron.status is None:
             return
         first_look = self._boots.get(neuron.name) != neuron.boot
@@ -57,6 +61,7 @@ class ModelUsage:
             del self._stays[name, model]
 
     def forget_absent(self, fleet: Fleet) -> None:
+        """Drop what is known of neurons that are no longer configured."""
         for key in [key for key in self._stays if fleet.get(key[0]) is None]:
             del self._stays[key]
 

@@ -1,7 +1,7 @@
-"""The loads and unloads this gateway has ordered and not yet had an answer to. Pure bookkeeping.
+"""The loads and unloads that this gateway has ordered and that are not answered yet, and recent failures. Pure.
 
-One decision at a time per neuron: until an order's effect shows in the neuron's status, nothing else is decided on it,
-since it would be decided on a state that is about to change (and refused by revision).
+One decision at a time per neuron: until an order's effect shows in the neuron's status, nothing else is decided there.
+It would be decided on a state that is about to change, and refused for its revision.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from cortex.gateway.scheduling.effects import OrderLoad, OrderUnload
 __all__ = ["Failure", "Order", "Orders"]
 
 FAILURE_MEMORY_S = 5.0
-"""A failed load is not tried again on that neuron for so long: a bad file fails fast for all who ask."""
-_LONG_MEMORY = 64
+"""For this long a failed load is not tried again on that neuron: a bad file fails at once for everybody who asks."""
+_MOST_FAILURES = 64
+"""Remembered at a time; the oldest goes first."""
 
 
 @dataclass(slots=True)
 class Order:
-    """`progress_at` is when its progress last moved; a load that stands still for too long is given up."""
+    """`boot` and `revision` are the neuron's when it was decided. `progress_at` is when its progress last changed: a
+    load that makes none for `policy.load_stall_s` is given up."""
 
     command: OrderLoad | OrderUnload
     boot: str
@@ -33,7 +35,7 @@ class Order:
     progress_at: float = field(default=0.0)
 
     def visible(self, neuron: Neuron) -> bool:
-        """Whether the neuron's status already shows it."""
+        """Whether the neuron's status is from after the order."""
         status = neuron.status
         return status is not None and (status.boot != self.boot or status.revision != self.revision)
 
@@ -55,12 +57,10 @@ class Orders:
     def close(self, neuron: str, model: str) -> Order | None:
         return self._open.pop((neuron, model), None)
 
-    def abandon(self, neuron: str) -> bool:
-        """Drop every order on a neuron that can't answer any more; whether there were any."""
-        keys = [key for key in self._open if key[0] == neuron]
-        for key in keys:
+    def abandon(self, neuron: str) -> None:
+        """Drop every order to a neuron that can't answer any more."""
+        for key in [key for key in self._open if key[0] == neuron]:
             del self._open[key]
-        return bool(keys)
 
     def all(self) -> list[Order]:
         return list(self._open.values())
@@ -78,7 +78,7 @@ class Orders:
         ]
 
     def leaving(self, neuron: str, model: str) -> bool:
-        """Whether an order takes this copy away."""
+        """Whether an unanswered order unloads this copy."""
         return any(
             model in order.command.evict if isinstance(order.command, OrderLoad) else model == order.command.model
             for (name, _), order in self._open.items()
@@ -86,8 +86,9 @@ class Orders:
         )
 
     def promised(self, neuron: Neuron, device: str, estimate: dict[str, int]) -> int:
-        """Bytes on `device` that open loads will take and the neuron's ledger doesn't show yet."""
-        ledger = {(queue.device, queue.model) for queue in (neuron.status.ledger if neuron.status else ())}
+        """Bytes on `device` that unanswered loads will take and the neuron's ledger doesn't show yet. `estimate` is
+        what each model takes per device."""
+        ledger = {(line.device, line.model) for line in (neuron.status.ledger if neuron.status else ())}
         return sum(
             estimate.get(order.command.model, 0)
             for (name, model), order in self._open.items()
@@ -98,7 +99,7 @@ class Orders:
         )
 
     def follow(self, fleet: Fleet, now: float) -> None:
-        """Note progress that the statuses show."""
+        """Record the progress that the statuses show."""
         for (name, model), order in self._open.items():
             neuron = fleet.get(name)
             status = neuron.model(model) if neuron else None
@@ -110,15 +111,15 @@ class Orders:
 
     def failed(self, neuron: str, model: str, error: CortexError, now: float) -> None:
         self._failures[neuron, model] = Failure(error, now)
-        if len(self._failures) > _LONG_MEMORY:
+        if len(self._failures) > _MOST_FAILURES:
             self._failures.pop(next(iter(self._failures)))
 
     def failure(self, neuron: str, model: str, now: float) -> CortexError | None:
-        """Why `model` failed to load there a moment ago."""
+        """Why `model` failed to load there within the last FAILURE_MEMORY_S."""
         failure = self._failures.get((neuron, model))
         return failure.error if failure and now - failure.at < FAILURE_MEMORY_S else None
 
-    def forgive(self, neuron: str, model: str) -> None:
+    def forget_failure(self, neuron: str, model: str) -> None:
         self._failures.pop((neuron, model), None)
 
     def last_error(self, model: str) -> str:

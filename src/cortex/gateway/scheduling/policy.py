@@ -13,8 +13,9 @@ __all__ = ["Policy"]
 
 
 class Policy(Struct, frozen=True):
-    """`impatient_s`: how long a client that doesn't stream is kept waiting for a load. `return_s`: how long
-    after losing its neurons a model's requests still wait for one to come back."""
+    """`bounds` are for every model, `by_model` those of profiles. `impatient_s`: how long a client that doesn't stream
+    waits for a load. `load_stall_s`: how long a load may make no progress. `return_s`: how long after the loss of its
+    neurons a model's requests wait for one to come back. `push` sends neurons their profiles, None = never."""
 
     bounds: Bounds = Bounds()
     by_model: dict[str, Bounds] = {}
@@ -44,7 +45,7 @@ class Policy(Struct, frozen=True):
             tries=config.gateway.tries,
             push=ProfilePush.of(config, profiles),
             impatient_s=admission.non_stream_load_s,
-            # The neuron's own watch is the first to speak; this one is for a neuron that has forgotten.
+            # The neuron's own watchdog gives up a stalled load first; this limit is for a neuron that doesn't.
             load_stall_s=config.neuron.load_stall_s * 1.25,
         )
 

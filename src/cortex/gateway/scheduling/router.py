@@ -1,8 +1,9 @@
 """Which of several loaded copies serves a request. Pure.
 
 Cost of a copy, in seconds: waiting for a slot, sharing the decode with what runs there, and evaluating the part of
-the prompt that it doesn't hold. Within a hair's breadth the conversation stays where it was; without any statistics
-the emptiest copy wins, and among equals the one least recently used, so that a fresh gateway spreads.
+the prompt that it doesn't hold. A conversation stays on its copy unless another is cheaper by more than
+`_AFFINITY_BONUS_S`. Without any statistics the emptiest copy wins, and among equals the one least recently used, so
+that a fresh gateway spreads its requests.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Copy(Struct, frozen=True):
 
 
 class Affinity:
-    """Where a conversation was last, by its key."""
+    """The neuron that a conversation was on last, by model and conversation key."""
 
     def __init__(self) -> None:
         self._neurons: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -60,7 +61,8 @@ class Affinity:
 
 
 def affinity_key(request: Request | None) -> str | None:
-    """What a conversation is known by: the client's own key, else how it begins, up to its first user turn."""
+    """The key of a conversation: the client's own, else a hash of its messages up to the first of the user. None for
+    requests without messages."""
     if not isinstance(request, InferenceRequest):
         return None
     if request.cache_key or not request.messages:

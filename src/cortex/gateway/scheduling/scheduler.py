@@ -1,7 +1,7 @@
 """The gateway's decisions: events in, effects out. No I/O, no clock of its own, no logging; one caller, the loop.
 
-A job is in exactly one place: waiting in its model's line, running on a neuron, or gone. Every event may free a
-place or make a load possible, so each ends in `Dispatcher.settle`, which looks at every line that has waiters.
+A job is in exactly one place: waiting in its model's queue, running on a neuron, or gone. Every event may free a
+place or make a load possible, so each ends in `Dispatcher.settle`, which goes through every queue that has waiters.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from msgspec import structs
 
 from cortex.config.settings import NeuronEntry
 from cortex.errors import Conflict, CortexError
-from cortex.gateway.neurons.fleet import Fleet, Neuron, Unreachable
+from cortex.gateway.neurons.fleet import Fleet, Neuron
 from cortex.gateway.scheduling import idle_models, rejections
+from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.breaker import Breaker
 from cortex.gateway.scheduling.dispatcher import Dispatcher
 from cortex.gateway.scheduling.effects import (
@@ -29,9 +30,9 @@ from cortex.gateway.scheduling.effects import (
     SendProgress,
 )
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
-from cortex.gateway.scheduling.placement import choose
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.state import State
+from cortex.placement.plan import choose
 from cortex.wire.status import NeuronStatus
 
 __all__ = ["Scheduler"]
@@ -60,11 +61,11 @@ class Scheduler:
         ]
 
     def on_cancel(self, job_id: str, now: float) -> list[Effect]:
-        """The client has gone, whether its job waits or runs. What it was waiting for to load is still loaded."""
+        """The client has gone, whether its job waits or runs. A load that it waited for goes on."""
         return self.on_ended(job_id, Outcome(OutcomeKind.CANCELLED), now)
 
     def on_ended(self, job_id: str, outcome: Outcome, now: float) -> list[Effect]:
-        """A job left for good; a second report of the same end changes nothing."""
+        """A job is over; a second report of the same end changes nothing."""
         ticket = self._remove(job_id, now)
         if ticket is None:
             return []
@@ -73,8 +74,8 @@ class Scheduler:
         return self.dispatcher.settle(now)
 
     def on_broken(self, job_id: str, outcome: Outcome, now: float) -> list[Effect]:
-        """A neuron broke off a job that can go on elsewhere: back to the front of the line, or refused when it has been
-        tried often enough."""
+        """A neuron broke off a job that can go on elsewhere: back to the front of its queue, or rejected when it has
+        been tried `policy.tries` times."""
         queue, ticket = self._find(job_id)
         if queue is None or ticket is None or ticket.neuron is None:
             return []
@@ -86,7 +87,7 @@ class Scheduler:
         effects: list[Effect] = [PollNeuron(broken_on)]
         if ticket.tries >= self.state.policy.tries:
             self._remove(job_id, now)
-            effects.append(Reject(job_id, rejections.worn_out(ticket, outcome.why), "neuron_failed"))
+            effects.append(Reject(job_id, rejections.tried_too_often(ticket, outcome.why), "neuron_failed"))
         else:
             queue.rejoin(ticket, now)
         return effects + self.dispatcher.settle(now)
@@ -94,46 +95,46 @@ class Scheduler:
     # ---- neurons
 
     def on_status(self, name: str, status: NeuronStatus, now: float) -> list[Effect]:
-        """A neuron answered a poll."""
+        """A neuron has sent its status."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
         known = neuron.status
         if known is not None and known.boot == status.boot and status.revision < known.revision:
-            return []  # an answer that a later one has overtaken
+            return []  # an older one that has arrived late
         if twin := self.state.fleet.twin(name, status.boot):
-            return self.on_unreachable(name, Unreachable(f"it is {twin} under another address", refused=True), now)
-        reborn = known is not None and known.boot != status.boot
-        if reborn:
+            return self.on_unreachable(name, f"it is {twin} under another address", now)
+        restarted = known is not None and known.boot != status.boot
+        if restarted:
             self.state.orders.abandon(name)
         self._replace(neuron.seen(status, now), now)
-        effects: list[Effect] = [AbortNeuron(name)] if reborn else []
+        effects: list[Effect] = [AbortNeuron(name)] if restarted else []
         pushes = self._push(name, status)
-        if pushes and status.profiles is None:  # what it says of its models isn't yet what models.toml says of them
+        if pushes and status.profiles is None:  # it describes its models without models.toml, wrongly perhaps
             self._replace(structs.replace(self.state.fleet.neurons[name], suspect=True), now)
         return [*effects, *pushes, *self.dispatcher.settle(now)]
 
-    def on_unreachable(self, name: str, error: Unreachable, now: float) -> list[Effect]:
-        """A neuron didn't answer a poll. Once it is down, nothing that is under way there can end by itself."""
+    def on_unreachable(self, name: str, why: str, now: float) -> list[Effect]:
+        """A neuron's connection broke or couldn't be opened: what is under way there is broken off, since nothing of it
+        can end by itself."""
         neuron = self.state.fleet.get(name)
         if neuron is None:
             return []
-        missed = neuron.missed(error, now)
-        self._replace(missed, now)
+        self._replace(neuron.lost(why, now), now)
         effects: list[Effect] = []
-        if missed.health == "down" and neuron.health != "down":
+        if neuron.health != "down":
             self.state.orders.abandon(name)
             effects.append(AbortNeuron(name))
         return effects + self.dispatcher.settle(now)
 
     def on_ordered(self, neuron: str, model: str, error: CortexError | None, now: float) -> list[Effect]:
-        """An order was answered, and the neuron's fresh status is already in. A conflict means that the neuron had
-        moved on: nothing is wrong, decide anew."""
+        """An order was answered, and the neuron's status that shows its outcome came before. Conflict means that the
+        neuron's state had changed since the decision: no failure, the next settle decides anew."""
         order = self.state.orders.close(neuron, model)
         if order is None:
             return []
         if error is None:
-            self.state.orders.forgive(neuron, model)
+            self.state.orders.forget_failure(neuron, model)
             if isinstance(order.command, OrderLoad):
                 self.state.usage.loaded_in(neuron, model, now - order.given_at)
         elif isinstance(order.command, OrderLoad) and not isinstance(error, Conflict):
@@ -172,8 +173,8 @@ class Scheduler:
         self.state.pins[model] = pinned
         return [SaveOperatorState(self.state.operator_state()), *self.dispatcher.settle(now)]
 
-    def on_standing(self, operator_state: OperatorState, now: float) -> list[Effect]:
-        """What operators ordered before a restart holds again."""
+    def on_operator_state(self, operator_state: OperatorState, now: float) -> list[Effect]:
+        """Restore the pins and drains that operators had ordered before a restart."""
         self.state.pins.update(operator_state.pins)
         for name in operator_state.drained:
             if (neuron := self.state.fleet.get(name)) is not None:
@@ -181,8 +182,8 @@ class Scheduler:
         return self.dispatcher.settle(now)
 
     def on_unload(self, model: str, force: bool, now: float) -> list[Effect]:
-        """Unload every copy that there is now, at an operator's word; a pinned one as well. Neurons drain it first
-        unless forced."""
+        """An operator's order to unload every copy that there is now, pinned ones included. Neurons drain them first
+        unless `force`."""
         self.state.unwanted |= {(neuron.name, model): force for neuron in self.state.copies(model)}
         return self._unload_unwanted(now)
 
@@ -213,10 +214,9 @@ class Scheduler:
                 queue.waiting.remove(ticket)
                 effects.append(Reject(ticket.job.id, failure, reason))
         for model, may_evict in idle_models.wanted_copies(state, now):
-            assessments = [v for v in self.dispatcher.assess(model, now) if may_evict or v.kind == "fits"]
-            if chosen := choose(assessments):
+            if chosen := choose(assess_all(state, model, now, may_evict=may_evict)):
                 effects += self.dispatcher.load(chosen, model, now)
-        return effects + self._tell()
+        return effects + self._progress()
 
     def _give_up_stalled(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -227,20 +227,21 @@ class Scheduler:
             effects.append(PollNeuron(name))
         return effects
 
-    def _tell(self) -> list[Effect]:
+    def _progress(self) -> list[Effect]:
+        """For every waiter whose progress has changed since it was last sent."""
         effects: list[Effect] = []
         for queue in self.state.queues.values():
             for place, ticket in enumerate(queue.waiting):
                 progress = rejections.progress(self.state, queue, place)
-                if ticket.job.request is not None and progress != ticket.told:
-                    ticket.told = progress
+                if ticket.job.request is not None and progress != ticket.sent:
+                    ticket.sent = progress
                     effects.append(SendProgress(ticket.job.id, progress))
         return effects
 
     # ---- helpers
 
     def _push(self, name: str, status: NeuronStatus) -> list[Effect]:
-        """Each version once for each of the neuron's lives; what it refuses, it would refuse again."""
+        """The profiles that the neuron is due, once per version and boot: what it refused, it would refuse again."""
         push, state = self.state.policy.push, self.state
         order = push.due(name, status) if push else None
         if push is None or order is None or state.pushed.get(name) == (status.boot, push.hash):
@@ -249,7 +250,7 @@ class Scheduler:
         return [PushProfiles(name, order)]
 
     def _replace(self, neuron: Neuron, now: float) -> None:
-        """The one place where a neuron's entry in the snapshot changes after a poll."""
+        """Put the neuron into the snapshot and bring up to date what is derived from its status."""
         state = self.state
         state.fleet = state.fleet.with_(neuron)
         state.usage.observe(neuron, now)
@@ -262,13 +263,13 @@ class Scheduler:
         state.prefixes.keep_only(state.usage.copies(state.fleet))
 
     def _note_outcome(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """What a job's end says of the neuron."""
+        """Count the end of a job as a use of its model, and for or against its neuron."""
         state, model = self.state, ticket.job.model
         neuron = state.fleet.get(ticket.neuron or "")
         if neuron is None:
             return
         state.usage.touch(neuron.name, model, now)
-        judged = _judged(neuron, outcome.verdict, now)
+        judged = _judged(neuron, outcome.kind, now)
         if judged is not neuron:
             state.fleet = state.fleet.with_(judged)
 
@@ -284,14 +285,14 @@ class Scheduler:
         return queue.leave(job_id, now) if queue else None
 
 
-def _judged(neuron: Neuron, verdict: OutcomeKind, now: float) -> Neuron:
-    match verdict:
+def _judged(neuron: Neuron, kind: OutcomeKind, now: float) -> Neuron:
+    match kind:
         case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if neuron.breaker == _CLOSED:
             return neuron
         case OutcomeKind.DONE | OutcomeKind.FAILED:
             return structs.replace(neuron, breaker=_CLOSED)
         case OutcomeKind.CANCELLED:
-            return structs.replace(neuron, breaker=neuron.breaker.unprobed())
+            return structs.replace(neuron, breaker=neuron.breaker.undecided())
         case OutcomeKind.BROKEN_EARLY:
             return structs.replace(neuron, breaker=neuron.breaker.failed(now), suspect=True)
         case OutcomeKind.BROKEN_LATE:

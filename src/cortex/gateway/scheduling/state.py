@@ -1,7 +1,7 @@
-"""Everything the scheduler knows, and the views its decisions are made on. Read by many, changed by the scheduler.
+"""Everything the scheduler knows, and the views its decisions are made on. Changed by the scheduler alone.
 
 Two counts are kept apart: requests this gateway has on a copy (exact, at this moment) and requests others have there
-(as of the last poll). Only their sum says whether a copy is busy.
+(as of the last status). Only their sum says whether a copy is busy.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 
 from cortex.gateway.neurons.fleet import Fleet, Neuron
 from cortex.gateway.scheduling.effects import OperatorState
-from cortex.gateway.scheduling.evictor import Candidate, Claim
 from cortex.gateway.scheduling.model_queue import ModelQueue, Ticket
 from cortex.gateway.scheduling.model_usage import ModelUsage
 from cortex.gateway.scheduling.orders import Orders
-from cortex.gateway.scheduling.placement import Room, Site, free_bytes
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.prefix_index import PrefixIndex
 from cortex.gateway.scheduling.router import Affinity, Copy
@@ -23,15 +21,16 @@ from cortex.wire.status import ModelCard, ModelStatus
 
 __all__ = ["State"]
 
-_PROOF_S = 10.0
-"""A model is ready before a heartbeat tells that it decodes. Who takes it for broken at once loads it a second time."""
-
 
 @dataclass(slots=True)
 class State:
-    """`pins` are operators' overrides of the profiles' `pinned`; `closed` copies get no new requests, since a waiting
-    model is due to take their place; `unwanted` ones an operator wants gone, by force or not; `foreign` counts other
-    clients' requests by (neuron, model). `pushed` is what a neuron was last sent: (its boot, hash of the profiles)."""
+    """Keys (neuron, model) stand for a copy.
+
+    `pins` are operators' overrides of the profiles' `pinned`, by model. `closed` copies get no new requests, since a
+    waiting model may have their memory next. `unwanted` copies an operator wants unloaded; the value is `force`.
+    `foreign` counts the requests of others on a copy, as of its neuron's last status. `pushed` is what a neuron was
+    last sent: (its boot, hash of the profiles).
+    """
 
     policy: Policy = field(default_factory=Policy)
     fleet: Fleet = field(default_factory=Fleet)
@@ -47,7 +46,7 @@ class State:
     pushed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def queue(self, model: str) -> ModelQueue:
-        """The model's line, made at first use; the scheduler drops it when it is empty."""
+        """The model's queue, made at first use; the dispatcher drops it when it is empty."""
         if model not in self.queues:
             self.queues[model] = ModelQueue(model, self.policy.bounds_of(model))
         return self.queues[model]
@@ -80,7 +79,7 @@ class State:
         return next((status.card for _, status in self.fleet.holding(model)), None)
 
     def copies(self, model: str) -> list[Neuron]:
-        """Who has it loaded, or is loading it, and can be ordered to unload it."""
+        """The neurons that have it loaded, or are loading it, and take orders."""
         return [
             neuron
             for neuron, status in self.fleet.holding(model)
@@ -88,7 +87,7 @@ class State:
         ]
 
     def servable(self, model: str, now: float) -> list[tuple[Neuron, ModelStatus]]:
-        """The copies that may be given requests: loaded, proven by decode, reachable, and not on their way out."""
+        """The copies that may be granted requests: loaded, proved by a decode, reachable, not closed or leaving."""
         return [
             (neuron, status)
             for neuron, status in self.fleet.holding(model)
@@ -120,51 +119,6 @@ class State:
             used_at=self.usage.used_at(neuron.name, model),
         )
 
-    def claim(self, model: str, now: float) -> Claim:
-        card, queue = self.card(model), self.queues.get(model)
-        return Claim(model, card.residency_priority if card else 100, queue.oldest_wait_s(now) if queue else 0.0)
-
-    def site(self, neuron: Neuron, model: str, now: float) -> Site:
-        """One neuron as placement sees it, with what this gateway has already promised taken off."""
-        statuses = neuron.status.models if neuron.status else []
-        estimate = {status.card.id: Room.of(status).bytes for status in statuses}
-        free = {
-            device.id: free_bytes(device, self.orders.promised(neuron, device.id, estimate))
-            for device in (neuron.status.devices if neuron.status else [])
-        }
-        failure = self.orders.failure(neuron.name, model, now)
-        return Site(
-            neuron=neuron,
-            free=free,
-            residents=[self._candidate(neuron, status) for status in statuses if status.devices or status.bytes],
-            ordered=self.orders.unanswered(neuron),
-            fresh=now - self.usage.loaded_at(neuron.name, model) < _PROOF_S,
-            failed=failure.message if failure else "",
-        )
-
-    def _candidate(self, neuron: Neuron, status: ModelStatus) -> Candidate:
-        model = status.card.id
-        queue = self.queues.get(model)
-        return Candidate(
-            model=model,
-            held_bytes=_held(neuron, status),
-            loaded_at=self.usage.loaded_at(neuron.name, model),
-            used_at=self.usage.used_at(neuron.name, model),
-            priority=status.card.residency_priority,
-            load_s=self.usage.load_s(neuron.name, status),
-            pinned=self.pinned(status),
-            busy=self.running(neuron.name, model) > 0,
-            wanted=bool(queue and queue.waiting),
-            settled=status.state == "ready" and not self.orders.leaving(neuron.name, model),
-        )
-
     def tickets(self) -> list[Ticket]:
         """Every job, waiting or running."""
         return [ticket for queue in self.queues.values() for ticket in [*queue.running.values(), *queue.waiting]]
-
-
-def _held(neuron: Neuron, status: ModelStatus) -> dict[str, int]:
-    """Bytes by device as the ledger has them; a model the ledger doesn't know is spread evenly."""
-    ledger = neuron.status.ledger if neuron.status else []
-    queues = {queue.device: queue.bytes for queue in ledger if queue.model == status.card.id}
-    return queues or {device: status.bytes // max(len(status.devices), 1) for device in status.devices}

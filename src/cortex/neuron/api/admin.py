@@ -1,4 +1,5 @@
-"""The neuron's own routes: what it is, what it holds, and the orders it takes. Reading never loads or wakes."""
+"""The neuron's own routes: what it is, what it holds, and the orders it takes. Reading never loads a model or keeps one
+loaded."""
 
 from __future__ import annotations
 
@@ -19,25 +20,35 @@ from litestar.types import ASGIApp
 
 import cortex
 from cortex.errors import BadRequest, Conflict, DeadlineExceeded
-from cortex.neuron.api.connection import ConnectionExchange
-from cortex.neuron.api.infer import InferExchange, Service, decode_request
+from cortex.neuron.api.connection import GatewayConnection
+from cortex.neuron.api.infer import InferContext, InferExchange, decode_request
 from cortex.neuron.api.metrics import NeuronMetrics
+from cortex.neuron.api.orders import Orders
 from cortex.neuron.api.report import device_processes, model_status, running_requests
-from cortex.neuron.api.status_stream import status_frames
+from cortex.neuron.api.status_pushes import StatusPushes
 from cortex.neuron.backend import LocalBackend
 from cortex.neuron.catalog.pushed_profiles import ProfileSource
 from cortex.neuron.devices.devices import cpu_name
 from cortex.neuron.models.manager import ModelManager
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.telemetry.records import Observer
-from cortex.wire.status import Discovery, LoadJob, LoadOrder, ModelStatus, NeuronStatus, ProfilesOrder, UnloadOrder
+from cortex.wire.status import (
+    Discovery,
+    LoadJob,
+    LoadOrder,
+    ModelStatus,
+    NeuronStatus,
+    ProfilesMark,
+    ProfilesOrder,
+    UnloadOrder,
+)
 from cortex.wire.worker import Probe, ProbeReport
 
 __all__ = ["Admin", "admin_routes"]
 
 _PROBE_S = 10.0
 _EVENT_S = 15.0
-"""A quiet feed says something this often, so that proxies keep it open."""
+"""A load's event stream sends a comment at least this often, so that proxies keep it open."""
 
 _load_orders = msgspec.json.Decoder(LoadOrder)
 _unload_orders = msgspec.json.Decoder(UnloadOrder)
@@ -103,6 +114,7 @@ class Admin:
         return model_status(self.manager.registry.get(self.backend.resolve(name)), self.manager.registry)
 
     async def load(self, order: LoadOrder) -> LoadJob:
+        self.lifecycle.refuse_when_draining()
         order = msgspec.structs.replace(order, model=self.backend.resolve(order.model))
         loading = self.manager.order_load(order)
         if loading is not None and (order.wait or loading.done):
@@ -110,7 +122,7 @@ class Admin:
         return self.job(order.model)
 
     def job(self, model: str) -> LoadJob:
-        """The load under way, or how things stand without one."""
+        """The load under way, or the present state without one."""
         managed = self.manager.registry.get(model)
         status = model_status(managed, self.manager.registry)
         if managed.loading is not None:
@@ -133,12 +145,18 @@ class Admin:
         await self.manager.order_unload(msgspec.structs.replace(order, model=model))
         return model_status(self.manager.registry.get(model), self.manager.registry)
 
+    async def take_profiles(self, order: ProfilesOrder) -> ProfilesMark:
+        """Returns when the catalogue has been read by them: whoever sent them may order loads by them at once."""
+        mark = self.profiles.take(order)
+        await self.rescan()
+        return mark
+
     async def probe(self, name: str) -> ProbeReport:
         """What the worker's chat probe found; only a loaded model can tell."""
         managed = self.manager.registry.get(self.backend.resolve(name))
         if managed.worker is None or managed.state != "ready":
             raise Conflict(f"{managed.entry.id} is not loaded; POST /models/load first")
-        report = managed.expect_probe()
+        report = managed.next_probe_report()
         managed.worker.send(Probe(managed.entry.id))
         try:
             async with asyncio.timeout(_PROBE_S):
@@ -173,7 +191,7 @@ def admin_routes(admin: Admin, metrics: NeuronMetrics) -> list[HTTPRouteHandler]
         """Prometheus metrics."""
         return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
-    return [scrape, *_reading(admin), *_orders(admin)]
+    return [scrape, *_reading(admin), *_orders(admin), *_inference(admin)]
 
 
 def _reading(admin: Admin) -> list[HTTPRouteHandler]:
@@ -186,12 +204,6 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
     def status() -> Response[bytes]:
         """Devices, workers, models, requests and the memory ledger."""
         return _json(admin.status())
-
-    @get("/events", sync_to_thread=False)
-    def events() -> Stream:
-        """The document of `/status` as length-prefixed msgpack frames, one after each change."""
-        frames = status_frames(admin.manager, admin.lifecycle, admin.status)
-        return Stream(frames, media_type="application/x-msgpack")
 
     @get("/models", sync_to_thread=False)
     def list_models() -> Response[bytes]:
@@ -210,16 +222,13 @@ def _reading(admin: Admin) -> list[HTTPRouteHandler]:
             return Stream(admin.events(name), media_type="text/event-stream")
         return _json(admin.model(path.strip("/")))
 
-    return [discovery, status, events, list_models, one_model]
+    return [discovery, status, list_models, one_model]
 
 
 def _orders(admin: Admin) -> list[HTTPRouteHandler]:
-    service = Service(admin.backend, admin.lifecycle, admin.observers)
-
     @post("/models/load", status_code=200)
     async def load(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Load a model: `{"model", "wait"}`, and what else `LoadOrder` has."""
-        admin.lifecycle.refuse_when_draining()
         return _json(await admin.load(_decoded(await request.body(), _load_orders)))
 
     @post("/models/unload", status_code=200)
@@ -230,23 +239,29 @@ def _orders(admin: Admin) -> list[HTTPRouteHandler]:
     @put("/models/profiles")
     async def profiles(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Replace the profiles that a gateway sent before; refused where the neuron has a models.toml of its own."""
-        mark = admin.profiles.take(_decoded(await request.body(), _profile_orders))
-        await admin.rescan()  # whoever sent them may order loads by them as soon as it has the answer
-        return _json(mark)
+        return _json(await admin.take_profiles(_decoded(await request.body(), _profile_orders)))
+
+    return [load, unload, profiles]
+
+
+def _inference(admin: Admin) -> list[HTTPRouteHandler]:
+    context = InferContext(admin.backend, admin.lifecycle, admin.observers)
+    orders = Orders(admin, admin.manager.registry)
+    pushes = StatusPushes(admin.manager, admin.lifecycle, admin.status)
 
     @post("/infer", status_code=200)
     async def infer(request: Request[Any, Any, Any]) -> ASGIApp:
         """One request as msgpack (`wire.inference`), answered with its events as frames."""
         admin.lifecycle.refuse_when_draining()
-        return InferExchange(service, decode_request(await request.body()))  # type: ignore[return-value]
+        return InferExchange(context, decode_request(await request.body()))
 
-    @post("/trunk", status_code=200)
-    async def trunk() -> ASGIApp:
-        """The connection that carries all requests of one gateway, frames in both directions."""
+    @post("/connection", status_code=200)
+    async def connection() -> ASGIApp:
+        """A gateway's connection: requests and orders in, events, status and replies out, as frames."""
         admin.lifecycle.refuse_when_draining()
-        return ConnectionExchange(service)  # type: ignore[return-value]
+        return GatewayConnection(context, orders, pushes)
 
-    return [load, unload, profiles, infer, trunk]
+    return [infer, connection]
 
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The neuron's Prometheus families, on a registry of its own, collected from memory when somebody scrapes.
+"""The neuron's Prometheus families, on a registry of its own, collected from memory at each scrape.
 
 Labels are this neuron's devices, workers and catalogued models: all bounded.
 """
@@ -42,7 +42,7 @@ class NeuronMetrics:
             registry=self.registry,
         )
         self.registry.register(_ModelCollector(registry))
-        registry.tell = self._on_move
+        registry.on_event = self._on_move
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""
@@ -57,7 +57,7 @@ class NeuronMetrics:
 
 
 class _ModelCollector(Collector):
-    """Gauges and counters that live in the holdings already."""
+    """Gauges and counters whose values are in the model registry already."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry

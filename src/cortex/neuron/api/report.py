@@ -1,4 +1,4 @@
-"""What the neuron says of itself: status documents, made from memory alone."""
+"""The neuron's status documents, made from memory alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model_status(managed: ManagedModel, registry: ModelRegistry) -> ModelStatus:
         stage=loading.stage if loading else (loaded.note if loaded else ""),
         eta_s=loading.eta_s(now) if loading else None,
         error=managed.error.message if managed.error and managed.state == "failed" else "",
-        pinned=managed.is_pinned,
+        pinned=managed.pinned,
         bytes=sum(managed.bytes_by_device.values()),
         estimate_bytes=managed.needs_bytes,
         load_seconds=managed.load_seconds,
@@ -82,7 +82,7 @@ def running_requests(registry: ModelRegistry) -> list[RunningRequest]:
     found: list[RunningRequest] = []
     for model, managed in registry.models.items():
         for item in managed.stats.requests_running if managed.stats else []:
-            stream = registry.streams.get(item.id)
+            stream = registry.active_requests.get(item.id)
             if stream is None:
                 continue  # cancelled since the heartbeat
             found.append(

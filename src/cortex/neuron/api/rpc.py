@@ -10,9 +10,8 @@ from contextlib import suppress
 
 from cortex.config.settings import split_listen
 from cortex.errors import ConfigError
-from cortex.neuron.workers.command import engine_command
-from cortex.neuron.workers.pool import QUIET_ABORT
-from cortex.neuron.workers.states import LogTail, backoff_s
+from cortex.neuron.workers.spawn import QUIET_ABORT, LogTail, python_command
+from cortex.neuron.workers.states import backoff_s
 
 __all__ = ["RpcServer", "check_rpc_listen"]
 
@@ -39,7 +38,7 @@ class RpcServer:
     """Keeps the child process running; restarted with back-off, gone when `run` is cancelled."""
 
     def __init__(self, listen: str, threads: int | None) -> None:
-        self._command = engine_command("tools.rpc_server", "--listen", listen)
+        self._command = python_command("cortex.engine.tools.rpc_server", "--listen", listen)
         self._command += ["--threads", str(threads)] if threads else []
         self._listen = listen
 

@@ -1,8 +1,8 @@
-"""Models from the Hugging Face Hub into its own cache: resumable, checked by hash, room on disk checked first.
+"""Downloads models from the Hugging Face Hub into its own cache: resumed, checked by hash, after a check of the disk.
 
-Everything here blocks and runs in a thread. The cache's layout and its locks are huggingface_hub's, so other programs
-share what is downloaded, and two processes never write one file. It is imported where it is used, in that thread: a
-neuron with all its models at hand starts a quarter faster without.
+Everything here blocks: call it in a thread. The cache's layout and its locks are huggingface_hub's, so other programs
+share what is downloaded, and two processes never write one file. huggingface_hub is imported where it is used: a neuron
+that has all its models starts a quarter faster without it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ __all__ = ["Downloader", "OnProgress", "RemoteFile", "choose_files"]
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
-"""(bytes there, bytes in all); called often, from the downloading thread."""
+"""(bytes present, bytes in total); called for every chunk, from the downloading thread."""
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _PREFERRED = ("Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
 _SPARE_BYTES = 512 * 1024 * 1024
-"""Left free on the disk beside the download: a full disk breaks more than one model."""
+"""Free space that must be left on the disk: a full one breaks more than the download."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """`sha256` is None for small files that the hub keeps in git itself."""
+    """A file of a repository; `size` in bytes. `sha256` is None for small files, which the hub keeps in git itself."""
 
     name: str
     size: int
@@ -45,10 +45,10 @@ class RemoteFile:
 
 
 def choose_files(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
-    """The GGUF that `profile` means with all its shards, and the projector that it means or the repository has.
+    """The GGUF file of `profile` with all its shards, and its projector. Pure.
 
-    `file` by name, `quant` by its place in the name, else the first of the usual quantisations. Raises ModelNotFound
-    with what there is.
+    The profile's `file` is a name, its `quant` part of one; without either the first of _PREFERRED is chosen. Raises
+    ModelNotFound with the names there are.
     """
     models = [file for file in files if file.name.endswith(".gguf") and "mmproj" not in file.name]
     wanted = _named(models, profile)
@@ -65,8 +65,8 @@ def choose_files(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
 
 
 def _projectors(files: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
-    """What the profile names, or the repository's in half precision first: smaller ones see worse, larger ones no
-    better."""
+    """Those that the profile names; else all of the repository, half precision first: smaller ones lose accuracy,
+    larger ones gain none."""
     if profile.mmproj:
         return [file for file in files if profile.mmproj in (file.name, Path(file.name).name)]
     found = [file for file in files if "mmproj" in file.name]
@@ -84,7 +84,8 @@ def _named(models: list[RemoteFile], profile: Profile) -> list[RemoteFile]:
 
 
 class Downloader:
-    """`endpoint` and `token` None = huggingface_hub's own (HF_ENDPOINT, HF_TOKEN, the login's file)."""
+    """Downloads into `cache`. Thread-safe. `endpoint` and `token` None = huggingface_hub's own (HF_ENDPOINT, HF_TOKEN,
+    the login's file)."""
 
     def __init__(
         self, cache: Path, *, offline: bool = False, endpoint: str | None = None, token: str | None = None
@@ -96,15 +97,15 @@ class Downloader:
         self._locks: dict[str, threading.Lock] = {}
 
     def fetch(self, profile: Profile, on_progress: OnProgress) -> list[Path]:
-        """Bring `profile`'s files here; those that are here already cost a look. Parallel calls for one repository
-        follow each other, so that the second finds what the first brought.
+        """Download `profile`'s files unless they are here, and return their paths. Calls for one repository run one
+        after the other, so that the second finds what the first downloaded.
 
         Raises ModelNotFound, Forbidden (gated), NoRoom, Unavailable (offline, the hub is down), ModelLoadFailed (hash).
         """
         repo = profile.repo or profile.id
         if self._offline:
             raise Unavailable(f"{repo} is not on this machine and neuron.offline is set")
-        from huggingface_hub import HfApi  # noqa: PLC0415 - see above
+        from huggingface_hub import HfApi  # noqa: PLC0415 - see the module's docstring
 
         with self._locks.setdefault(repo, threading.Lock()), _hub_errors(repo):
             info = HfApi(endpoint=self._endpoint, token=self._token).model_info(
@@ -112,10 +113,10 @@ class Downloader:
             )
             files = choose_files([_remote(sibling) for sibling in info.siblings or []], profile)
             self._check_disk(repo, files)
-            return self._bring(repo, info.sha or "main", files, on_progress)
+            return self._download(repo, info.sha or "main", files, on_progress)
 
-    def _bring(self, repo: str, revision: str, files: list[RemoteFile], on_progress: OnProgress) -> list[Path]:
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - see above
+    def _download(self, repo: str, revision: str, files: list[RemoteFile], on_progress: OnProgress) -> list[Path]:
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 - see the module's docstring
 
         total = sum(file.size for file in files)
         before, paths = 0, []
@@ -129,7 +130,7 @@ class Downloader:
                     cache_dir=self._cache,
                     endpoint=self._endpoint,
                     token=self._token,
-                    tqdm_class=cast("Any", partial(_Bar, report)),  # any callable that makes a bar will do
+                    tqdm_class=cast("Any", partial(_Bar, report)),  # any callable that returns a bar is accepted
                 )
             )
             _check_hash(repo, file, path)
@@ -161,7 +162,8 @@ def _remote(sibling: Any) -> RemoteFile:
 
 
 def _check_hash(repo: str, file: RemoteFile, path: Path) -> None:
-    """A proxy's error page or a bad disk would otherwise fail much later, inside llama.cpp."""
+    """Raises ModelLoadFailed and deletes the file when its hash is another: a proxy's error page or a bad disk would
+    otherwise fail much later, inside llama.cpp."""
     if file.sha256 is None or _verified(path):
         return
     with path.open("rb") as data:
@@ -178,7 +180,7 @@ def _verified(path: Path) -> bool:
 
 
 class _Bar:
-    """What huggingface_hub uses of a tqdm: draws nothing, tells how far one file is, resumed bytes included."""
+    """The part of tqdm that huggingface_hub uses: calls `report` with the bytes of one file, resumed ones included."""
 
     def __init__(self, report: Callable[[int], None], *, initial: int = 0, **_looks: Any) -> None:
         self.n = initial
@@ -195,16 +197,16 @@ class _Bar:
         self._report(self.n)
 
     def close(self) -> None:
-        """Nothing is drawn, so there is nothing to clear."""
+        """Called by huggingface_hub; nothing to release."""
 
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """huggingface_hub's errors as ours: missing, gated and unreachable are different things to do."""
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # noqa: PLC0415 - see above
+    """Map huggingface_hub's errors to ours: missing, gated and unreachable have different remedies."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # noqa: PLC0415 - see the module's docstring
         GatedRepoError,
         HFValidationError,
-        HTTPError,  # the base of whichever httpx they use
+        HTTPError,  # of the httpx that huggingface_hub uses
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,

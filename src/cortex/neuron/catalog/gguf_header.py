@@ -1,7 +1,7 @@
-"""A GGUF's header without its tensors' data: what the file is, before anyone loads it.
+"""Reads the header of a GGUF file: metadata and the sizes of tensors, without the tensors' data.
 
-gguf's own GGUFReader builds an array per token and needs seconds for a large vocabulary; a scan of a model directory
-must not. This reader skips what nobody asks for (tokens, merges) and takes some 20 ms per 100,000 strings. Format:
+gguf's own GGUFReader builds an array per token, which takes seconds for a large vocabulary. This reader skips string
+arrays (tokens, merges), at some 20 ms per 100,000 strings on the 2-core development machine. Format:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little endian.
 """
 
@@ -11,10 +11,11 @@ import hashlib
 import math
 import mmap
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, LlamaFileType
 
 __all__ = ["BadGGUF", "GGUFHeader", "Tensor", "Value", "read_header"]
 
@@ -34,16 +35,19 @@ _SCALARS = {
     GGUFValueType.FLOAT64: "<d",
 }
 _SHORT_ARRAY = 4096
-"""Arrays up to this length hold per-layer numbers and are kept; longer ones belong to the tokenizer."""
+"""Number arrays up to this length may hold a value per layer and are kept; longer ones belong to the tokenizer."""
 _SAMPLES, _SAMPLE_BYTES = 16, 64 * 1024
+"""What `GGUFHeader.hash` reads of the tensors' data: samples at equal distances."""
 
 
 class BadGGUF(ValueError):
-    """The file is no GGUF, is cut short, or is of a version nobody reads; the message names the file."""
+    """The file is no GGUF, is cut short, or has an unsupported version; the message names the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
+    """`shape` in GGUF's order, the contiguous dimension first; `type` is ggml's; `bytes` of its data."""
+
     name: str
     shape: tuple[int, ...]
     type: int
@@ -52,10 +56,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GGUFHeader:
-    """`values` are the metadata but for string arrays and long arrays, whose lengths are in `array_lengths`.
+    """A file's header, or that of all shards of a model together.
 
-    `hash` covers the header, the size and samples of the data: equal for copies of one file, cheap for 100 GB.
-    `tokenizer_hash` tells whether two models read the same token ids.
+    `values` are the metadata except string arrays and long arrays; `array_lengths` has the lengths of all arrays.
+    `hash` is a SHA-256 of the header, the file's size and samples of its data: equal for copies of one file, and fast
+    for 100 GB.
     """
 
     path: Path
@@ -64,13 +69,14 @@ class GGUFHeader:
     tensors: list[Tensor]
     size_bytes: int
     hash: str
-    tokenizer_hash: str
 
     def text(self, key: str, default: str = "") -> str:
+        """A string value; `default` where there is none or it is no string."""
         value = self.values.get(key, default)
         return value if isinstance(value, str) else default
 
     def number(self, key: str, default: int = 0) -> int:
+        """A number, cut to an int; `default` where there is none or it is a list."""
         value = self.values.get(key, default)
         return int(value) if isinstance(value, int | float) else default
 
@@ -79,15 +85,15 @@ class GGUFHeader:
         return self.text("general.architecture")
 
     def hyper(self, key: str, default: int = 0) -> int:
-        """An architecture's number, `hyper("block_count")` reading `llama.block_count`; a per-layer list gives its
-        largest."""
+        """A hyperparameter of the architecture: `hyper("block_count")` reads `llama.block_count`. The largest of a
+        per-layer list."""
         value = self.values.get(f"{self.architecture}.{key}", default)
         if isinstance(value, list):
             return int(max(value, default=default))
         return int(value) if isinstance(value, int | float) else default
 
     def per_layer(self, key: str, layers: int, default: int = 0) -> list[int]:
-        """An architecture's number for each layer, whether the file holds one or a list."""
+        """As `hyper`, for each of `layers` layers, whether the file has one value or a list."""
         value = self.values.get(f"{self.architecture}.{key}", default)
         if isinstance(value, list):
             return [int(item) for item in value[:layers]] + [default] * (layers - len(value))
@@ -97,9 +103,30 @@ class GGUFHeader:
     def parameters(self) -> int:
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
+    @property
+    def quantisation(self) -> str:
+        """The usual name of the quantisation (`Q4_K_M`): from `general.file_type`; without it, the tensor type with
+        most bytes. "unknown" for a type newer than the gguf package."""
+        if "general.file_type" in self.values:
+            try:
+                name = LlamaFileType(self.number("general.file_type")).name
+            except ValueError:
+                return "unknown"
+            return name.removeprefix("MOSTLY_").removeprefix("ALL_")
+        by_type: Counter[int] = Counter()
+        for tensor in self.tensors:
+            by_type[tensor.type] += tensor.bytes
+        if not by_type:
+            return ""
+        try:
+            return GGMLQuantizationType(by_type.most_common(1)[0][0]).name
+        except ValueError:
+            return "unknown"
+
 
 def read_header(path: Path) -> GGUFHeader:
-    """Read `path` without touching its tensors' pages. Raises BadGGUF, or OSError when it can't be opened."""
+    """Read `path`; of its tensors' data only the samples for `hash`. Blocks. Raises BadGGUF, or OSError when it can't
+    be opened."""
     with path.open("rb") as file:
         size = path.stat().st_size
         if size < 24:
@@ -114,18 +141,17 @@ def read_header(path: Path) -> GGUFHeader:
 
 
 class _Reader:
-    """A cursor over the mapped file."""
+    """A cursor over the mapped file; `position` is in bytes from its start."""
 
     def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
-        self.path, self.data, self.size, self.at = path, data, size, 0
+        self.path, self.data, self.size, self.position = path, data, size, 0
         self.values: dict[str, Value] = {}
         self.array_lengths: dict[str, int] = {}
-        self.tokenizer = hashlib.sha256()
 
     def header(self) -> GGUFHeader:
         if self.data[:4] != b"GGUF":
             raise BadGGUF(f"{self.path}: not a GGUF file (it starts with {bytes(self.data[:4])!r})")
-        self.at = 4
+        self.position = 4
         version = self.unpack("<I")
         if version not in (2, 3):
             raise BadGGUF(f"{self.path}: GGUF version {version} is not supported, convert it anew (version 3)")
@@ -144,32 +170,29 @@ class _Reader:
             tensors=tensors,
             size_bytes=self.size,
             hash=self.content_hash(),
-            tokenizer_hash=self.tokenizer.hexdigest(),
         )
 
     def unpack(self, fmt: str) -> int:
-        (value,) = struct.unpack_from(fmt, self.data, self.at)
-        self.at += struct.calcsize(fmt)
+        (value,) = struct.unpack_from(fmt, self.data, self.position)
+        self.position += struct.calcsize(fmt)
         return value  # type: ignore[no-any-return]  # the format decides; callers asking for "<Q" get an int
 
     def string(self) -> str:
         length = self.unpack("<Q")
-        if self.at + length > self.size:
+        if self.position + length > self.size:
             raise BadGGUF(f"{self.path}: the header is cut short or damaged")
-        self.at += length
-        return self.data[self.at - length : self.at].decode()
+        self.position += length
+        return self.data[self.position - length : self.position].decode()
 
     def read_value(self) -> None:
         key = self.string()
-        start, kind = self.at, GGUFValueType(self.unpack("<I"))
+        kind = GGUFValueType(self.unpack("<I"))
         if kind is GGUFValueType.ARRAY:
             self.read_array(key)
         elif kind is GGUFValueType.STRING:
             self.values[key] = self.string()
         else:
             self.values[key] = self.unpack(_SCALARS[kind])
-        if key.startswith("tokenizer.ggml."):
-            self.tokenizer.update(key.encode() + self.data[start : self.at])
 
     def read_array(self, key: str) -> None:
         kind, length = GGUFValueType(self.unpack("<I")), self.unpack("<Q")
@@ -178,17 +201,17 @@ class _Reader:
             self.skip_strings(length)
             return
         width = struct.calcsize(_SCALARS[kind])
-        if self.at + length * width > self.size:
+        if self.position + length * width > self.size:
             raise BadGGUF(f"{self.path}: the header is cut short or damaged")
         if length <= _SHORT_ARRAY:
-            self.values[key] = list(struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, self.at))
-        self.at += length * width
+            self.values[key] = list(struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, self.position))
+        self.position += length * width
 
     def skip_strings(self, count: int) -> None:
-        at, unpack_from, data = self.at, struct.Struct("<Q").unpack_from, self.data
+        position, unpack_from, data = self.position, struct.Struct("<Q").unpack_from, self.data
         for _ in range(count):
-            at += 8 + unpack_from(data, at)[0]
-        self.at = at
+            position += 8 + unpack_from(data, position)[0]
+        self.position = position
 
     def read_tensor_info(self) -> tuple[Tensor, int]:
         name = self.string()
@@ -199,19 +222,19 @@ class _Reader:
     def aligned(self) -> int:
         alignment = self.values.get("general.alignment", 32)
         assert isinstance(alignment, int)
-        return -(-self.at // alignment) * alignment
+        return -(-self.position // alignment) * alignment
 
     def content_hash(self) -> str:
-        digest = hashlib.sha256(self.data[: self.at])
+        digest = hashlib.sha256(self.data[: self.position])
         digest.update(str(self.size).encode())
         for index in range(_SAMPLES):
-            start = self.at + (self.size - self.at) * index // _SAMPLES
+            start = self.position + (self.size - self.position) * index // _SAMPLES
             digest.update(self.data[start : start + _SAMPLE_BYTES])
         return digest.hexdigest()
 
 
 def _tensor_bytes(kind: int, shape: tuple[int, ...]) -> int:
-    """Bytes of the tensor's data; 0 for a type newer than our table (the load will tell)."""
+    """Bytes of the tensor's data; 0 for a type newer than the gguf package, which the load then reports."""
     try:
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except ValueError:

@@ -1,6 +1,7 @@
-"""Whose profiles this neuron works by: its own file's, for good, or those of the first gateway that brings some.
+"""The profiles in force on this neuron: those of its own models.toml, which are never replaced, or a gateway's.
 
-Two gateways with different files can't fight: each tells what it believes to replace, and leaves another's alone.
+Two gateways with different profiles can't overwrite each other's in turn: a push names the hash that it replaces, and
+is refused when that isn't the one in force.
 """
 
 from __future__ import annotations
@@ -19,23 +20,28 @@ OWN_FILE = "models.toml"
 
 
 class ProfileSource:
-    """`current` is what is in force, `mark` whose it is."""
+    """Holds the profiles in force: `current`, and `mark` with their hash and source, None for the defaults.
+
+    Written on the event loop only; a scan reads `current` in a thread.
+    """
 
     def __init__(self, current: Profiles, *, own_file: bool) -> None:
         self.current = current
         self.mark = ProfilesMark(encode_profiles(current)[1], OWN_FILE) if own_file else None
 
     def take(self, order: ProfilesOrder) -> ProfilesMark:
-        """Raises Conflict when they are not the sender's to replace, BadRequest for what models.toml may not say."""
+        """Put `order`'s profiles in force. Raises Conflict when the sender may not replace the present ones, BadRequest
+        when its document is not a valid models.toml."""
         held = self.mark
         if held is not None and held.source == OWN_FILE:
             raise Conflict("this neuron has a models.toml of its own")
         if order.replaces != (held.hash if held else ""):
-            raise Conflict(f"this neuron works by profiles of {held.source if held else 'nobody'}; look again")
+            in_force = f"profiles of {held.source}" if held else "no profiles"
+            raise Conflict(f"this neuron has {in_force}; read its status again")
         try:
             fresh = decode_profiles(bytes(order.document), f"profiles of {order.source}")
         except ConfigError as error:
             raise BadRequest(error.message) from error
         self.current, self.mark = fresh, ProfilesMark(encode_profiles(fresh)[1], order.source)
-        logger.info("profiles taken over", extra={"source": order.source, "models": len(fresh.models)})
+        logger.info("profiles replaced", extra={"source": order.source, "models": len(fresh.models)})
         return self.mark

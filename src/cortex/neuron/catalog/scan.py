@@ -1,65 +1,35 @@
-"""Which models this host can serve: GGUF files under `model_dirs` and in the Hugging Face cache, under their profiles.
+"""Finds the models that this host can serve: GGUF files below the model directories and in the Hugging Face cache,
+with their profiles.
 
-Names are stable: a file's stem, or `org/repo` from the cache (`org/repo:QUANT` where a repository has several files,
-accepted as an alias always). Nothing here loads a model; a scan reads headers, and again only those that changed.
+Ids are stable: a file's stem, or `org/repo` from the cache (`org/repo:QUANT` where a repository has several files; that
+form is always an alias). A scan reads headers only, and only of files that have changed since the last.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cortex.config.profiles import Profile, Profiles
+from cortex.neuron.catalog.entry import Catalog, Entry
 from cortex.neuron.catalog.gguf_header import BadGGUF, GGUFHeader, read_header
-from cortex.neuron.catalog.quantisation import quantisation_of
 
-__all__ = ["Catalog", "Entry", "HeaderCache", "file_name", "scan"]
+__all__ = ["HeaderCache", "scan"]
 
 _SHARD = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})$")
 _SNAPSHOT = re.compile(r"models--(?P<org>[^/]+?)--(?P<repo>[^/]+)/snapshots/[^/]+/")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One model. `header` is the first shard's, with every shard's tensors; None where `problem` says why.
-
-    `files` holds every shard in order: the first is what llama.cpp is given. `mmproj` is the projector through which
-    it sees, `projector` that one's header.
-    """
-
-    id: str
-    profile: Profile
-    files: tuple[Path, ...] = ()
-    header: GGUFHeader | None = None
-    mmproj: Path | None = None
-    projector: GGUFHeader | None = None
-    repo: str | None = None
-    problem: str = ""
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> Path | None:
-        return self.files[0] if self.files else None
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.files if path.exists())
-
-    @property
-    def quantisation(self) -> str:
-        return quantisation_of(self.header) if self.header else ""
-
-
 class HeaderCache:
-    """Headers by (path, size, mtime): a rescan reads only what changed. Owned by the catalogue's one reader."""
+    """Headers by (path, size, mtime), so that a rescan reads only files that changed. Two threads may share it."""
 
     def __init__(self) -> None:
         self._headers: dict[tuple[Path, int, int], GGUFHeader | BadGGUF] = {}
 
     def read(self, path: Path) -> GGUFHeader:
-        """Raises BadGGUF, remembered too: a broken file isn't read at every scan."""
+        """Raises OSError, and BadGGUF, which is cached as well: a broken file isn't read at every scan."""
         stat = path.stat()
         key = (path, stat.st_size, stat.st_mtime_ns)
         if key not in self._headers:
@@ -73,26 +43,11 @@ class HeaderCache:
         return found
 
 
-@dataclass(frozen=True)
-class Catalog:
-    """A snapshot, replaced whole by the next scan."""
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-    def resolve(self, name: str) -> str | None:
-        """The id behind an id or an alias."""
-        if name in self.entries:
-            return name
-        return next((entry.id for entry in self.entries.values() if name in entry.aliases), None)
-
-
-def file_name(model_id: str) -> str:
-    """`model_id` as a file name that no other id shares in practice and every file system takes."""
-    return re.sub(r"[^A-Za-z0-9._-]", "--", model_id)
-
-
 def scan(directories: Iterable[Path], huggingface: Path | None, profiles: Profiles, headers: HeaderCache) -> Catalog:
-    """Everything servable now. A broken file becomes an entry with a `problem`, never an exception."""
+    """Every model in `directories`, the cache `huggingface` and `profiles`. Blocks, for seconds if files are many.
+
+    A broken file becomes an entry with a `problem`, never an exception.
+    """
     found: dict[str, Entry] = {}
     for entry in _found(directories, huggingface, headers):
         found[_free_name(entry, found)] = replace(entry, id=_free_name(entry, found))
@@ -130,7 +85,7 @@ def _cached(hub: Path, headers: HeaderCache) -> Iterator[Entry]:
 
 
 def _models_in(directory: Path) -> list[list[Path]]:
-    """Each model's files: shards together, projectors left out, newest snapshot's copy of a blob once."""
+    """The files of each model: its shards together, projectors left out, a blob that several snapshots link to once."""
     groups: dict[Path, list[Path]] = {}
     seen: set[Path] = set()
     for path in sorted(directory.rglob("*.gguf")) if directory.is_dir() else []:
@@ -146,13 +101,13 @@ def _entry(name: str, files: list[Path], headers: HeaderCache) -> Entry:
     if missing := _missing_shards(files):
         return replace(entry, problem=f"{files[0].parent}: shard {', '.join(missing)} is missing")
     try:
-        entry = replace(entry, header=_whole_header([headers.read(path) for path in files]))
+        entry = replace(entry, header=_joined_header([headers.read(path) for path in files]))
     except (BadGGUF, OSError) as error:
         return replace(entry, problem=str(error))
     return _with_projector(entry, _projector_for(files[0]), headers)
 
 
-def _whole_header(parts: list[GGUFHeader]) -> GGUFHeader:
+def _joined_header(parts: list[GGUFHeader]) -> GGUFHeader:
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -171,7 +126,7 @@ def _missing_shards(files: list[Path]) -> list[str]:
 
 
 def _projector_for(path: Path) -> Path | None:
-    """The mmproj file beside a model: the only one there, or the one that shares the model's name."""
+    """The mmproj file beside a model: one with the model's name in its own, else any where there is no other model."""
     projectors = sorted(path.parent.glob("*mmproj*.gguf"))
     named = [item for item in projectors if path.stem.rsplit("-", 1)[0] in item.stem]
     alone = len([other for other in path.parent.glob("*.gguf") if "mmproj" not in other.name]) == 1
@@ -179,8 +134,8 @@ def _projector_for(path: Path) -> Path | None:
 
 
 def _with_projector(entry: Entry, path: Path | None, headers: HeaderCache, *, chosen: bool = False) -> Entry:
-    """`entry` with what it sees through. A projector that was found beside it and has no eyes (there are some for
-    sound) is left alone; one that was `chosen` is a problem then."""
+    """`entry` with the projector at `path`, None for none. One without a vision encoder (there are some for audio) is
+    ignored, unless the profile has `chosen` it: then it is a problem."""
     if path is None:
         return replace(entry, mmproj=None, projector=None)
     try:
@@ -193,7 +148,8 @@ def _with_projector(entry: Entry, path: Path | None, headers: HeaderCache, *, ch
 
 
 def _chosen_projector(name: str, entry: Entry, directories: list[Path]) -> Path:
-    """The profile's projector: beside the model or below the model directories, unless the path is absolute."""
+    """The projector that the profile names: an absolute path, or one relative to the current directory, the model's or
+    a model directory."""
     assert entry.path is not None
     places = [directory / name for directory in (Path(), entry.path.parent, *directories)]
     return next((path for path in places if path.is_file()), places[0])
@@ -202,13 +158,12 @@ def _chosen_projector(name: str, entry: Entry, directories: list[Path]) -> Path:
 def _under_profile(profile: Profile, found: dict[str, Entry], directories: list[Path], headers: HeaderCache) -> Entry:
     match = _match(profile, found, directories, headers)
     if match is None:
-        return Entry(id=profile.id, profile=profile, problem=_not_here(profile), repo=_repo(profile))
+        return Entry(id=profile.id, profile=profile, problem=_missing(profile), repo=_repo(profile))
     aliases = tuple(dict.fromkeys([*profile.aliases, *match.aliases]))
     entry = replace(match, id=profile.id, profile=profile, aliases=aliases)
     if profile.mmproj is None:
         return entry
-    blind = profile.mmproj == "none"
-    path = None if blind else _chosen_projector(profile.mmproj, entry, directories)
+    path = None if profile.mmproj == "none" else _chosen_projector(profile.mmproj, entry, directories)
     return _with_projector(entry, path, headers, chosen=True)
 
 
@@ -246,7 +201,7 @@ def _all_shards(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{match['stem']}-*-of-{match['parts']}.gguf"))
 
 
-def _not_here(profile: Profile) -> str:
+def _missing(profile: Profile) -> str:
     if profile.source == "huggingface":
         return ""
     return f"{profile.file or profile.id}: no such GGUF file below the model directories"

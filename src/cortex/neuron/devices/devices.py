@@ -1,7 +1,6 @@
-"""The places on this host where a model can live, as everything else sees them; and the CPU as such places.
+"""The devices of this host that models can be loaded on: what every source of them provides, and the CPU as a source.
 
-GPUs are `nvml`'s (NVIDIA) and `ggml_devices`' (what llama.cpp reports); `discovery` chooses. Reading is cheap enough
-for every status request.
+GPUs come from `nvml` (NVIDIA) and `ggml` (what llama.cpp reports); `discovery` chooses. All sizes are bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +23,13 @@ __all__ = ["CpuDevices", "Device", "DeviceSource", "cpu_name"]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`id` is this neuron's name for it. A worker's process is shown only its own devices where the driver can be told
-    so: `uuid` is what CUDA_VISIBLE_DEVICES takes, `hip` what HIP_VISIBLE_DEVICES takes. Where it can't, the worker sees
-    them all and `ggml` is the name that llama.cpp's device list takes; elsewhere "", and names count from 0."""
+    """A device as this neuron knows it, unchanged while the daemon runs. `id` is this neuron's name for it ("cuda0"),
+    `budget_bytes` what cortex may use of it.
+
+    A worker is shown only its own devices where the driver has a variable for that: `uuid` is what CUDA_VISIBLE_DEVICES
+    takes, `hip` what HIP_VISIBLE_DEVICES takes. Elsewhere a worker sees all devices, and `ggml` is the one's name in
+    llama.cpp's device list; it is "" where a variable hides the others, since names then count from 0.
+    """
 
     id: str
     kind: DeviceKind
@@ -37,10 +40,11 @@ class Device:
 
 
 class DeviceSource(Protocol):
-    """Where devices come from. `read` gives them as they are now, a lost one as unhealthy, in a stable order.
+    """Where devices come from. Reading is cheap enough for every status request; for the event loop only.
 
-    `process_bytes` is what each process (by pid) holds on the device, for "who holds it" and measured loads;
-    `foreign_bytes` what is in use beyond the `held` bytes that the ledger knows of.
+    `read` gives every device's present status in a stable order, a lost device as unhealthy. `process_bytes` gives
+    the bytes that each process (by pid) holds on a device, empty where the driver doesn't report them; `foreign_bytes`
+    those in use beyond the `held` ones of the ledger.
     """
 
     @property
@@ -51,7 +55,11 @@ class DeviceSource(Protocol):
 
 
 class CpuDevices:
-    """One CPU device with the host's memory, or `cpu_devices` virtual ones of `cpu_memory` each."""
+    """A DeviceSource of one CPU device with the host's memory, or of `cpu_devices` virtual ones of `cpu_memory` each.
+
+    `rss_by_device` gives the resident bytes of a device's workers; `extra_bytes` more are reported as used by others on
+    each device (a fault switch).
+    """
 
     def __init__(self, config: NeuronConfig, rss_by_device: Callable[[str], int], extra_bytes: int = 0) -> None:
         count = max(config.cpu_devices, 1)
@@ -66,10 +74,10 @@ class CpuDevices:
     def read(self) -> list[DeviceStatus]:
         return [self._status(device) for device in self.devices]
 
-    def process_bytes(self, device: str) -> dict[int, int]:  # noqa: ARG002  # RSS comes with the heartbeats
+    def process_bytes(self, device: str) -> dict[int, int]:  # noqa: ARG002  # no driver to ask; RSS comes with the heartbeats
         return {}
 
-    def foreign_bytes(self, device: str, held: int) -> int:  # noqa: ARG002  # a budget is cortex's own
+    def foreign_bytes(self, device: str, held: int) -> int:  # noqa: ARG002  # nobody else uses cortex's budget of host memory
         return self._extra
 
     def _status(self, device: Device) -> DeviceStatus:
@@ -87,7 +95,7 @@ class CpuDevices:
 
 
 def cpu_name() -> str:
-    """The processor as /proc/cpuinfo calls it."""
+    """The "model name" of /proc/cpuinfo; without one, what the platform module knows."""
     with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
         for line in file:
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Which devices this neuron serves on, decided once at the start."""
+"""Chooses where this neuron's devices come from, once, at the start."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from cortex.errors import ConfigError
 from cortex.neuron.devices.devices import CpuDevices, DeviceSource
 from cortex.neuron.devices.ggml import GgmlDevices, usable
 from cortex.neuron.devices.nvml import NvmlDevices, open_nvml
-from cortex.neuron.memory.dry_run import ProbeFailed, probe_devices
-from cortex.wire.probes import DeviceReport
+from cortex.neuron.memory.dry_run import ReportFailed, run_device_report
+from cortex.wire.reports import DeviceReport
 
 __all__ = ["find_devices"]
 
 logger = logging.getLogger(__name__)
 
-Bytes = Callable[[str], int]
-"""Of the device with this id."""
+BytesOn = Callable[[str], int]
+"""Bytes on the device with this id."""
 
 
 def find_devices(
     config: NeuronConfig,
-    rss_on: Bytes,
-    held_on: Bytes,
+    rss_on: BytesOn,
+    held_on: BytesOn,
     extra_bytes: int = 0,
-    probe: Callable[[], DeviceReport] = probe_devices,
+    device_report: Callable[[], DeviceReport] = run_device_report,
 ) -> DeviceSource:
-    """1. The CPU, where it is asked for. 2. NVIDIA GPUs as NVML tells, if llama.cpp can use them or can't be asked.
-    3. GPUs that llama.cpp reports. 4. The CPU after all. Raises ConfigError when a GPU is named and isn't found.
+    """1. The CPU, if the config asks for it. 2. NVIDIA GPUs from NVML, if llama.cpp can use them or its report failed.
+    3. GPUs from llama.cpp's report. 4. The CPU. Raises ConfigError when a GPU that the config names isn't found.
 
-    `rss_on` gives the resident bytes of a CPU device's workers, `held_on` what the ledger has promised on a device;
-    `extra_bytes` is a fault switch: so much more of each CPU device is claimed to be in use by others.
+    `rss_on` gives the resident bytes of a CPU device's workers, `held_on` the ledger's reservations on a device;
+    `extra_bytes` is a fault switch (see CpuDevices). Blocks for as long as `device_report` does: for the start only.
     """
     if config.cpu_devices or config.gpus == "none":  # 1
         return CpuDevices(config, rss_on, extra_bytes)
-    report = _asked(probe)
+    report = _report_or_none(device_report)
     nvidia = open_nvml(config) if report is None or _has_cuda(report) else "this build of llama.cpp has no CUDA"
     if isinstance(nvidia, NvmlDevices):  # 2
         return nvidia
@@ -48,10 +48,10 @@ def find_devices(
     return CpuDevices(config, rss_on, extra_bytes)  # 4
 
 
-def _asked(probe: Callable[[], DeviceReport]) -> DeviceReport | None:
+def _report_or_none(device_report: Callable[[], DeviceReport]) -> DeviceReport | None:
     try:
-        return probe()
-    except ProbeFailed as error:
+        return device_report()
+    except ReportFailed as error:
         logger.warning("llama.cpp can't be asked for its devices", extra={"reason": str(error)})
         return None
 

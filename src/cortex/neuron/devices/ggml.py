@@ -1,7 +1,7 @@
-"""GPUs of ROCm, Vulkan, Metal and other builds of llama.cpp, as a probe process reported them at the start.
+"""GPUs of ROCm, Vulkan, Metal and other builds of llama.cpp, from the report of `engine.tools.device_report`.
 
-Nothing here talks to a driver. Where Linux tells a GPU's memory in sysfs (amdgpu does), that is read; elsewhere memory
-in use is what others held at the start and what the ledger has given away since.
+Nothing here opens a driver. A GPU's used memory is read from sysfs where its kernel driver has it (amdgpu:
+mem_info_vram_used); elsewhere it is what was in use at the start plus the ledger's reservations since.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from cortex.config.settings import NeuronConfig
 from cortex.errors import ConfigError
 from cortex.neuron.devices.devices import Device
-from cortex.wire.probes import DeviceReport, GgmlDevice
+from cortex.wire.reports import DeviceReport, GgmlDevice
 from cortex.wire.status import DeviceKind, DeviceStatus
 
 __all__ = ["GgmlDevices", "usable"]
@@ -31,8 +31,8 @@ _SYSFS = Path("/sys/bus/pci/devices")
 
 
 def usable(report: DeviceReport) -> list[GgmlDevice]:
-    """What llama.cpp itself would offload to: discrete GPUs, one that two backends see only once; integrated ones only
-    where there is nothing else."""
+    """The GPUs that llama.cpp itself would offload to (llama_model_load_from_file_impl in llama.cpp): discrete ones,
+    each once although two backends may see it; integrated ones only where there are no others."""
     kinds = {"gpu", "igpu"}
     found: list[GgmlDevice] = []
     for device in report.devices:
@@ -43,7 +43,8 @@ def usable(report: DeviceReport) -> list[GgmlDevice]:
 
 
 class GgmlDevices:
-    """A DeviceSource. `held_on` gives the ledger's bytes on a device; `environment` is what the workers inherit."""
+    """A DeviceSource. `held_on` gives the ledger's bytes on a device; `environment` is what the workers inherit;
+    `sysfs` holds a directory per PCI address. Raises ConfigError for a GPU of `config` that isn't here."""
 
     def __init__(
         self,
@@ -57,12 +58,12 @@ class GgmlDevices:
         self._found = _chosen(_named(usable(report)), config.gpus)
         shown = _visible(environment)
         self.devices = [_device(name, found, config.memory_margin, shown) for name, found in self._found.items()]
-        self._meters = {name: _meter(sysfs, found) for name, found in self._found.items()}
+        self._used_files = {name: _used_file(sysfs, found) for name, found in self._found.items()}
 
     def read(self) -> list[DeviceStatus]:
         return [self._status(device) for device in self.devices]
 
-    def process_bytes(self, device: str) -> dict[int, int]:  # noqa: ARG002  # no driver is asked
+    def process_bytes(self, device: str) -> dict[int, int]:  # noqa: ARG002  # ggml has no such figure
         return {}
 
     def foreign_bytes(self, device: str, held: int) -> int:
@@ -86,18 +87,18 @@ class GgmlDevices:
         )
 
     def _used(self, name: str) -> int | None:
-        """Bytes in use by anyone; None when the device is gone."""
-        found, meter = self._found[name], self._meters[name]
-        if meter is None:
+        """Bytes in use by all processes; None when the device is lost."""
+        found, used_file = self._found[name], self._used_files[name]
+        if used_file is None:
             return max(found.memory_total - found.memory_free, 0) + self._held_on(name)
         try:
-            return int(meter.read_text())
+            return int(used_file.read_text())
         except (OSError, ValueError):
             return None
 
 
 def _named(found: Sequence[GgmlDevice]) -> dict[str, GgmlDevice]:
-    """By our names: the kind and a number that counts within it."""
+    """By device id: the kind and a number that counts within it."""
     names: dict[str, GgmlDevice] = {}
     for device in found:
         kind = _kind(device)
@@ -106,21 +107,22 @@ def _named(found: Sequence[GgmlDevice]) -> dict[str, GgmlDevice]:
 
 
 def _chosen(found: dict[str, GgmlDevice], wanted: str | list[int | str]) -> dict[str, GgmlDevice]:
-    """Those that `neuron.gpus` names: by position, by our name or ggml's, or by PCI address."""
+    """The devices that `neuron.gpus` names: by position, id, ggml's name or PCI address. Raises ConfigError."""
     if isinstance(wanted, str) or not found:
         return found
-    by_word = {str(index): name for index, name in enumerate(found)}
+    by_name = {str(index): name for index, name in enumerate(found)}
     for name, device in found.items():
-        by_word |= {name: name, device.name: name} | ({device.device_id: name} if device.device_id else {})
-    missing = [item for item in wanted if str(item) not in by_word]
+        by_name |= {name: name, device.name: name} | ({device.device_id: name} if device.device_id else {})
+    missing = [item for item in wanted if str(item) not in by_name]
     if missing:
         raise ConfigError(f"neuron.gpus: {missing[0]!r} is not here; this host has {', '.join(found)}")
-    return {by_word[str(item)]: found[by_word[str(item)]] for item in wanted}
+    return {by_name[str(item)]: found[by_name[str(item)]] for item in wanted}
 
 
 def _device(name: str, found: GgmlDevice, margin: float, shown: list[str]) -> Device:
-    """ROCm can be told which GPUs a process sees; Vulkan counts differently there than in its names, Metal can't, and
-    CUDA's numbers (without NVML there are no uuids) change with the environment: these are named to llama.cpp."""
+    """A device of ROCm is shown to workers by HIP_VISIBLE_DEVICES. The others are chosen by name in llama.cpp's device
+    list: GGML_VK_VISIBLE_DEVICES counts differently from Vulkan's names, Metal has no variable, and CUDA's indices
+    (there are no uuids without NVML) change with the environment."""
     kind, ordinal = _kind(found), found.name.removeprefix(found.backend)
     hip = ""
     if kind == "rocm" and ordinal.isdigit():
@@ -140,13 +142,13 @@ def _kind(device: GgmlDevice) -> DeviceKind:
 
 
 def _visible(environment: Mapping[str, str]) -> list[str]:
-    """The GPUs that we ourselves are shown: ggml's numbers count within them. HIP heeds CUDA's variable, too."""
-    words = environment.get("HIP_VISIBLE_DEVICES") or environment.get("CUDA_VISIBLE_DEVICES") or ""
-    return [word.strip() for word in words.split(",") if word.strip()]
+    """The GPUs that this process is shown: ggml's indices count within them. HIP reads CUDA_VISIBLE_DEVICES too."""
+    names = environment.get("HIP_VISIBLE_DEVICES") or environment.get("CUDA_VISIBLE_DEVICES") or ""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _meter(sysfs: Path, device: GgmlDevice) -> Path | None:
-    """The file that says how much of its memory is in use; None where the driver offers none."""
+def _used_file(sysfs: Path, device: GgmlDevice) -> Path | None:
+    """The file with the bytes of `device`'s memory in use; None where its driver has none."""
     if device.device_id is None:
         return None
     path = sysfs / device.device_id / "mem_info_vram_used"

@@ -1,4 +1,7 @@
-"""NVIDIA GPUs through NVML, which opens no CUDA context: memory, sensors, processes, and what has gone wrong."""
+"""NVIDIA GPUs through NVML, which opens no CUDA context: memory, sensors, processes and errors.
+
+Functions and units: docs.nvidia.com/deploy/nvml-api (bytes, °C, milliwatts, percent).
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,11 @@ _FATAL_XIDS = {
     120: "GSP firmware error",
     140: "unrecovered ECC error",
 }
-"""After these NVIDIA wants the GPU reset, at once or soon (docs.nvidia.com/deploy/xid-errors). What isn't here is a
-program's own fault (13, 31, 43, 45), and the worker that caused it knows."""
+"""XIDs after which NVIDIA asks for a reset of the GPU, at once or soon (docs.nvidia.com/deploy/xid-errors). Others
+(13, 31, 43, 45) are faults of the program that ran there, whose worker fails by itself."""
 _KEPT_XIDS = 8
 _WHOLE_GPU = 0xFFFFFFFF
+"""`gpuInstanceId` of an event that concerns no single MIG instance (nvmlEventData_t)."""
 
 
 def open_nvml(config: NeuronConfig) -> NvmlDevices | str:
@@ -49,8 +53,12 @@ def open_nvml(config: NeuronConfig) -> NvmlDevices | str:
 
 
 class NvmlDevices:
-    """A DeviceSource; MIG instances are devices of their own. Handles are kept; a GPU that stops answering is unhealthy
-    until NVML finds it again, one with a fatal XID until the neuron is started anew."""
+    """A DeviceSource; MIG instances are devices of their own. `margin` is the share of a device's memory that is no
+    part of its budget.
+
+    Handles are kept. A GPU for which NVML returns errors is unhealthy until it answers again, one with a fatal XID
+    until the neuron restarts.
+    """
 
     def __init__(self, margin: float, handles: list[tuple[str, Any]]) -> None:
         self._margin = margin
@@ -67,11 +75,11 @@ class NvmlDevices:
         try:
             processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handles[device])
         except pynvml.NVMLError:
-            return {}  # containers and MIG often hide processes; the device's total still counts
+            return {}  # often not permitted in containers and under MIG; the device's total is still right
         return {process.pid: process.usedGpuMemory or 0 for process in processes}
 
     def foreign_bytes(self, device: str, held: int) -> int:
-        """Everything that the ledger doesn't know: other programs and our workers' CUDA contexts."""
+        """Bytes not in the ledger, as of the last `read`: other programs' and the CUDA contexts of our workers."""
         return max(self._last[device].used_bytes - held, 0)
 
     def _first(self, name: str, handle: Any) -> DeviceStatus:
@@ -101,8 +109,8 @@ class NvmlDevices:
         rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, handle)
         power = _optional(pynvml.nvmlDeviceGetPowerUsage, handle)
         errors = _uncorrected_errors(handle)
-        complaints = [f"{errors} uncorrected ECC errors since boot"] if errors else []
-        complaints += watch.fatal
+        problems = [f"{errors} uncorrected ECC errors since boot"] if errors else []
+        problems += watch.fatal
         self._last[name] = structs.replace(
             self._last[name],
             free_bytes=int(memory.free),
@@ -112,15 +120,15 @@ class NvmlDevices:
             power_w=power / 1000 if power is not None else None,
             ecc_errors=errors,
             xids=list(watch.seen),
-            healthy=not complaints,
-            health="; ".join(complaints),
+            healthy=not problems,
+            health="; ".join(problems),
         )
         return self._last[name]
 
 
 class _XidWatch:
-    """The critical XIDs of one GPU since the neuron started: a set of events with nobody else's in it, looked at
-    without waiting. Where the driver knows no such events (WSL, old boards) nothing is ever seen."""
+    """The critical XIDs of one GPU since the neuron started, from an NVML event set of its own. Where the driver has no
+    such events (WSL, old boards) there are never any."""
 
     def __init__(self, name: str, handle: Any) -> None:
         self.seen: list[int] = []
@@ -137,19 +145,19 @@ class _XidWatch:
             try:
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
             except pynvml.NVMLError:
-                return  # TIMEOUT: there are no more. A GPU that is lost tells so when it is read
+                return  # NVML_ERROR_TIMEOUT: no more events. `_read` reports a lost GPU
             if self._instance is None or event.gpuInstanceId in (self._instance, _WHOLE_GPU):
-                self._note(int(event.eventData))
+                self._add(int(event.eventData))
 
-    def _note(self, xid: int) -> None:
+    def _add(self, xid: int) -> None:
         self.seen = [*self.seen, xid][-_KEPT_XIDS:]
-        words = f"XID {xid}: {_FATAL_XIDS.get(xid)}"
-        if xid in _FATAL_XIDS and words not in self.fatal:
-            self.fatal.append(words)
+        message = f"XID {xid}: {_FATAL_XIDS.get(xid)}"
+        if xid in _FATAL_XIDS and message not in self.fatal:
+            self.fatal.append(message)
 
 
 def _xid_events(gpu: Any) -> Any:
-    """None where they can't be had."""
+    """An event set registered for `gpu`; None where the driver doesn't support it."""
     try:
         events = pynvml.nvmlEventSetCreate()
         pynvml.nvmlDeviceRegisterEvents(gpu, pynvml.nvmlEventTypeXidCriticalError, events)
@@ -159,7 +167,7 @@ def _xid_events(gpu: Any) -> Any:
 
 
 def _all_handles() -> list[tuple[str, Any]]:
-    """("0", handle) for each GPU, ("1.0", handle) for the instances of GPU 1 in MIG mode (the GPU itself can't be used
+    """("0", handle) for each GPU, ("1.0", handle) for the instances of GPU 1 in MIG mode (CUDA can't use the GPU itself
     then)."""
     found: list[tuple[str, Any]] = []
     for index in range(pynvml.nvmlDeviceGetCount()):
@@ -169,7 +177,7 @@ def _all_handles() -> list[tuple[str, Any]]:
             found.append((str(index), gpu))
             continue
         for instance in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-            with suppress(pynvml.NVMLError):  # slots without an instance answer NOT_FOUND
+            with suppress(pynvml.NVMLError):  # NVML_ERROR_NOT_FOUND for a slot without an instance
                 found.append((f"{index}.{instance}", pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, instance)))
     return found
 
@@ -185,10 +193,10 @@ def _chosen(handles: list[tuple[str, Any]], wanted: str | list[int | str]) -> li
     return [by_name[str(item)] for item in wanted]
 
 
-def _optional(ask: Callable[..., Any], *arguments: Any) -> Any:
-    """NVML's answer, or None where this GPU doesn't tell (MIG instances, old boards)."""
+def _optional(query: Callable[..., Any], *arguments: Any) -> Any:
+    """NVML's answer; None where this GPU doesn't support the query (MIG instances, old boards)."""
     try:
-        return ask(*arguments)
+        return query(*arguments)
     except pynvml.NVMLError:
         return None
 

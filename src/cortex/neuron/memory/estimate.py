@@ -1,9 +1,10 @@
-"""What a model will take, computed from its GGUF: weights, KV cache, recurrent state, compute buffers. Bytes.
+"""What a model will take, computed from its GGUF header: weights, KV cache, recurrent state, compute buffers. Bytes.
 
-The rules are llama.cpp's own as cortex's engine uses it: a layer's keys and values are as wide as its attn_k and
-attn_v tensors; layers with a sliding window keep their whole cache too (a windowed one forgets prefixes that others
-could share); recurrent state is f32, one row per sequence id. Compute buffers are an approximation;
-docs/explanation/memory.md compares it with measurements, and the measured size replaces it after the first load.
+The rules are those of llama.cpp as the engine uses it: a layer's keys and values are as wide as its attn_k and attn_v
+tensors (llama-kv-cache.cpp); layers with a sliding window keep a whole cache too (`swa_full`: a windowed cache drops
+prefixes that other requests could share); recurrent state is f32, one row per sequence id (llama-memory-recurrent.cpp).
+Compute buffers are an approximation: docs/explanation/memory.md has its error per model, and the measured size replaces
+it after the first load.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ __all__ = ["Estimate", "Shape", "estimate", "projector_bytes"]
 
 _LAYER = re.compile(r"^blk\.(\d+)\.(.+)$")
 _OUTPUT_LAYERS = ("output.weight", "output_norm.weight", "output_norm.bias")
-
-
 _CACHED_SLOTS, _CACHED_STATES = 96, 4
-"""Sequence ids that the engine keeps for prefixes of finished requests, beyond the running ones; fewer where each holds
-a whole recurrent state."""
+"""Sequence ids that the engine keeps for prefixes of finished requests, beyond the running ones, without and with a
+recurrent state per sequence; as in `engine.loading`."""
+_MIN_PATCHES = 46
+"""Patches per side for which llama.cpp reserves buffers at least, in encoders of any image size
+(tools/mtmd/clip.cpp: set_warmup_n_tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides the size of a model's context: tokens, sequences decoded together, and ggml type names."""
+    """What the size of a model's context depends on: cells and ubatch in tokens, sequences decoded together, and the
+    cache's ggml type names."""
 
     kv_cells: int
     parallel: int
@@ -41,10 +44,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes by layer (weights, KV with recurrent state), outside the layers, and per device that computes.
+    """Bytes: two lists with an entry per layer (weights; KV with recurrent state), the tensors outside the layers, and
+    the compute buffers of one device.
 
-    `input_bytes` (the token embedding) and `logits_bytes` (one row per sequence id) llama.cpp keeps in host memory
-    when layers are offloaded.
+    llama.cpp keeps `input_bytes` (the token embedding) and `logits_bytes` (one row per sequence id) in host memory when
+    layers are offloaded.
     """
 
     layer_weights: list[int]
@@ -56,18 +60,19 @@ class Estimate:
 
     @property
     def total(self) -> int:
-        """On a single device that holds everything."""
+        """On one device that holds everything, the CPU."""
         return self.offloaded + self.input_bytes + self.logits_bytes
 
     @property
     def offloaded(self) -> int:
-        """On a single GPU."""
+        """On one GPU with all layers."""
         return sum(self.layer_weights) + sum(self.layer_cache) + self.output_bytes + self.compute_bytes
 
     def split(self, shares: list[float]) -> list[int]:
-        """Bytes per device when layers (or rows) go to devices by `shares` (any positive weights).
+        """Bytes per device when layers (or rows) are distributed by `shares` (any positive weights).
 
-        Layers are dealt in order as llama.cpp does, the output with the last; every device has compute buffers.
+        Layers are assigned in order, the output with the last, as in llama_model::load_tensors (llama-model.cpp); every
+        device has compute buffers.
         """
         count = len(self.layer_weights) + 1
         bounds = [round(count * sum(shares[: index + 1]) / sum(shares)) for index in range(len(shares))]
@@ -77,7 +82,7 @@ class Estimate:
 
 
 def estimate(header: GGUFHeader, shape: Shape) -> Estimate:
-    """Sizes of `header`'s model with `shape`'s context."""
+    """Sizes of `header`'s model with a context of `shape`. Pure."""
     layers = header.hyper("block_count")
     weights = [0] * layers
     widths: dict[int, dict[str, int]] = defaultdict(dict)
@@ -91,7 +96,7 @@ def estimate(header: GGUFHeader, shape: Shape) -> Estimate:
             outside[tensor.name] = tensor.bytes
     output = sum(outside.get(name, 0) for name in _OUTPUT_LAYERS)
     tied = 0 if "output.weight" in outside else outside.get("token_embd.weight", 0)
-    cached = layers if header.hyper("attention.causal", 1) else 0  # an encoder keeps nothing
+    cached = layers if header.hyper("attention.causal", 1) else 0  # an encoder has no cache
     cache = [_layer_cache(header, shape, layer, widths[layer]) for layer in range(cached)]
     return Estimate(
         layer_weights=weights,
@@ -104,15 +109,13 @@ def estimate(header: GGUFHeader, shape: Shape) -> Estimate:
 
 
 def projector_bytes(header: GGUFHeader) -> int:
-    """A vision projector's weights and the buffers it encodes an image in: a layer over all of its patches.
-
-    Where an encoder takes images of any size, llama.cpp reserves for at least 46 patches a side.
-    """
+    """Bytes of a vision projector's weights and of its compute buffers, which hold one layer's activations (f32) over
+    all patches of an image."""
 
     def hyper(key: str) -> int:
         return header.number(f"clip.vision.{key}")
 
-    side = max(hyper("image_size") // max(hyper("patch_size"), 1), 46)
+    side = max(hyper("image_size") // max(hyper("patch_size"), 1), _MIN_PATCHES)
     width = 3 * hyper("embedding_length") + hyper("feed_forward_length")
     return sum(tensor.bytes for tensor in header.tensors) + 4 * side**2 * width
 
@@ -131,13 +134,13 @@ def _is_recurrent(widths: dict[int, dict[str, int]]) -> bool:
 
 
 def _sequence_ids(shape: Shape, *, recurrent: bool) -> int:
-    """As the engine makes its context: running, cached, and one for the canary."""
+    """As many as the engine's context has: running, cached, and one for the canary."""
     cached = min(shape.parallel, _CACHED_STATES) if recurrent else _CACHED_SLOTS
     return min(shape.parallel + cached, 255) + 1
 
 
 def _kv_widths(header: GGUFHeader, layer: int, widths: dict[str, int]) -> tuple[int, int]:
-    """Elements of one token's key and value in this layer; MLA keeps one compressed row and no value."""
+    """Elements of one token's key and value in this layer; MLA caches one compressed row and no value."""
     if "attn_k.weight" in widths:
         return widths["attn_k.weight"], widths.get("attn_v.weight", widths["attn_k.weight"])
     if "attn_kv_a_mqa.weight" in widths:
@@ -151,7 +154,7 @@ def _kv_widths(header: GGUFHeader, layer: int, widths: dict[str, int]) -> tuple[
 
 
 def _recurrent_bytes(header: GGUFHeader, shape: Shape) -> int:
-    """Convolution and state rows of a Mamba-like or gated-delta layer, or LFM2's short convolution."""
+    """Bytes of the convolution and state rows of a Mamba-like or gated-delta layer, or of LFM2's short convolution."""
     rows = _sequence_ids(shape, recurrent=True)
     if short := header.hyper("shortconv.l_cache"):
         return 4 * rows * header.hyper("embedding_length") * (short - 1)
@@ -161,10 +164,11 @@ def _recurrent_bytes(header: GGUFHeader, shape: Shape) -> int:
 
 
 def _compute_bytes(header: GGUFHeader, shape: Shape) -> int:
-    """The widest moment of the graph, as buffers are reused: the logits of a whole batch, or a layer's feed-forward
-    beside the attention mask (and, without flash attention, the scores of every head).
+    """Bytes of the largest set of tensors that are alive at one time, since buffers are reused: the logits of a whole
+    ubatch, or a layer's feed-forward beside the attention mask (and, without flash attention, every head's scores).
 
-    The multiples of the width, and the twelfth that the allocator loses on the mask, are fitted to measurements.
+    The multiples of the width, and 13/12 for what the allocator wastes on the mask, are fitted to the buffers that
+    llama.cpp 0.3.36 (llama-cpp-python) reported on CPU for the models of docs/explanation/memory.md.
     """
     rows = min(shape.ubatch, max(shape.kv_cells, 1))
     width = header.hyper("embedding_length")

@@ -1,31 +1,26 @@
-"""Word that something may have changed in what the neuron holds."""
+"""Notification that the neuron's state may have changed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 __all__ = ["Changes"]
 
 
 class Changes:
-    """Wakes whoever follows. Word of a change promises nothing: a follower looks for itself, so who is in doubt tells;
-    the watchdog does once a second."""
+    """Calls every subscriber. A hint only: subscribers re-read the state, so spurious notifications are harmless, and
+    the watchdog sends one each second. Event loop's thread only."""
 
     def __init__(self) -> None:
-        self._followers: set[asyncio.Event] = set()
+        self._subscribers: set[Callable[[], None]] = set()
 
     def tell(self) -> None:
-        for news in self._followers:
-            news.set()
+        for subscriber in list(self._subscribers):
+            subscriber()
 
-    @contextmanager
-    def followed(self) -> Iterator[asyncio.Event]:
-        """An event that is set at every word; the follower clears it."""
-        news = asyncio.Event()
-        self._followers.add(news)
-        try:
-            yield news
-        finally:
-            self._followers.discard(news)
+    def subscribe(self, subscriber: Callable[[], None]) -> None:
+        """`subscriber` must not block or raise."""
+        self._subscribers.add(subscriber)
+
+    def unsubscribe(self, subscriber: Callable[[], None]) -> None:
+        self._subscribers.discard(subscriber)

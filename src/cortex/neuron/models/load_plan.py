@@ -1,25 +1,24 @@
-"""From a catalogue entry to what is said of it, what it needs, and the order that a worker gets. Pure."""
+"""From a catalogue entry to the contexts and device sets to try, their bytes, and the worker's LoadSpec. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 
 import msgspec
 
 from cortex.config.profiles import Pooling
 from cortex.config.settings import Config, parse_bytes
-from cortex.neuron.catalog.scan import Entry
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.memory.estimate import Shape, estimate, projector_bytes
-from cortex.wire.probes import SizeReport
-from cortex.wire.status import Capabilities, Limits, ModelCard
-from cortex.wire.worker import Loaded, LoadSpec
+from cortex.placement.device_sets import device_groups, large_enough
+from cortex.placement.facts import DeviceSet, NeuronMemory
+from cortex.wire.reports import MemoryPlan
+from cortex.wire.worker import LoadSpec
 
 __all__ = [
     "DEFAULT_CONTEXT",
     "DEFAULT_PARALLEL",
-    "card_of",
     "contexts",
     "device_sets",
     "estimated_sizes",
@@ -29,83 +28,18 @@ __all__ = [
 ]
 
 Sizes = Callable[[Sequence[str]], list[int]]
+"""Device ids → bytes needed on each."""
 
-DEFAULT_CONTEXT = 8192
-DEFAULT_PARALLEL = 4
-_LEAST_CONTEXT = 1024
-
-
-def card_of(entry: Entry, loaded: Loaded | None = None) -> ModelCard:
-    """The model as clients see it: by its header, and by what the worker found once it is loaded."""
-    profile, header = entry.profile, entry.header
-    context = loaded.context if loaded else None
-    train = header.hyper("context_length") if header else 0
-    promised = context or profile.limit.context or (contexts(entry)[0] if header else 0)
-    return ModelCard(
-        id=entry.id,
-        limits=Limits(promised, profile.limit.input, profile.limit.output),
-        capabilities=_found(loaded, _capabilities(entry)) if loaded else _capabilities(entry),
-        aliases=list(entry.aliases),
-        architecture=header.architecture if header else "",
-        quantisation=entry.quantisation,
-        parameters=header.parameters if header else 0,
-        size_bytes=header.size_bytes if header else 0,
-        gguf_hash=header.hash if header else "",
-        context_train=train,
-        parallel=profile.parallel or DEFAULT_PARALLEL,
-        created=int(entry.path.stat().st_mtime) if entry.path and entry.path.exists() else 0,
-        cost=profile.cost,
-        pinned=profile.pinned,
-        pinned_on=profile.pinned_on,
-        residency_priority=profile.residency_priority,
-        min_devices=profile.min_devices,
-        min_device_bytes=profile.min_device_vram_mb * 1024 * 1024,
-        idle_ttl_s=profile.idle_ttl_s,
-        replicas_min=profile.replicas.min,
-        replicas_max=profile.replicas.max,
-        available=not entry.problem,
-        problem=entry.problem,
-    )
-
-
-def _found(loaded: Loaded, guess: Capabilities) -> Capabilities:
-    return msgspec.structs.replace(
-        guess,
-        tools=loaded.tools,
-        reasoning=loaded.reasoning,
-        vision=loaded.vision,
-        embedding=loaded.embedding,
-        rerank=loaded.rerank,
-        infill=loaded.infill,
-    )
-
-
-def _capabilities(entry: Entry) -> Capabilities:
-    """A guess by the header; what the worker's probe found replaces it once loaded."""
-    header, profile = entry.header, entry.profile
-    if header is None:
-        return Capabilities()
-    pooling = header.hyper("pooling_type")
-    rerank = profile.pooling == "rank" or pooling == 4
-    embedding = not rerank and (profile.embedding or bool(pooling) or not header.hyper("attention.causal", 1))
-    template = header.text("tokenizer.chat_template")
-    generates = not (embedding or rerank)
-    return Capabilities(
-        chat=generates and bool(template or profile.chat_template),
-        completion=generates,
-        embedding=embedding,
-        rerank=rerank,
-        vision=generates and entry.mmproj is not None,
-        tools="tools" in template,
-        reasoning="think" in template,
-        infill=any(key.endswith(("fim_pre_token_id", "prefix_token_id")) for key in header.values),
-    )
+DEFAULT_CONTEXT, DEFAULT_PARALLEL = 8192, 4
+"""Tokens per request and sequences decoded together, where the profile has none."""
+_MIN_CONTEXT = 1024
+"""Tokens at which the halving of a context that doesn't fit ends."""
 
 
 def contexts(entry: Entry) -> list[int]:
-    """The contexts to try, best first: one where the profile names it, else from the most downwards by halves.
+    """The contexts (tokens) to try, largest first: the profile's number alone, else halving down to _MIN_CONTEXT.
 
-    `"auto"` starts at what the model was trained for, no word at DEFAULT_CONTEXT.
+    `"auto"` starts at the training context, an unset context at the smaller of that and DEFAULT_CONTEXT.
     """
     assert entry.header is not None
     train = entry.header.hyper("context_length") or DEFAULT_CONTEXT
@@ -114,17 +48,18 @@ def contexts(entry: Entry) -> list[int]:
         return [wanted]
     best = train if wanted == "auto" else min(train, DEFAULT_CONTEXT)
     found = [best]
-    while found[-1] // 2 >= _LEAST_CONTEXT:
+    while found[-1] // 2 >= _MIN_CONTEXT:
         found.append(found[-1] // 2)
     return found
 
 
 def shape_of(entry: Entry, context: int) -> Shape:
+    """The shape of the context in which the engine would serve `entry` with `context` tokens per request."""
     profile = entry.profile
     parallel = profile.parallel or DEFAULT_PARALLEL
     ubatch = min(profile.ubatch, profile.batch)
     cells = profile.kv_cells or context * parallel
-    if _makes_vectors(entry):  # an input is attended to as a whole: one batch, one pool of its size
+    if entry.task != "generate":  # an input is attended to as a whole: one ubatch, and a pool of its size
         ubatch, cells = max(context, ubatch), max(profile.kv_cells or 0, context)
     return Shape(
         kv_cells=cells,
@@ -136,41 +71,31 @@ def shape_of(entry: Entry, context: int) -> Shape:
     )
 
 
-def _makes_vectors(entry: Entry) -> bool:
-    capabilities = _capabilities(entry)
-    return capabilities.embedding or capabilities.rerank
-
-
 def _pooling(entry: Entry) -> Pooling | None:
-    """The profile's; None for the file's own. A file of a model that makes text has none, and llama.cpp then no vector
-    for a whole input: it gets the mean of its tokens'."""
-    if entry.profile.pooling is not None or not _makes_vectors(entry):
+    """The profile's pooling; None for that of the file. The file of a model that generates text has none, and llama.cpp
+    without pooling returns no vector per input: used for embeddings, such a model gets "mean"."""
+    if entry.profile.pooling is not None or entry.task == "generate":
         return entry.profile.pooling
     return None if entry.header is not None and entry.header.hyper("pooling_type") else "mean"
 
 
-def device_sets(
-    entry: Entry, sizes: Sizes, budgets: Mapping[str, int], free: Mapping[str, int], wanted: Sequence[str]
-) -> list[dict[str, int]]:
-    """The device sets that may take the model with the bytes needed on each, emptiest devices first.
+def device_sets(entry: Entry, sizes: Sizes, memory: NeuronMemory, wanted: Sequence[str]) -> list[DeviceSet]:
+    """The device sets that the model may be loaded on, with the bytes needed on each device; most free memory first.
 
-    `sizes` gives the bytes on each device of a set; `budgets` and `free` are bytes by device id; `wanted` is the
-    caller's choice, which beats the profile's. A choice that names a device which isn't here has no sizes.
+    `wanted` are the device ids of the order, which take precedence over the profile's. A set with a device that isn't
+    here has sizes of 0.
     """
-    eligible = [name for name in budgets if budgets[name] >= entry.profile.min_device_vram_mb * 1024 * 1024]
-    chosen = list(wanted) or _named(entry, list(budgets))
-    if not budgets.keys() >= set(chosen):
+    free, floor = memory.free_bytes(), entry.profile.min_device_vram_mb * 1024 * 1024
+    chosen = list(wanted) or _named(entry, list(free))
+    if not free.keys() >= set(chosen):
         return [dict.fromkeys(chosen, 0)]
-    if chosen:
-        groups = [tuple(chosen)]
-    else:
-        ordered = sorted(eligible, key=lambda name: (-free.get(name, 0), name))
-        groups = list(combinations(ordered, _device_count(entry)))[:64]
+    able = {device.id: free[device.id] for device in memory.devices if large_enough(device, floor)}
+    groups = [tuple(chosen)] if chosen else device_groups(able, _device_count(entry))
     return [dict(zip(group, sizes(group), strict=True)) for group in groups]
 
 
 def _named(entry: Entry, known: list[str]) -> list[str]:
-    """The profile's `devices`, by position or id."""
+    """Device ids by the profile's `devices`, which has positions or ids; empty where it is a count."""
     devices = entry.profile.devices
     if not isinstance(devices, list):
         return []
@@ -183,13 +108,13 @@ def _device_count(entry: Entry) -> int:
 
 
 def estimated_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
-    """By the GGUF alone, for each device of `group`, then for each RPC endpoint of the profile."""
+    """Bytes by the GGUF's header for each device of `group`, then for each RPC endpoint of the profile."""
     first, *others = _text_sizes(entry, context, group)
     return [first + _projector_size(entry), *others]
 
 
 def _projector_size(entry: Entry) -> int:
-    """A projector is never split: the first device has it."""
+    """Bytes on the first device: llama.cpp never splits a projector."""
     return projector_bytes(entry.projector) if entry.projector else 0
 
 
@@ -197,7 +122,7 @@ def _text_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
     assert entry.header is not None
     sizes, on_cpu = estimate(entry.header, shape_of(entry, context)), group[0].startswith("cpu")
     rpc = entry.profile.rpc
-    if rpc and on_cpu:  # the layers are elsewhere
+    if rpc and on_cpu:  # all layers are on the endpoints
         here = sizes.input_bytes + sizes.logits_bytes + sizes.compute_bytes
         return [here, *[0] * (len(group) - 1), *sizes.split(_shares(entry, len(rpc)))]
     if len(group) + len(rpc) > 1:
@@ -206,32 +131,33 @@ def _text_sizes(entry: Entry, context: int, group: Sequence[str]) -> list[int]:
 
 
 def refined_sizes(
-    entry: Entry, context: int, group: Sequence[str], names: Sequence[str], report: SizeReport
+    entry: Entry, context: int, group: Sequence[str], names: Sequence[str], plan: MemoryPlan
 ) -> list[int]:
-    """As `estimated_sizes`, with the caches and compute buffers of a dry run. `names` are ggml's, for `group`.
+    """As `estimated_sizes`, with the caches and compute buffers of a dry run. `names` are ggml's names for `group`.
 
-    A dry run tells a cache's whole size: it is shared out as the header has it.
+    `plan.cache` is for all layers together: it is divided among them in proportion to the estimate.
     """
     assert entry.header is not None
     guess = estimate(entry.header, shape_of(entry, context))
     whole = sum(guess.layer_cache) or 1
-    cache = [size * report.cache // whole for size in guess.layer_cache]
-    sizes = replace(guess, layer_cache=cache, compute_bytes=0, logits_bytes=report.output)
+    cache = [size * plan.cache // whole for size in guess.layer_cache]
+    sizes = replace(guess, layer_cache=cache, compute_bytes=0, logits_bytes=plan.output)
     if names[:1] == ["CPU"]:
-        return [sizes.total + sum(report.compute.values()) + _projector_size(entry)]
+        return [sizes.total + sum(plan.compute.values()) + _projector_size(entry)]
     held = sizes.split(_shares(entry, len(group))) if len(group) > 1 else [sizes.offloaded]
     held[0] += _projector_size(entry)
-    return [size + report.compute.get(name, guess.compute_bytes) for size, name in zip(held, names, strict=True)]
+    return [size + plan.compute.get(name, guess.compute_bytes) for size, name in zip(held, names, strict=True)]
 
 
 def _shares(entry: Entry, parts: int) -> list[float]:
-    """`tensor_split`, one number a device; a list that is too short or too long is llama.cpp's to read."""
+    """The profile's `tensor_split`, cut or filled with zeros to one share per part as llama.cpp does; equal shares
+    without one."""
     given = entry.profile.tensor_split[:parts]
     return given + [0.0] * (parts - len(given)) if any(given) else [1.0] * parts
 
 
 def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) -> LoadSpec:
-    """The worker's order. `devices` are ggml's names in split order, empty for a worker's only one."""
+    """What the worker is sent. `devices` are ggml's names in split order, empty for the only one that it sees."""
     profile = entry.profile
     assert entry.path is not None
     faults = config.faults
@@ -257,7 +183,7 @@ def spec_of(entry: Entry, context: int, devices: Sequence[str], config: Config) 
         flash_attention=profile.flash_attention,
         mmap=profile.mmap,
         mlock=profile.mlock,
-        embedding=_makes_vectors(entry),
+        embedding=entry.task != "generate",
         pooling=_pooling(entry),
         sampling=profile.sampling,
         host_cache_bytes=parse_bytes(config.neuron.host_cache if profile.host_cache is None else profile.host_cache),

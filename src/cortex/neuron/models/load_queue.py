@@ -1,18 +1,20 @@
-"""Loads waiting for room, oldest first. What to do is `placement`'s decision; here it is asked for and carried out."""
+"""Loads that wait for memory, oldest first. `placement` decides what to do; this module carries it out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from functools import partial
 
 from cortex.errors import CortexError, Draining, ModelLoadFailed, NoRoom
 from cortex.neuron.models.load_plan import contexts, device_sets
 from cortex.neuron.models.loader import ModelLoader
-from cortex.neuron.models.placement import Decision, Evict, Need, Place, Refuse, Scene, Wait, decide
 from cortex.neuron.models.registry import ModelRegistry
 from cortex.neuron.models.state import Loading, ManagedModel
+from cortex.placement.decision import Decision, Evict, Place, Refuse, Wait, decide
+from cortex.placement.facts import Claim, NeuronMemory
+from cortex.placement.reasons import byte_by_byte
+from cortex.placement.residency import starved
 
 __all__ = ["LoadQueue"]
 
@@ -20,12 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class LoadQueue:
-    """`pump` is asked again after every change; it never blocks and decides on what is true in this step."""
+    """`pump` runs after every change; it never blocks, and decides on what is true in this step of the event loop."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self._loader = ModelLoader(registry, self.pump)
         self._waiting: list[Loading] = []
+        self._closed: list[ManagedModel] = []
         self._retry: asyncio.TimerHandle | None = None
         self._retry_at = 0.0
 
@@ -45,65 +48,66 @@ class LoadQueue:
     def abandon(self, loading: Loading, error: CortexError) -> None:
         """End a load that still waits; one under way ends with its worker's answer."""
         if loading in self._waiting:
-            self._leave(loading)
-            self._registry.models[loading.model].loading = None
-            loading.fail(error)
+            self._fail(loading, error)
+            self.pump()  # what was closed for it is open again
 
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
         for loading in list(self._waiting):
-            self.abandon(loading, Draining("this neuron is shutting down"))
+            self._fail(loading, Draining("this neuron is shutting down"))
 
     def pump(self) -> None:
-        """Give every waiting load its next step; nobody younger takes the room that a starved one waits for."""
-        now = self._registry.clock()
+        """Give every waiting load its next step. Which models are closed is decided anew; no younger load takes memory
+        that a starved one waits for."""
+        starving = False
+        for managed in self._closed:
+            managed.closed = False
+        self._closed.clear()
         for loading in list(self._waiting):
             if loading not in self._waiting:
                 continue  # an earlier step's failure ended it
             managed = self._registry.models[loading.model]
-            if managed.state == "ready" and not managed.closing:
-                self._leave(loading)
+            if managed.state == "ready" and not managed.closed:
+                self._waiting.remove(loading)
                 managed.loading = None
                 loading.succeed()
-            elif managed.state not in ("unloading", "ready"):
-                self._step(loading, managed, now)
-            if loading in self._waiting and self._starved(loading, now):
-                break
+            elif managed.state not in ("unloading", "ready") and not starving:
+                self._step(loading, managed)
+            if loading in self._waiting:
+                starving = starving or starved(self._claim(loading, managed), self._registry.config.eviction)
 
-    def _step(self, loading: Loading, managed: ManagedModel, now: float) -> None:
+    def _step(self, loading: Loading, managed: ManagedModel) -> None:
         if managed.entry.header is None and managed.entry.repo and self._registry.fetch:
-            self._leave(loading)
+            self._waiting.remove(loading)
             self._loader.start_fetch(loading, self._return)
             return
         try:
             context, decision = self._choose(loading, managed)
         except CortexError as error:
-            self.abandon(loading, error)
+            self._fail(loading, error)
             return
-        except Exception:  # a bug; left in the queue, it would end every other load's turn as well
+        except Exception:  # a bug; left in the queue, it would raise in every later pump and block the other loads
             logger.exception("a load can't be planned", extra={"model": loading.model})
-            self.abandon(
-                loading, ModelLoadFailed(f"{loading.model} can't be planned; the neuron's log has the details")
-            )
+            self._fail(loading, ModelLoadFailed(f"{loading.model} can't be planned; the neuron's log has the details"))
             return
         match decision:
-            case Place(bytes_by_device) if self._registry.wants_dry_run(managed.entry, context, list(bytes_by_device)):
-                self._leave(loading)
-                self._loader.start_dry_run(loading, list(bytes_by_device), context, self._return)
+            case Place(sizes) if self._registry.planner.wants_dry_run(managed.entry, context, list(sizes)):
+                self._waiting.remove(loading)
+                self._loader.start_dry_run(loading, list(sizes), context, self._return)
             case Place(bytes_by_device):
-                self._leave(loading)
+                self._waiting.remove(loading)
                 self._loader.start_load(loading, bytes_by_device, context)
-            case Evict(models):
+            case Evict(_, models):
                 for model in models:
-                    self._loader.evict(model, "room", wanted_by=loading.model)
-            case Wait(models, until_s):
-                self._wait(loading, models, until_s, now)
+                    self._loader.unloader.evict(model, "room", wanted_by=loading.model)
+            case Wait():
+                self._wait(loading, decision)
             case Refuse(reason):
-                self.abandon(loading, NoRoom(reason))
+                self._fail(loading, NoRoom(reason))
 
     def _return(self, loading: Loading) -> None:
-        """Its file is here now, or its size is known better: decide anew."""
+        """Queue a load again: its file is here now, or its size is known better."""
         self._waiting.append(loading)
         self.pump()
 
@@ -112,9 +116,9 @@ class LoadQueue:
         if managed.entry.header is None or managed.entry.problem:
             raise ModelLoadFailed(managed.entry.problem or f"{loading.model} has not been downloaded")
         first: tuple[int, Decision] | None = None
-        scene = self._registry.scene()
+        claim, memory = self._claim(loading, managed), self._registry.memory()
         for context in contexts(managed.entry):
-            decision = self._decide(loading, managed, context, scene)
+            decision = self._decide(loading, managed, context, claim, memory)
             if isinstance(decision, Place):
                 return context, decision
             if first is None or isinstance(first[1], Refuse):
@@ -122,26 +126,30 @@ class LoadQueue:
         assert first is not None
         return first
 
-    def _decide(self, loading: Loading, managed: ManagedModel, context: int, scene: Scene) -> Decision:
-        held = self._registry.ledger.held
-        budgets = {room.device: room.budget_bytes for room in scene.rooms}
-        free = {room.device: room.budget_bytes - room.foreign_bytes - held(room.device) for room in scene.rooms}
-        sizes = partial(self._registry.sizes, managed.entry, context)
-        sets = device_sets(managed.entry, sizes, budgets, free, loading.devices)
-        if unknown := sorted({device for wanted in sets for device in wanted} - budgets.keys()):
-            here = ", ".join(budgets)
-            raise NoRoom(f"{loading.model} is to run on {', '.join(unknown)}; this neuron has {here}")
-        return decide(Need(loading.model, sets, loading.evict), scene)
+    def _claim(self, loading: Loading, managed: ManagedModel) -> Claim:
+        waited_s = self._registry.clock() - loading.asked_at
+        return Claim(loading.model, managed.entry.profile.residency_priority, waited_s, loading.evict)
 
-    def _wait(self, loading: Loading, models: Sequence[str], until_s: float | None, now: float) -> None:
-        loading.advance("waiting for room", 0.0, now)
-        if self._starved(loading, now):
-            for model in models:
-                self._registry.models[model].closing = True
-        else:
-            self._pump_at(loading.asked_at + self._registry.config.eviction.starvation_s)
-        if until_s is not None:
-            self._pump_at(until_s)
+    def _decide(
+        self, loading: Loading, managed: ManagedModel, context: int, claim: Claim, memory: NeuronMemory
+    ) -> Decision:
+        registry, known = self._registry, [device.id for device in memory.devices]
+        sizes = partial(registry.planner.sizes, managed.entry, context)
+        sets = device_sets(managed.entry, sizes, memory, loading.devices)
+        if unknown := sorted({device for wanted in sets for device in wanted}.difference(known)):
+            here = ", ".join(known)
+            raise NoRoom(f"{loading.model} is to run on {', '.join(unknown)}; this neuron has {here}")
+        decision = decide(claim, sets, memory, registry.config.eviction, registry.clock())
+        return Refuse(byte_by_byte(claim, sets, memory)) if isinstance(decision, Refuse) else decision
+
+    def _wait(self, loading: Loading, decision: Wait) -> None:
+        loading.advance("waiting for room", 0.0, self._registry.clock())
+        for model in decision.close:
+            managed = self._registry.models[model]
+            managed.closed = True
+            self._closed.append(managed)
+        if decision.until is not None:
+            self._pump_at(decision.until)
 
     def _pump_at(self, when: float) -> None:
         """Ask again at `when`, or at an earlier time that is set already."""
@@ -157,11 +165,7 @@ class LoadQueue:
         self._retry = None
         self.pump()
 
-    def _starved(self, loading: Loading, now: float) -> bool:
-        return now - loading.asked_at > self._registry.config.eviction.starvation_s
-
-    def _leave(self, loading: Loading) -> None:
+    def _fail(self, loading: Loading, error: CortexError) -> None:
         self._waiting.remove(loading)
-        if not self._waiting:
-            for managed in self._registry.models.values():
-                managed.closing = False
+        self._registry.models[loading.model].loading = None
+        loading.fail(error)

@@ -1,4 +1,4 @@
-"""One model's life on this neuron, and one load of it that many may wait for. Written by `ModelManager` alone."""
+"""The state of one model on this neuron, and of one load of it. Written by `ModelManager` and its helpers alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cortex.errors import CortexError
-from cortex.neuron.catalog.scan import Entry
+from cortex.neuron.catalog.entry import Entry
 from cortex.neuron.workers.process import Worker
 from cortex.wire.status import LoadJob, ModelCard, ModelState
 from cortex.wire.worker import EngineModelStats, Loaded, ProbeReport
@@ -17,13 +17,18 @@ __all__ = ["Footprint", "Loading", "ManagedModel"]
 
 
 class Loading:
-    """A load from the order to its end. `moved_at` is the last sign of progress: the stall limit counts from there."""
+    """A load from the order to its end, which any number of tasks may wait for.
+
+    `asked_at`, `started_at` and `progress_at` (the last progress, from which the stall limit counts) are in seconds of
+    the registry's clock; `progress` is from 0 to 1 within `stage`. `devices` are ids that the order names, `evict`
+    allows other models to be unloaded for it. `footprint` is the worker's before the load.
+    """
 
     def __init__(self, model: str, asked_at: float, *, devices: Sequence[str] = (), evict: bool = True) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.model = model
         self.asked_at = asked_at
-        self.moved_at = asked_at
+        self.progress_at = asked_at
         self.devices = tuple(devices)
         self.evict = evict
         self.state: ModelState = "loading"
@@ -31,7 +36,7 @@ class Loading:
         self.progress = 0.0
         self.started_at: float | None = None
         self.error: CortexError | None = None
-        self.before: Footprint | None = None
+        self.footprint: Footprint | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -39,12 +44,12 @@ class Loading:
         return self.state != "loading"
 
     def advance(self, stage: str, progress: float, now: float) -> None:
-        """Note progress; watchers are woken for every percent, not for every call."""
-        notable = stage != self.stage or progress - self.progress >= 0.01 or progress >= 1.0 > self.progress
-        self.moved_at = now
-        if notable:
+        """Record progress; waiters are notified for every percent, not for every call."""
+        changed = stage != self.stage or progress - self.progress >= 0.01 or progress >= 1.0 > self.progress
+        self.progress_at = now
+        if changed:
             self.stage, self.progress = stage, progress
-            self._announce()
+            self._notify()
 
     def succeed(self) -> None:
         self._end("ready", None)
@@ -53,20 +58,20 @@ class Loading:
         self._end("failed", error)
 
     async def changes(self) -> AsyncIterator[None]:
-        """Yields after each change, the last being the end; a watcher that is slow sees only the newest."""
+        """Yields after each change, the end being the last; changes that come meanwhile are merged."""
         while not self.done:
             await self._changed.wait()
             yield
 
     async def wait(self) -> None:
-        """Raises the load's error."""
+        """Wait for the end. Raises the load's error."""
         while not self.done:
             await self._changed.wait()
         if self.error is not None:
             raise self.error
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds to go if it goes on as it went; None before there is anything to go by."""
+        """Seconds left at the present rate; None below 2 % of the stage, where there is no rate yet."""
         if self.started_at is None or self.progress < 0.02:
             return None
         return (now - self.started_at) * (1 - self.progress) / self.progress
@@ -87,16 +92,16 @@ class Loading:
     def _end(self, state: ModelState, error: CortexError | None) -> None:
         if not self.done:
             self.state, self.error = state, error
-            self._announce()
+            self._notify()
 
-    def _announce(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a worker's process held on each of its devices before a load, and with which models."""
+    """Bytes that a worker's process holds on each of its devices by the driver, and the models in it."""
 
     models: frozenset[str]
     sizes: tuple[int, ...]
@@ -104,14 +109,23 @@ class Footprint:
 
 @dataclass(slots=True)
 class ManagedModel:
-    """`waiting` requests wait for a load, `running` are with the worker; both keep the model from being evicted.
+    """A model of the catalogue, loaded or not. Times are in seconds of the registry's clock.
 
-    `closing`: a starved load waits for this model's memory, so new requests queue behind that load. `deaths` counts
-    the worker's deaths in a row that this model is blamed for; a request that ends well clears it. `failed_until` is
-    when a remembered failure is forgotten (None = only by an explicit load). `proven_at`: the last time the engine
-    is known to have decoded for it. `context` is what its load was planned with. `card` and `needs_bytes`
-    (per device, by the ledger) are kept, not computed, for status requests. `too_little`: with a context of so many
-    tokens, so many bytes of a device were not enough.
+    Requests: `waiting` for a load and `running` in the worker, which both keep it from being evicted. `closed`: a
+    waiting load may have this model's memory next, so new requests queue behind that load.
+
+    Failures: `deaths` counts the worker's deaths in a row that this model is blamed for, until a request succeeds;
+    `failures` failed loads in a row. `error` is returned without a new try until `failed_until` (None = until an
+    explicit load). `min_bytes` (by context and device): less has been shown to be too little. `tensor_split_crashed`:
+    its worker died while loading it so.
+
+    The load: `context` is what it was planned with, `loaded` what the worker reported, `next_entry` a changed entry
+    that comes into force when the model is unloaded. `last_decode_at`: when the engine is last known to have decoded
+    for it, by its canaries or steps; `servable`: it has, and no canary is overdue. `card` and `needs_bytes` (on one
+    device) are kept for status requests rather than computed.
+
+    Events: `saved` is set when the worker has written its prefixes, `unloaded` when it is in no worker any more; `idle`
+    is replaced by a new event whenever it is set, when the last running request ends.
     """
 
     entry: Entry
@@ -124,28 +138,27 @@ class ManagedModel:
     loading: Loading | None = None
     loaded: Loaded | None = None
     stats: EngineModelStats | None = None
-    probe: asyncio.Future[ProbeReport] | None = None
-    successor: Entry | None = None
+    probe_report: asyncio.Future[ProbeReport] | None = None
+    next_entry: Entry | None = None
     error: CortexError | None = None
     failed_until: float | None = None
     deaths: int = 0
     failures: int = 0
-    closing: bool = False
-    pinned: bool | None = None
+    closed: bool = False
     waiting: int = 0
     running: int = 0
     last_used_at: float = 0.0
     loaded_at: float = 0.0
-    too_little: dict[int, dict[str, int]] = field(default_factory=dict)
+    min_bytes: dict[int, dict[str, int]] = field(default_factory=dict)
     load_seconds: float | None = None
     servable: bool = False
-    tensor_split_kills: bool = False
+    tensor_split_crashed: bool = False
     canary_sent_at: float | None = None
     canaries_seen: int = 0
     steps_seen: int = 0
-    proven_at: float = 0.0
+    last_decode_at: float = 0.0
     saved: asyncio.Event = field(default_factory=asyncio.Event)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    unloaded: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -153,20 +166,21 @@ class ManagedModel:
         return self.waiting > 0 or self.running > 0
 
     @property
-    def is_pinned(self) -> bool:
-        return self.entry.profile.pinned if self.pinned is None else self.pinned
+    def pinned(self) -> bool:
+        return self.entry.profile.pinned
 
-    def expect_probe(self) -> asyncio.Future[ProbeReport]:
-        """The report that the worker will send next; askers at one time share it."""
-        if self.probe is None or self.probe.done():
-            self.probe = asyncio.get_running_loop().create_future()
-        return self.probe
+    def next_probe_report(self) -> asyncio.Future[ProbeReport]:
+        """The next chat probe report from the worker; callers share one future until it is set. Cancelled by an
+        unload."""
+        if self.probe_report is None or self.probe_report.done():
+            self.probe_report = asyncio.get_running_loop().create_future()
+        return self.probe_report
 
-    def vacate(self) -> None:
-        """The model is no longer in any worker."""
-        if self.probe is not None:
-            self.probe.cancel()
-        self.worker, self.loaded, self.stats, self.probe = None, None, None, None
+    def clear_worker(self) -> None:
+        """Reset everything that holds for a loaded model: it is in no worker any more."""
+        if self.probe_report is not None:
+            self.probe_report.cancel()
+        self.worker, self.loaded, self.stats, self.probe_report = None, None, None, None
         self.bytes_by_device = {}
-        self.servable, self.closing, self.canary_sent_at = False, False, None
-        self.gone.set()
+        self.servable, self.closed, self.canary_sent_at = False, False, None
+        self.unloaded.set()

@@ -1,4 +1,4 @@
-"""Which request an emission belongs to: each running one is handed its events straight from the link's reader."""
+"""The requests that are with a worker now; each gets its events on the stack of the link that read them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from cortex.neuron.workers.process import Worker
 from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.inference import Request
-from cortex.wire.worker import Emissions
+from cortex.wire.worker import Emission, RelayedEmission, RelayedEmissions
 
-__all__ = ["Emit", "LostWorker", "Stream", "Streams"]
+__all__ = ["ActiveRequest", "ActiveRequests", "LostWorker", "Relay", "events_of"]
 
-Emit = Callable[[Sequence[Event]], None]
-"""Takes one batch of a request's events. Called from the event loop; must not block or raise."""
+Relay = Callable[[Emission | RelayedEmission, Sequence[Event] | None], None]
+"""Takes one batch of a request's events: as it can be sent on, and decoded. None in place of the events: the batch is
+nothing but output, `deltas` pieces of it. Called from the event loop's thread; must not block or raise."""
+
+_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
+
+
+def events_of(item: Emission | RelayedEmission) -> list[Event]:
+    """Raises msgspec.DecodeError."""
+    return item.events if isinstance(item, Emission) else _events.decode(item.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,58 +35,65 @@ class LostWorker:
 
 
 @dataclass(slots=True)
-class Stream:
-    """`ended` gets what ended it; nothing is emitted after that."""
+class ActiveRequest:
+    """One request on `worker`. `ended` resolves to what ended it; nothing is emitted after that. `started_at` is in
+    seconds of the loop's clock."""
 
     request: Request
     worker: Worker
     started_at: float
-    emit: Emit
+    emit: Relay
     ended: asyncio.Future[Finished | Failed | LostWorker] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def feed(self, events: Sequence[Event]) -> None:
+    def feed(self, item: RelayedEmission) -> None:
+        """Raises msgspec.DecodeError for a batch that is no list of events."""
         if self.ended.done():
             return
-        self.emit(events)
+        if item.deltas is not None:
+            self.emit(item, None)
+            return
+        events = events_of(item)
+        self.emit(item, events)
         last = events[-1]
         if isinstance(last, Finished | Failed):
             self.ended.set_result(last)
 
     def lose(self, reason: str) -> None:
+        """End the request because its worker is gone. Idempotent."""
         if not self.ended.done():
             self.ended.set_result(LostWorker(reason))
 
 
-class Streams:
-    """Open while the request is served. Emissions for a closed stream are dropped: a cancel crosses
-    events that were already on their way."""
+class ActiveRequests:
+    """Requests by id, while they are served. Emissions for an id that isn't here are dropped: a cancel crosses events
+    that were already on their way. For the event loop only."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Stream] = {}
+        self._by_id: dict[str, ActiveRequest] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._by_id)
 
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._open
+    def add(self, active: ActiveRequest) -> None:
+        self._by_id[active.request.id] = active
 
-    def open(self, stream: Stream) -> None:
-        self._open[stream.request.id] = stream
+    def remove(self, request_id: str) -> None:
+        """Does nothing for an id that isn't here."""
+        self._by_id.pop(request_id, None)
 
-    def close(self, request_id: str) -> None:
-        self._open.pop(request_id, None)
+    def get(self, request_id: str) -> ActiveRequest | None:
+        return self._by_id.get(request_id)
 
-    def get(self, request_id: str) -> Stream | None:
-        return self._open.get(request_id)
-
-    def feed(self, emissions: Emissions) -> None:
+    def feed(self, emissions: RelayedEmissions) -> None:
+        """Give each request its events of one engine step."""
         for item in emissions.items:
-            if stream := self._open.get(item.request_id):
-                stream.feed(item.events)
+            if active := self._by_id.get(item.request_id):
+                active.feed(item)
 
     def lose(self, worker: Worker, reason: str) -> None:
-        for stream in self._open.values():
-            if stream.worker is worker:
-                stream.lose(reason)
+        """End every request of `worker` with LostWorker."""
+        for active in self._by_id.values():
+            if active.worker is worker:
+                active.lose(reason)

@@ -1,46 +1,38 @@
-"""The seam between HTTP and inference: a neuron serves from its own workers, a gateway from the fleet."""
+"""The interface between HTTP and inference: a neuron serves from its own workers, a gateway from the fleet."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cortex.wire.events import Event
 from cortex.wire.inference import Request
 from cortex.wire.status import ModelStatus
 
-__all__ = ["Backend", "Tap"]
+__all__ = ["Backend", "Emit"]
 
-
-class Tap(Protocol):
-    """A short way for the middle of an answer: a batch is passed to the client on the stack of whoever has it, and no
-    task wakes for it."""
-
-    def ready(self) -> bool:
-        """Whether everything before has been written and the client takes more."""
-        ...
-
-    def put(self, events: Sequence[Event]) -> None:
-        """Only when `ready`, when everything yielded has been taken, and never a Finished or Failed."""
-        ...
+Emit = Callable[[Sequence[Event]], None]
+"""Takes one batch of a request's events (at least one). A plain call that never waits and never raises, made on the
+stack of whoever has the events: no task wakes for a token. Called from the event loop's thread only."""
 
 
 class Backend(Protocol):
-    """Runs requests and knows models.
+    """Runs requests and knows models."""
 
-    `infer` yields batches of events in the order of `wire.events`, ending with exactly one Finished or Failed: it
-    reports failure as an event and doesn't raise CortexError. Closing the iterator (`aclose`) cancels the request, at
-    any point, and returns when the cancel is on its way. A backend may put batches into `tap` instead of yielding them.
-    """
+    async def serve(self, request: Request, emit: Emit) -> None:
+        """Emits the request's events in the order of `wire.events`; exactly one Finished or Failed is the last event.
 
-    def infer(self, request: Request, tap: Tap | None = None) -> AsyncGenerator[Sequence[Event], None]: ...
+        Returns soon after that; failures are events, no CortexError is raised. Cancelling the task that runs this
+        cancels the request, at any point; then the last event may be missing.
+        """
+        ...
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
         """Every model that is or can be served, with the neurons that have it loaded."""
         ...
 
     def resolve(self, name: str) -> str:
-        """The model id behind a client's word: id, alias, `claude-*` alias, "" for the default.
+        """The model id for the name that a client sent: id, alias, `claude-*` alias, "" for the default.
 
         Raises ModelNotFound naming the ids that exist, BadRequest when nothing was named and there is no default.
         """

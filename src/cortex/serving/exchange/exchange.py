@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,10 +15,10 @@ from msgspec import structs
 from cortex.config.settings import Config
 from cortex.dialects.base import Call, ErrorEncoder
 from cortex.errors import CortexError, DeadlineExceeded, Draining, InternalError
-from cortex.serving.exchange.answers import Answer, BeforeEnd, StreamAnswer, WholeAnswer
+from cortex.serving.exchange.answers import Answer, StreamAnswer, WholeAnswer
 from cortex.serving.exchange.backend import Backend
 from cortex.serving.exchange.lifecycle import Lifecycle
-from cortex.serving.exchange.tap import AnswerTap
+from cortex.serving.exchange.response_writer import ClientTooSlow, ResponseWriter
 from cortex.serving.exchange.timeouts import Due, Pacing
 from cortex.serving.http.errors import ErrorReply, as_cortex_error
 from cortex.serving.http.request_id import RequestId
@@ -27,19 +26,21 @@ from cortex.serving.telemetry.records import Observer, RequestMeter
 from cortex.wire.events import Event, Failed, Finished, Progress, Started, failed
 from cortex.wire.inference import InferenceRequest, Request
 
-__all__ = ["Exchange", "Service"]
+__all__ = ["BeforeEnd", "Exchange", "ExchangeContext", "disconnected"]
 
 logger = logging.getLogger(__name__)
 
 _CLEANUP_S = 5.0
-"""How long a cancel may take to get under way, and a dying client to take its last frame."""
+"""How long a cancel may take to get under way, and a slow client to take an error's last frame."""
 
 _CLIENT_GONE = 499
 _WAITING = (Progress, Started)
 
+BeforeEnd = Callable[[], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ExchangeContext:
     """What every exchange works with; made once per application."""
 
     backend: Backend
@@ -49,17 +50,22 @@ class Service:
     clock: Callable[[], float] = time.monotonic
 
 
+class _ClientGone(Exception):
+    """The client closed its connection."""
+
+
 class Exchange:
     """An ASGI application that answers one request.
 
-    A relay task moves events from the backend to the client with nothing else in its way. Beside it the request's own
-    task waits for whichever comes first: the relay's end, the client's disappearance, or a time at which Pacing
-    wants something done. Whatever ends it, the backend's iterators are closed, which cancels what still runs.
+    Each request of the call is served by a task of its own, which sleeps while events come: the backend emits them on
+    the stack of whoever has them, and from there they are rendered and written. The exchange's own task waits for
+    whichever comes first: an end, the client's disappearance, or a time at which Pacing wants something done. Whatever
+    ends it, the serving tasks are cancelled, which cancels what still runs.
     """
 
     def __init__(
         self,
-        service: Service,
+        context: ExchangeContext,
         call: Call,
         identity: RequestId,
         *,
@@ -68,174 +74,204 @@ class Exchange:
         before_end: BeforeEnd | None = None,
     ) -> None:
         """`before_end` runs when the answer's last bytes are made, before they are sent."""
-        self._service = service
+        self._context = context
         self._call = call if call.stream else _unstreamed(call)
         self._identity = identity
         self._encode_error = encode_error
-        self._before_end = before_end or _nothing
-        self._pacing = Pacing.begin(service.config.limits, service.clock(), call.stream, call.keepalive_s)
+        self._before_end = before_end
+        self._pacing = Pacing.begin(context.config.limits, context.clock(), call.stream, call.keepalive_s)
         self._meters = [
-            RequestMeter(request.id, dialect, request.model, request.principal, service.clock)
+            RequestMeter(request.id, dialect, request.model, request.principal, context.clock)
             for request in call.requests
         ]
         self._status = _CLIENT_GONE
         self._ended: set[int] = set()
-        self._relaying: asyncio.Task[None] | None = None
-        self._answered: asyncio.Task[None] | None = None  # the relay, once its outcome was told to the client
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: CortexError | None = None
+        self._closed = False
+        self._aborted = False
+        self._serving: list[asyncio.Task[None]] = []
+        self._answered: set[asyncio.Task[None]] = set()  # whose failure is the answer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        answer = self._answer(send)
-        with self._service.lifecycle.running(self._abort):
-            relay = self._relaying = self._spawn(self._relay(answer))
-            gone = self._spawn(_disconnected(receive))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = self._writer = ResponseWriter(scope, send, on_failure=self._cancel_serving)
+        answer = self._answer = self._make_answer(writer)
+        loop = asyncio.get_running_loop()
+        with self._context.lifecycle.running(self._abort):
+            self._serving = [
+                loop.create_task(self._serve(part, request)) for part, request in enumerate(self._call.requests)
+            ]
+            gone = loop.create_task(disconnected(receive))
             try:
-                error = await self._supervise(answer, relay, gone)
-                if error is not None:
-                    await self._fail(answer, relay, error)
+                await self._wait_for_end(gone)
+                await self._finish(gone)
+            except _ClientGone:
+                logger.debug("client went away", extra={"request_id": self._identity.id})
+            except ClientTooSlow as slow:
+                await self._drop_client(gone, str(slow))
+            except Exception as exception:  # noqa: BLE001 - the border: whatever it is, the client is told
+                await self._fail(answer, gone, as_cortex_error(exception))
             finally:
-                await self._stop()
-                self._tell_observers()
+                self._closed = True
+                await self._stop(gone)
+                self._notify_observers()
 
-    def _answer(self, send: Send) -> Answer:
+    def _make_answer(self, writer: ResponseWriter) -> Answer:
         headers, parts = self._identity.headers(), len(self._call.requests)
         if self._call.stream:
-            return StreamAnswer(send, self._call.renderer(), headers, parts, self._before_end)
-        return WholeAnswer(send, self._call.collector(), headers, parts, self._before_end)
+            return StreamAnswer(writer, self._call.renderer(), headers, parts)
+        return WholeAnswer(writer, self._call.collector(), headers, parts)
 
-    async def _supervise(
-        self, answer: Answer, relay: asyncio.Task[None], gone: asyncio.Task[None]
-    ) -> CortexError | None:
-        """Waits until the exchange is over. The error that the client still has to be told, if any."""
-        pacing, clock = self._pacing, self._service.clock
-        while True:
-            now = clock()
-            wait_s = max(0.0, pacing.next_at(now) - now)
-            await asyncio.wait({relay, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if relay.done():
-                return self._outcome(relay)
-            if gone.done():
-                logger.debug("client went away", extra={"request_id": self._identity.id})
-                return None
-            match pacing.due(clock()):
-                case Due.OPEN | Due.KEEPALIVE:
-                    pacing.on_write(clock())
-                    self._spawn(answer.beat())
-                case Due.STALLED:
-                    limit = self._service.config.limits.stall_s
-                    return DeadlineExceeded(f"the answer stopped: nothing came for {limit:g} s")
-                case Due.DEADLINE:
-                    limit = self._service.config.limits.request_s
-                    return DeadlineExceeded(f"the request took longer than the {limit:g} s it may")
-                case Due.NOTHING:
-                    pass
+    # ---- events, on the stack of whoever has them
 
-    def _outcome(self, relay: asyncio.Task[None]) -> CortexError | None:
-        self._answered = relay
-        if relay.cancelled():
-            if self._service.lifecycle.draining:
-                return Draining("the server is shutting down and had to end this request", retry_after=1)
-            return InternalError("the request was interrupted")
-        if exception := relay.exception():
-            return as_cortex_error(exception)
-        self._status = 200
-        return None
+    async def _serve(self, part: int, request: Request) -> None:
+        await self._context.backend.serve(request, partial(self._emit, part))
+        if part not in self._ended:
+            raise InternalError("the request ended without a result")
 
-    async def _relay(self, answer: Answer) -> None:
-        """Every request of the call to its end. Raises what the first failing one failed with."""
-        requests = self._call.requests
-        if len(requests) == 1:
-            await self._relay_one(answer, 0, requests[0])
+    def _emit(self, part: int, events: Sequence[Event]) -> None:
+        if self._closed or part in self._ended:
             return
         try:
-            async with asyncio.TaskGroup() as group:
-                for part, request in enumerate(requests):
-                    group.create_task(self._relay_one(answer, part, request))
-        except* Exception as errors:  # noqa: BLE001 - re-raised: the first failure is the answer's
-            raise errors.exceptions[0] from None
+            self._pass_on(part, events)
+        except Exception as error:  # noqa: BLE001 - rendering failed: this answer's end, nobody else's on this stack
+            self._failure = self._failure or as_cortex_error(error)
+            self._cancel_serving()
 
-    async def _relay_one(self, answer: Answer, part: int, request: Request) -> None:
-        tap = AnswerTap(answer, partial(self._pass_on, answer, part), self._go_on)
-        async with aclosing(self._service.backend.infer(request, tap)) as stream:
-            async for events in stream:
-                last = events[-1]
-                if type(last) is Failed:
-                    self._meters[part].feed(events)
-                    self._ended.add(part)
-                    if len(events) > 1:
-                        await answer.feed(part, events[:-1])
-                    raise last.to_error()
-                await self._pass_on(answer, part, events)
-                if type(last) is Finished:
-                    self._ended.add(part)
-                    return
-        raise InternalError("the request ended without a result")
-
-    async def _pass_on(self, answer: Answer, part: int, events: Sequence[Event]) -> None:
+    def _pass_on(self, part: int, events: Sequence[Event]) -> None:
         self._meters[part].feed(events)
-        await answer.feed(part, events)
-        now = self._service.clock()
-        if answer.is_open:
+        last = events[-1]
+        if type(last) is Failed:
+            self._ended.add(part)
+            self._failure = self._failure or last.to_error()
+            if len(events) == 1:
+                return
+            events = events[:-1]
+        elif type(last) is Finished:
+            self._ended.add(part)
+        self._answer.feed(part, events)
+        now = self._context.clock()
+        if self._answer.is_open:
             self._pacing.on_write(now)
         self._pacing.on_events(now, generated=not _only_waiting(events))
 
-    async def _fail(self, answer: Answer, relay: asyncio.Task[None], error: CortexError) -> None:
-        relay.cancel()
+    # ---- the exchange's own task
+
+    async def _wait_for_end(self, gone: asyncio.Task[None]) -> None:
+        """Returns when every request has finished. Raises what the first failing one failed with, _ClientGone,
+        ClientTooSlow, DeadlineExceeded."""
+        pacing, clock, running = self._pacing, self._context.clock, set(self._serving)
+        while running:
+            now = clock()
+            wait_s = max(0.0, pacing.next_at(now) - now)
+            done, _ = await asyncio.wait({*running, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            running -= done
+            self._raise_failure(done - {gone})
+            if gone.done() and running:
+                raise _ClientGone
+            self._raise_if_blocked()
+            if running:
+                self._act_on_time(clock())
+
+    def _raise_failure(self, done: set[asyncio.Task[None]]) -> None:
+        if self._writer.failure is not None:
+            raise self._writer.failure
+        if self._failure is not None:
+            raise self._failure
+        for task in done:
+            if task.cancelled():
+                if self._context.lifecycle.draining:
+                    raise Draining("the server is shutting down and had to end this request", retry_after=1)
+                raise InternalError("the request was interrupted")
+            if (error := task.exception()) is not None:
+                self._answered.add(task)
+                raise error
+
+    def _raise_if_blocked(self) -> None:
+        """A full socket doesn't hold a sequence for ever, however slowly its answer grows."""
+        limit_s = self._context.config.limits.stall_s
+        if self._writer.blocked_s() >= limit_s:
+            raise ClientTooSlow(f"it took nothing for {limit_s:g} s")
+
+    def _act_on_time(self, now: float) -> None:
+        limits = self._context.config.limits
+        match self._pacing.due(now):
+            case Due.OPEN | Due.KEEPALIVE:
+                self._pacing.on_write(now)
+                self._answer.beat()
+            case Due.STALLED:
+                raise DeadlineExceeded(f"the answer stopped: nothing came for {limits.stall_s:g} s")
+            case Due.DEADLINE:
+                raise DeadlineExceeded(f"the request took longer than the {limits.request_s:g} s it may")
+            case Due.NOTHING:
+                pass
+
+    async def _finish(self, gone: asyncio.Task[None]) -> None:
+        if self._before_end is not None:
+            await self._before_end()
+        self._status = 200
+        self._answer.finish()
+        await self._sent(gone)
+
+    async def _sent(self, gone: asyncio.Task[None]) -> None:
+        """Returns when the client's connection has taken everything, or is gone. Raises ClientTooSlow."""
+        while (sending := self._writer.sending) is not None and not gone.done():
+            await asyncio.wait({sending, gone}, timeout=self._patience_s(), return_when=asyncio.FIRST_COMPLETED)
+            self._raise_if_blocked()
+            if self._aborted:
+                raise ClientTooSlow("the server is shutting down")
+        if self._writer.failure is not None:
+            raise self._writer.failure
+
+    def _patience_s(self) -> float:
+        """Never long, so that the end of a drain is noticed."""
+        return min(1.0, self._context.config.limits.stall_s)
+
+    async def _fail(self, answer: Answer, gone: asyncio.Task[None], error: CortexError) -> None:
+        self._closed = True
         self._status = 200 if answer.is_open else error.status
         for part, meter in enumerate(self._meters):
             if part not in self._ended:
                 meter.feed([failed(error)])
-        reply = ErrorReply.of(error, self._encode_error, self._identity.echo)
-        await asyncio.wait({relay}, timeout=_CLEANUP_S)
-        try:
-            async with asyncio.timeout(_CLEANUP_S):
-                await answer.fail(reply, error)
-        except TimeoutError:
-            logger.info("client takes no data, connection dropped", extra={"request_id": self._identity.id})
+        self._cancel_serving()
+        await asyncio.wait(self._serving, timeout=_CLEANUP_S)
+        answer.fail(ErrorReply.of(error, self._encode_error, self._identity.echo), error)
+        if (sending := self._writer.sending) is not None:
+            await asyncio.wait({sending, gone}, timeout=_CLEANUP_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._writer.blocked and not gone.done():
+                await self._drop_client(gone, "it does not take the error that ends its answer")
+
+    async def _drop_client(self, gone: asyncio.Task[None], why: str) -> None:
+        logger.warning("client is too slow, connection dropped", extra={"request_id": self._identity.id, "why": why})
+        self._writer.abort()
+        await asyncio.wait({gone}, timeout=_CLEANUP_S)
 
     def _abort(self) -> None:
         """The drain's time is up."""
-        if self._relaying is not None:
-            self._relaying.cancel()
+        self._aborted = True
+        self._cancel_serving()
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        return task
-
-    def _go_on(self, rest: Coroutine[None, None, None]) -> None:
-        """A tapped batch has to wait for the client. That it fails is the end of the answer."""
-
-        def on_end(task: asyncio.Task[None]) -> None:
-            if task.cancelled():
-                return
-            if task.exception() is None:
-                self._tasks.discard(task)
-            else:
-                self._abort()
-
-        self._spawn(rest).add_done_callback(on_end)
-
-    async def _stop(self) -> None:
-        for task in self._tasks:
+    def _cancel_serving(self) -> None:
+        for task in self._serving:
             task.cancel()
-        done, late = await asyncio.wait(self._tasks, timeout=_CLEANUP_S)
-        for task in done - {self._answered}:
-            exception = None if task.cancelled() else task.exception()
-            if exception is not None and not isinstance(exception, CortexError):
-                logger.error("ending a request failed", exc_info=exception)
+
+    async def _stop(self, gone: asyncio.Task[None]) -> None:
+        """Ends what still runs. What a task failed with is logged, unless it was the answer's own failure."""
+        self._writer.close()
+        for task in [*self._serving, gone]:
+            task.cancel()
+        done, late = await asyncio.wait({*self._serving, gone}, timeout=_CLEANUP_S)
+        for task in done:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and task not in self._answered and not isinstance(error, CortexError):
+                logger.error("ending a request failed", exc_info=error)
         if late:
             logger.error("cancelling takes too long", extra={"request_id": self._identity.id})
 
-    def _tell_observers(self) -> None:
+    def _notify_observers(self) -> None:
         for meter in self._meters:
             record = meter.finish(self._status)
-            for observer in self._service.observers:
+            for observer in self._context.observers:
                 observer(record)
-
-
-async def _nothing() -> None:
-    pass
 
 
 def _unstreamed(call: Call) -> Call:
@@ -251,7 +287,7 @@ def _only_waiting(events: Sequence[Event]) -> bool:
     return type(events[-1]) in _WAITING and all(type(event) in _WAITING for event in events)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
     """Returns when the client is gone. The body has been read by then, so nothing else can come."""
     while (await receive())["type"] != "http.disconnect":
         pass

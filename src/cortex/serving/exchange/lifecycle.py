@@ -55,7 +55,7 @@ class Lifecycle:
                 self._idle.set()
 
     async def wait_for_drain(self) -> None:
-        """Returns when draining begins: for streams without an end of their own, such as event feeds."""
+        """Returns when draining begins: for streams without an end of their own, such as event streams."""
         await self._drain_begun.wait()
 
     async def wait_until_idle(self, timeout_s: float) -> bool:

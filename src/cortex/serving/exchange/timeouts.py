@@ -1,4 +1,4 @@
-"""When a waiting client needs a sign of life, and when waiting is over. Pure: time comes in as an argument."""
+"""When a waiting client needs a keep-alive, and when waiting is over. Pure: time comes in as an argument."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Due", "Pacing"]
 
 
 class Due(Enum):
-    """What the clock asks for."""
+    """What is due now."""
 
     NOTHING = "nothing"
     OPEN = "open"
@@ -23,11 +23,11 @@ class Due(Enum):
 
 @dataclass(slots=True)
 class Pacing:
-    """One answer's clockwork, all in seconds of one monotonic clock.
+    """One answer's timeouts, all in seconds of one monotonic clock.
 
     `due` is asked whenever `next_at` has come. 1 the whole request took too long; 2 generation had begun and then
     nothing came for `stall_s` (a long prefill or load is not a stall: their owners have deadlines of their own);
-    3 nothing has come yet, so send the headers before the client gives up; 4 the line was silent for `keepalive_s`.
+    3 nothing has come yet, so send the headers before the client gives up; 4 nothing was written for `keepalive_s`.
     """
 
     limits: LimitsConfig

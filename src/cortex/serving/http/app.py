@@ -18,7 +18,7 @@ from cortex.config.settings import Config, parse_bytes
 from cortex.dialects.openai.responses.body import ResponsesBody
 from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.backend import Backend
-from cortex.serving.exchange.exchange import Service
+from cortex.serving.exchange.exchange import ExchangeContext
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.endpoints import endpoints
 from cortex.serving.http.errors import handle_exception
@@ -47,13 +47,13 @@ def build_app(
     `routes` are the role's own. They need a key like all others, except for handlers with `opt={"public": True}`.
     Each of `observers` is called once per request, at its end. Pass a `keyring` to be able to reload it.
     """
-    service = Service(backend, config, lifecycle, observers)
+    context = ExchangeContext(backend, config, lifecycle, observers)
     keys = keyring or Keyring(config.auth)
     store = make_store(config.responses)
 
     table = endpoints(config.anthropic)
     schemas = RequestSchemas([ResponsesBody, *dict.fromkeys(endpoint.body for endpoint in table)])
-    client = client_routes(service, store, table, schemas)
+    client = client_routes(context, store, table, schemas)
     return FastRoutesApp(
         fast_routes(client, keys),
         route_handlers=[*client, *routes],

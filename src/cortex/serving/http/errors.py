@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, Response
-from litestar.datastructures import Headers
+from litestar.datastructures import Headers as RequestHeaders
 from litestar.exceptions import HTTPException
 from litestar.types import Scope, Send
 
@@ -19,6 +19,7 @@ from cortex.dialects.anthropic.reply import anthropic_error
 from cortex.dialects.base import ErrorEncoder
 from cortex.dialects.openai.objects import openai_error
 from cortex.errors import BadRequest, CortexError, InternalError, NotFound, PayloadTooLarge
+from cortex.serving.exchange.response_writer import Headers, ResponseWriter
 from cortex.serving.http.request_id import RequestId
 
 __all__ = ["CompressedBody", "ErrorReply", "MethodNotAllowed", "as_cortex_error", "handle_exception", "send_error"]
@@ -60,11 +61,17 @@ class ErrorReply:
     def of(cls, error: CortexError, encode: ErrorEncoder, request_id: str) -> ErrorReply:
         return cls(error.status, _headers(error), encode(error, request_id))
 
-    async def send(self, send: Send, more_headers: list[tuple[bytes, bytes]]) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        headers += [(b"content-length", b"%d" % len(self.body)), *more_headers]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+    async def send(self, send: Send, more_headers: Headers) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self._all_headers(more_headers)})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+    def write(self, writer: ResponseWriter, more_headers: Headers) -> None:
+        writer.start(self.status, self._all_headers(more_headers))
+        writer.write(self.body, more=False)
+
+    def _all_headers(self, more: Headers) -> Headers:
+        own = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        return [*own, (b"content-length", b"%d" % len(self.body)), *more]
 
 
 def _headers(error: CortexError) -> dict[str, str]:
@@ -123,7 +130,7 @@ async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
 
 
 def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestId]:
-    headers = Headers.from_scope(scope)
+    headers = RequestHeaders.from_scope(scope)
     identity = RequestId.of(headers)
     is_anthropic = scope["path"].startswith("/v1/messages") or "anthropic-version" in headers
     encode = anthropic_error if is_anthropic else openai_error

@@ -1,4 +1,8 @@
-"""uvicorn's HTTP/1.1 connection, but for offers to speak another protocol: they are declined.
+"""uvicorn's HTTP/1.1 connection, found by the application in its scope, and without upgrades: they are declined.
+
+The application asks it whether the transport takes data (`cortex.serving.exchange.response_writer`). uvicorn keeps
+that in `flow.write_paused`, which is no public interface: `tests/serving/http/test_protocol.py` says what breaks
+without it.
 
 Java's HttpClient (Spring AI, LangChain4j, JetBrains' assistant) offers HTTP/2 with every request over plain HTTP:
 `Connection: Upgrade, HTTP2-Settings`, `Upgrade: h2c`. RFC 9110 7.8 lets a server ignore the offer and answer as usual.
@@ -10,6 +14,8 @@ from __future__ import annotations
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cortex.serving.exchange.response_writer import CONNECTION
+
 __all__ = ["Connection"]
 
 _OFFER = {b"upgrade", b"http2-settings"}
@@ -17,6 +23,19 @@ _OFFER = {b"upgrade", b"http2-settings"}
 
 class Connection(HttpToolsProtocol):
     """A request with an offer is parsed a second time, without it; nothing is begun on the first pass."""
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the transport's buffer is full."""
+        return self.flow.write_paused
+
+    def abort(self) -> None:
+        """Close the connection without sending what its transport holds."""
+        self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: self}  # type: ignore[dict-item]
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -15,7 +15,7 @@ from cortex.config.settings import ImagesConfig, parse_bytes
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, PayloadTooLarge
-from cortex.serving.exchange.exchange import Service
+from cortex.serving.exchange.exchange import ExchangeContext
 from cortex.serving.http.errors import CompressedBody
 from cortex.serving.http.request_id import RequestId
 
@@ -39,21 +39,21 @@ class ReceivedRequest:
 class RequestReader:
     """Reads and parses client requests. One object per application."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._images = _maybe_fetcher(service.config.images)
-        self._most_bytes = parse_bytes(service.config.limits.body_bytes)
+    def __init__(self, context: ExchangeContext) -> None:
+        self._context = context
+        self._images = _maybe_fetcher(context.config.images)
+        self._most_bytes = parse_bytes(context.config.limits.body_bytes)
 
     async def read(self, scope: Scope, receive: Receive) -> ReceivedRequest:
         """Reads the body. Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest
         when the body doesn't arrive within `limits.stall_s`."""
-        self._service.lifecycle.refuse_when_draining()
+        self._context.lifecycle.refuse_when_draining()
         headers = Headers.from_scope(scope)
         identity = RequestId.of(headers)
         context = CallContext(
             request_id=identity.id,
             created=int(time.time()),
-            resolve=self._service.backend.resolve,
+            resolve=self._context.backend.resolve,
             echo=identity.echo,
             principal=scope["auth"],
             headers=headers,
@@ -62,7 +62,7 @@ class RequestReader:
         return ReceivedRequest(await self._body(headers, receive), identity, context)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        limit = self._service.config.limits.stall_s
+        limit = self._context.config.limits.stall_s
         if (encoding := headers.get("content-encoding", "identity").strip().lower()) not in ("identity", ""):
             raise CompressedBody(encoding)
         declared = headers.get("content-length", "")
@@ -94,7 +94,7 @@ class RequestReader:
 
         Of a model whose file isn't downloaded yet (no architecture) it isn't known whether it comes with a projector.
         """
-        for status, _ in self._service.backend.models():
+        for status, _ in self._context.backend.models():
             card = status.card
             if card.id in models and card.architecture and not card.capabilities.vision:
                 raise BadRequest(f"model {card.id!r} takes no images; send text only", param="messages")

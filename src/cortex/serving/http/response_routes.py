@@ -21,7 +21,7 @@ from cortex.dialects.openai.responses.objects import deleted_reply
 from cortex.dialects.openai.responses.request import parse_responses, previous_id
 from cortex.dialects.openai.responses.stored import StoredResponse
 from cortex.errors import NotFound, UnsupportedValue
-from cortex.serving.exchange.exchange import Exchange, Service
+from cortex.serving.exchange.exchange import Exchange, ExchangeContext
 from cortex.serving.http.fast_routes import FAST_ROUTE
 from cortex.serving.http.openapi import RequestSchemas
 from cortex.serving.http.request_reader import RequestReader
@@ -49,7 +49,7 @@ async def closing_store(store: ResponseStore, _: Litestar) -> AsyncIterator[None
 
 
 def response_routes(
-    service: Service, reader: RequestReader, store: ResponseStore, schemas: RequestSchemas
+    context: ExchangeContext, reader: RequestReader, store: ResponseStore, schemas: RequestSchemas
 ) -> list[HTTPRouteHandler]:
     """Create, read and delete. Only the principal that created a response can read, continue or delete it."""
 
@@ -67,7 +67,7 @@ def response_routes(
                 await store.put(response)
 
         return Exchange(
-            service,
+            context,
             call,
             received.identity,
             dialect="openai_responses",

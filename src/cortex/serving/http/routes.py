@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope
 import cortex
 from cortex.dialects.openai.models import ListStyle, model_list, model_object
 from cortex.errors import ModelNotFound
-from cortex.serving.exchange.exchange import Exchange, Service
+from cortex.serving.exchange.exchange import Exchange, ExchangeContext
 from cortex.serving.http.endpoints import Endpoint
 from cortex.serving.http.fast_routes import FAST_ROUTE
 from cortex.serving.http.openapi import RequestSchemas
@@ -25,25 +25,25 @@ __all__ = ["client_routes"]
 
 
 def client_routes(
-    service: Service, store: ResponseStore, table: list[Endpoint], schemas: RequestSchemas
+    context: ExchangeContext, store: ResponseStore, table: list[Endpoint], schemas: RequestSchemas
 ) -> list[HTTPRouteHandler]:
     """All routes that a client of either role may call."""
-    reader = RequestReader(service)
+    reader = RequestReader(context)
     return [
-        *(_inference_route(endpoint, service, reader, schemas) for endpoint in table),
-        *response_routes(service, reader, store, schemas),
-        *_model_routes(service),
-        *_status_routes(service),
+        *(_inference_route(endpoint, context, reader, schemas) for endpoint in table),
+        *response_routes(context, reader, store, schemas),
+        *_model_routes(context),
+        *_status_routes(context),
     ]
 
 
 def _inference_route(
-    endpoint: Endpoint, service: Service, reader: RequestReader, schemas: RequestSchemas
+    endpoint: Endpoint, context: ExchangeContext, reader: RequestReader, schemas: RequestSchemas
 ) -> HTTPRouteHandler:
     async def prepare(scope: Scope, receive: Receive) -> ASGIApp:
         received = await reader.read(scope, receive)
         call = await reader.parse(received, endpoint.parse)
-        return Exchange(service, call, received.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
+        return Exchange(context, call, received.identity, dialect=endpoint.name, encode_error=endpoint.encode_error)
 
     @post(
         list(endpoint.paths),
@@ -59,17 +59,17 @@ def _inference_route(
     return infer
 
 
-def _model_routes(service: Service) -> list[HTTPRouteHandler]:
+def _model_routes(context: ExchangeContext) -> list[HTTPRouteHandler]:
     @get(["/v1/models", "/api/v0/models"], sync_to_thread=False)
     def list_models(request: Request[Any, Any, Any]) -> Response[bytes]:
         """All models, loaded or not. Headers and query choose the form: OpenAI's, Anthropic's, Codex's."""
-        return _json(model_list(service.backend.models(), _style(request)), request)
+        return _json(model_list(context.backend.models(), _style(request)), request)
 
     @get(["/v1/models/{model_id:path}", "/api/v0/models/{model_id:path}"], sync_to_thread=False)
     def get_model(request: Request[Any, Any, Any], model_id: FromPath[str]) -> Response[bytes]:
         """One model."""
-        wanted = service.backend.resolve(model_id.strip("/"))
-        for status, neurons in service.backend.models():
+        wanted = context.backend.resolve(model_id.strip("/"))
+        for status, neurons in context.backend.models():
             if status.card.id == wanted:
                 return _json(model_object(status, neurons, _style(request)), request)
         raise ModelNotFound(f"there is no model {wanted!r}", param="model")
@@ -77,13 +77,13 @@ def _model_routes(service: Service) -> list[HTTPRouteHandler]:
     return [list_models, get_model]
 
 
-def _status_routes(service: Service) -> list[HTTPRouteHandler]:
+def _status_routes(context: ExchangeContext) -> list[HTTPRouteHandler]:
     @get("/health", sync_to_thread=False, opt={"public": True})
     def health() -> Response[dict[str, str]]:
         """200 while new requests are accepted; 503 while draining, and when no backend could serve them."""
-        if service.lifecycle.draining:
+        if context.lifecycle.draining:
             return Response({"status": "draining"}, status_code=503)
-        if not service.backend.ready():
+        if not context.backend.ready():
             return Response({"status": "unavailable"}, status_code=503)
         return Response({"status": "ok"}, status_code=200)
 

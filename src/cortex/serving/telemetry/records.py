@@ -101,6 +101,10 @@ class RequestMeter:
                     self._finish = self._finish or event.reason
                 case Finished() | Failed():
                     self._end = event
+        self.count(deltas)
+
+    def count(self, deltas: int) -> None:
+        """A batch of so many pieces of output and nothing else, which needn't be decoded to be fed."""
         if deltas:
             self._note_output(deltas)
 
