@@ -91,8 +91,8 @@ class EmbeddingPreparer:
         return item if isinstance(item, list) else self._vocab.tokenize(item, special=False, add_special=True)
 
     def _pair(self, query: str, document: str) -> list[int]:
-        """The pair as the file's template says; else [BOS] query [EOS] [SEP] document [EOS], as llama.cpp's rerank
-        models are trained (`format_prompt_rerank` in tools/server/server-common.cpp)."""
+        """The pair as the file's template says; else [BOS] query [EOS] [SEP] document [EOS] (llama.cpp:
+        tools/server/server-common.cpp, format_prompt_rerank)."""
         vocab = self._vocab
         if self._template is not None:
             texts = {"{query}": self._special.broken(query), "{document}": self._special.broken(document)}

@@ -8,7 +8,6 @@ from cortex.engine.chat.templates.capabilities import Capabilities
 from cortex.engine.chat.templates.history import adapt_history
 from cortex.engine.chat.templates.image_markers import image_marker
 from cortex.engine.chat.templates.template import Message as TemplateMessage
-from cortex.errors import BadRequest
 from cortex.wire.inference import Image, Message, Text, Thinking, ToolCall, ToolResult
 from tests.engine.chat.histories import HISTORIES, said
 
@@ -127,10 +126,16 @@ def test_a_call_without_arguments_has_an_empty_object(arguments: str) -> None:
     assert shown[1]["tool_calls"][0]["function"]["arguments"] == {}
 
 
-@pytest.mark.parametrize("arguments", ["{", "[1]", '"x"'])
-def test_arguments_that_are_no_object_are_the_callers_mistake(arguments: str) -> None:
-    with pytest.raises(BadRequest, match="tool call 'c1' \\(f\\)"):
-        adapt_history([said("assistant", ToolCall("c1", "f", arguments))], EASY)
+DEEP = '{"a":' * 2000
+DIGITS = '{"a": ' + "9" * 4400 + "}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"), [("{", "{"), ("[1]", [1]), ('"x"', "x"), (DEEP, DEEP), (DIGITS, DIGITS)]
+)
+def test_arguments_that_are_no_object_are_wrapped(arguments: str, value: object) -> None:
+    shown = adapt_history([said("user", Text("x")), said("assistant", ToolCall("c1", "f", arguments))], EASY)
+    assert shown[1]["tool_calls"][0]["function"]["arguments"] == {"arguments": value}
 
 
 def results_for(*ids: str, calls: tuple[str, ...] = ("c1", "c2", "c3")) -> list[object]:

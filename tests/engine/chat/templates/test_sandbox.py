@@ -4,6 +4,7 @@ import time
 import tracemalloc
 
 import pytest
+from jinja2.filters import FILTERS as JINJA_FILTERS
 
 from cortex.engine.chat.templates.template import ChatTemplate, TemplateRejected
 from cortex.errors import ModelLoadFailed
@@ -59,6 +60,21 @@ HOSTILE = {
     "many % fields": "{{ ('%(a)s' * 99999) % {'a': 'a' * 9999999} }}",
     "split into crumbs": "{{ ('a ' * 7000000).split() }}",
     "digits": "{{ ('9' * 100000)|int }}",
+    "center filter": "{{ 'a'|center(10**10) }}",
+    "width of the format filter": "{{ '%10000000000d'|format(1) }}",
+    "width of the format filter from an argument": "{{ '%*d'|format(10**10, 1) }}",
+    "many fields of the format filter": "{{ ('%(a)s' * 99999)|format(a='a' * 9999999) }}",
+    "doubling by the format filter": DOUBLINGS + "{% set ns.x = '%s%s'|format(ns.x, ns.x) %}{% endfor %}",
+    "filling a batch": "{{ [1]|batch(10**9, 'x')|list }}",
+    "many slices": "{{ [1]|slice(10**9)|list }}",
+    "filling slices": "{% for i in range(99999) %}{% set x = [1]|slice(4096, 'x') %}{% endfor %}",
+    "pprint": "{{ ([[1, 'a b']] * 500000)|pprint }}",
+    "doubled lists by pprint": DOUBLINGS + "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|pprint }}",
+    "comments that never end": "{{ ('<!-- ' * 3000000)|striptags }}",
+    "tags that never end": "{{ ('<' * 15000000)|striptags }}",
+    "wordwrap with a long break": "{{ ('a ' * 30000)|wordwrap(1, wrapstring='x' * 100000) }}",
+    "urlize": "{{ ('www.a.b ' * 1500000)|urlize }}",
+    "urlize with a long target": "{{ ('www.a.b ' * 8000)|urlize(target='x' * 1000000) }}",
 }
 
 
@@ -75,6 +91,41 @@ def test_a_hostile_template_ends_soon_and_small(source: str) -> None:
         tracemalloc.stop()
     assert time.monotonic() - started < LIMIT_S
     assert peak < 300_000_000
+
+
+USES = {
+    "{{ [1, 2, 3]|batch(2, 0)|list }}": "[[1, 2], [3, 0]]",
+    "{{ []|batch(2, 0)|list }}": "[]",
+    "{{ [1, 2, 3]|slice(2)|list }}": "[[1, 2], [3]]",
+    "{{ [1, 2, 3]|slice(2, 0)|list }}": "[[1, 2], [3, 0]]",
+    "{{ [1, 2]|slice(3, 0)|list }}": "[[1], [2], [0]]",
+    "{{ 'a'|center(5) }}|": "  a  |",
+    "{{ '%s is %d'|format('a', 3) }}": "a is 3",
+    "{{ '%(x)s'|format(x='y') }}": "y",
+    "{{ ['a', 'b']|map('format', 1)|list }}": "the model's chat template can't render these messages",
+    "{{ {'b': 1, 'a': [2]}|pprint }}": "{'a': [2], 'b': 1}",
+    "{{ '<p>a  <b>b</b> &amp; c<!-- d --></p> e < f'|striptags }}": "a b & c e < f",
+    "{{ 'aa bb cc'|wordwrap(5) }}": "aa bb\ncc",
+    "{{ 'see www.example.org'|urlize }}": 'see <a href="https://www.example.org" rel="noopener">www.example.org</a>',
+    "{{ 2048|filesizeformat(true) }}": "2.0 KiB",
+    "{{ '<a>'|forceescape }}": "&lt;a&gt;",
+    "{{ {'a': 1}|xmlattr }}": ' a="1"',
+    "{{ ['x']|random }}": "x",
+}
+
+
+@pytest.mark.parametrize("source", USES)
+def test_every_filter_of_jinja_does_what_it_does_there(source: str) -> None:
+    try:
+        shown = ChatTemplate(source).render({})
+    except TemplateRejected as error:
+        shown = error.message.partition(": ")[0]
+    assert shown == USES[source]
+
+
+@pytest.mark.parametrize("name", sorted(JINJA_FILTERS))
+def test_no_filter_of_jinja_fails_a_load(name: str) -> None:
+    ChatTemplate("{% if false %}{{ x|" + name + " }}{% endif %}")
 
 
 ESCAPES = [

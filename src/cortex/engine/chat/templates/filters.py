@@ -1,7 +1,6 @@
-"""The filters that chat templates may use: Jinja's own where their cost is bounded by their input, ours elsewhere.
+"""The filters that chat templates may use: all of Jinja's, and transformers' `tojson`.
 
-The others (`center`, `wordwrap`, `urlize`, `batch`, `pprint` …) cost more than their input, or chat templates have no
-use for them; using one is an error when the template is compiled.
+Jinja's own are used where their cost is bounded by their input; the others are here and in `bounded_filters`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as JINJA_FILTERS
 
+from cortex.engine.chat.templates.bounded_filters import BOUNDED_FILTERS, check_length
 from cortex.engine.chat.templates.literal_text import BREAK
 
 __all__ = ["FILTERS", "to_json"]
@@ -28,8 +28,10 @@ _SAFE = [
     "dictsort",
     "e",
     "escape",
+    "filesizeformat",
     "first",
     "float",
+    "forceescape",
     "groupby",
     "int",
     "items",
@@ -40,6 +42,7 @@ _SAFE = [
     "map",
     "max",
     "min",
+    "random",
     "reject",
     "rejectattr",
     "reverse",
@@ -55,9 +58,9 @@ _SAFE = [
     "upper",
     "urlencode",
     "wordcount",
+    "xmlattr",
 ]
 _ESCAPED_BREAK = json.dumps(BREAK)[1:-1]
-_MAX_TEXT = 16_000_000  # characters, as sandbox.MAX_VALUE
 
 
 def to_json(
@@ -92,11 +95,6 @@ def _from_json(text: str) -> Any:
     return json.loads(text)
 
 
-def _bounded(size: int) -> None:
-    if size > _MAX_TEXT:
-        raise SecurityError("the template builds too much text")
-
-
 def _join(values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
     if attribute is not None:
         values = [_item(value, attribute) for value in values]
@@ -105,7 +103,7 @@ def _join(values: Iterable[Any], d: str = "", attribute: str | int | None = None
     for value in values:
         parts.append(str(value))
         size += len(parts[-1]) + len(d)
-        _bounded(size)
+        check_length(size)
     return d.join(parts)
 
 
@@ -116,14 +114,14 @@ def _item(value: Any, name: str | int) -> Any:
 
 def _replace(value: str, old: str, new: str, count: int | None = None) -> str:
     text = str(value)
-    _bounded(len(text) + text.count(old) * len(new))
+    check_length(len(text) + text.count(old) * len(new))
     return text.replace(old, new, -1 if count is None else count)
 
 
 def _indent(value: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
     text = str(value)
     pad = width if isinstance(width, str) else " " * min(width, 256)
-    _bounded(len(text) + (text.count("\n") + 1) * len(pad))
+    check_length(len(text) + (text.count("\n") + 1) * len(pad))
     head, *rest = text.split("\n")
     lines = [pad + line if line or blank else line for line in rest]
     return "\n".join([pad + head if first else head, *lines])
@@ -138,13 +136,17 @@ def _sum(values: Iterable[float], attribute: str | int | None = None, start: flo
     return sum((float(number) if not isinstance(number, int) else number for number in numbers), start)
 
 
-FILTERS: dict[str, Any] = {name: JINJA_FILTERS[name] for name in _SAFE} | {
-    "from_json": _from_json,
-    "fromjson": _from_json,
-    "indent": _indent,
-    "join": _join,
-    "replace": _replace,
-    "round": _round,
-    "sum": _sum,
-    "tojson": to_json,
-}
+FILTERS: dict[str, Any] = (
+    {name: JINJA_FILTERS[name] for name in _SAFE}
+    | BOUNDED_FILTERS
+    | {
+        "from_json": _from_json,
+        "fromjson": _from_json,
+        "indent": _indent,
+        "join": _join,
+        "replace": _replace,
+        "round": _round,
+        "sum": _sum,
+        "tojson": to_json,
+    }
+)

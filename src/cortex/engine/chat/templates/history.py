@@ -18,7 +18,6 @@ from typing import Any
 from cortex.engine.chat.templates.capabilities import Capabilities
 from cortex.engine.chat.templates.image_markers import image_marker
 from cortex.engine.chat.templates.template import Message
-from cortex.errors import BadRequest
 from cortex.wire import inference
 
 __all__ = ["adapt_history"]
@@ -35,7 +34,7 @@ class _Turn:
 
 
 def adapt_history(messages: Sequence[inference.Message], capabilities: Capabilities) -> list[Message]:
-    """`messages` for a template with `capabilities`. Raises BadRequest if a call's arguments aren't a JSON object."""
+    """`messages` for a template with `capabilities`."""
     turns = [turn for message in messages for turn in _turns(message)]
     turns = [turn for turn in turns if turn.role != "assistant" or turn.calls or turn.text.strip() or turn.reasoning]
     turns = _ordered_results(_named_results(_lead_system(turns)))
@@ -283,16 +282,15 @@ def _template_call(call: inference.ToolCall, capabilities: Capabilities) -> dict
 
 
 def _parsed(call: inference.ToolCall) -> dict[str, Any]:
+    """The arguments as a mapping. What Python can't read as one (broken JSON, a list, nesting without end, a number of
+    thousands of digits) is its only member: the model wrote it in an earlier turn, and the conversation must go on."""
     try:
         arguments = json.loads(call.arguments or "{}")
-        arguments = {} if arguments is None else arguments  # some clients write a call without arguments so
-    except ValueError as error:
-        message = f"the arguments of tool call {call.id!r} ({call.name}) are not JSON: {error}"
-        raise BadRequest(message, param="messages") from error
-    if not isinstance(arguments, dict):
-        message = f"the arguments of tool call {call.id!r} ({call.name}) must be a JSON object"
-        raise BadRequest(message, param="messages")
-    return arguments
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    if arguments is None:  # some clients write a call without arguments so
+        return {}
+    return arguments if isinstance(arguments, dict) else {"arguments": arguments}
 
 
 def _template_id(call_id: str, capabilities: Capabilities) -> str:

@@ -1,9 +1,9 @@
 """Keeps text that clients send from becoming special tokens: only the template and our own markers may write these.
 
-Where a special token's spelling occurs in a message, a tool result, a declaration or a template variable, a break mark
-(a private-use character) is put behind its first character before the template renders it. Templates may trim, quote,
-reorder or repeat the text. The rendered prompt is cut at the marks, which disappear, and its pieces are tokenised one
-by one: no piece has the whole spelling, and their texts joined are what the client sent.
+Where a special token's spelling occurs in a message, a tool result or a declaration, a break mark (a private-use
+character) is put behind its first character before the template renders it. Templates may trim, quote, reorder or
+repeat the text. The rendered prompt is cut at the marks, which disappear, and its pieces are tokenised one by one: no
+piece has the whole spelling, and their texts joined are what the client sent.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ def _broken_value(value: Any, broken: Callable[[str], str]) -> Any:
 def shielded(request: InferenceRequest, spellings: SpecialSpellings, own: Collection[str]) -> InferenceRequest:
     """`request` with break marks in all that its client wrote, for rendering.
 
+    Template variables are no content: they may spell tokens, as the template itself does.
+
     `own` are the markers of the model's reasoning, which count in assistant messages: clients send back there what the
     model wrote.
     """
@@ -108,7 +110,7 @@ def shielded(request: InferenceRequest, spellings: SpecialSpellings, own: Collec
         request,
         messages=[shield.message(message) for message in _joined(request)],
         tools=[tool(offered) for offered in request.tools],
-        template_kwargs=_broken_value(request.template_kwargs, spellings.broken),
+        template_kwargs=_broken_value(request.template_kwargs, NO_SPELLINGS.broken),
     )
 
 
