@@ -51,8 +51,6 @@ FAMILIES = [
     "openai-gpt-oss-120b",
     "poolside-Laguna-XS-2.1",
 ]
-# These templates write values as Python does, which the grammar for their JSON values doesn't let a model do.
-PYTHON_VALUES = {"ByteDance-Seed-OSS": {"hard arguments"}}
 # The mark that selects the script is at the prompt's end; it is whitespace, so the code under test isn't affected.
 MARKS = [f"\u2000{blank}" for blank in "\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"]
 
@@ -120,8 +118,7 @@ def scripted(
 @pytest.mark.parametrize("name", FAMILIES)
 def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp_path: Path) -> None:
     chat = model(f"{name}.jinja")
-    turns = {title: turn for title, turn in TURNS.items() if title not in PYTHON_VALUES.get(name, ())}
-    outputs = {title: output for title, turn in turns.items() if (output := written(chat, turn)) is not None}
+    outputs = {title: output for title, turn in TURNS.items() if (output := written(chat, turn)) is not None}
     reasoning = chat.detected.reasoning
     asked = chat.prepare(request(name, "x", ""))
     if reasoning and asked.make_splitter(0).in_reasoning:
@@ -131,7 +128,7 @@ def test_decoded_turns_come_out_structured(name: str, worker: WorkerProcess, tmp
     for mark, (title, output) in zip(MARKS, outputs.items(), strict=False):
         events = worker.run(request(name, title, mark))
         assert not isinstance(events[-1], Failed), events[-1]
-        expected = as_rendered(chat, turns[title], output)
+        expected = as_rendered(chat, TURNS[title], output)
         reason = only(events, ChoiceFinished).reason
         if told(events) != expected or reason != ("tool_calls" if expected.calls else "stop"):
             wrong[title] = (told(events), expected, reason)
