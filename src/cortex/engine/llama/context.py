@@ -127,8 +127,9 @@ class Context:
     def decode(self, entries: Seq[Entry[Sequence]]) -> list[int]:
         """Compute the batch; for each entry the index of its first wanted logits row, -1 if it wants none.
 
-        Raises NoCells, Aborted or DecodeFailed. Who sets `abort` clears it, too.
+        Raises NoCells, Aborted or DecodeFailed.
         """
+        self.abort.clear()
         rows = self._batch.fill(entries)
         self._check(int(c.llama_decode(self.handle, self._batch.struct)))
         return rows
@@ -166,6 +167,7 @@ class Context:
         `positions`: a row per dimension that attention counts in, a column per token. Rows that are not `causal` attend
         to each other in both directions and must fit one physical batch. Raises as `decode` does.
         """
+        self.abort.clear()
         assert causal or len(embeddings) <= self.shape.ubatch, "llama.cpp would end the process"
         if not causal:
             c.llama_set_causal_attn(self.handle, False)
