@@ -152,6 +152,17 @@ def test_the_logits_are_those_of_llama_cpps_own_helper(seeing: Seeing) -> None:
     seeing.forget(2)
 
 
+def test_a_marker_across_two_texts_is_text_beside_an_image(seeing: Seeing) -> None:
+    vocab = seeing.model.vocab
+    assert vocab.eos is not None
+    whole = seeing.projector.layout(["a </s>", png(RED), " b"]).tokens
+    pieces = seeing.projector.layout(["a <", "/s>", png(RED), " b"]).tokens
+    assert vocab.eos in whole
+    assert vocab.eos not in pieces
+    text = b"".join(vocab.piece(token) for token in pieces if token >= 0)
+    assert b"</s>" in text.replace(b" ", b"")  # libmtmd puts SentencePiece's blank in front of every text
+
+
 def test_another_picture_gives_other_logits(seeing: Seeing) -> None:
     one = seeing.compute(seeing.sequence(seeing.projector.layout(["a ", png(RED), " b"]), 1))
     seeing.forget(1)
