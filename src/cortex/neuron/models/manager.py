@@ -168,7 +168,7 @@ class ModelManager:
         models = self.registry.models_in(worker)
         if any(managed.busy or managed.state != "ready" for managed in models):
             return
-        logger.info("recycling worker", extra={"worker": worker.id, "load_cycles": worker.load_cycles})
+        logger.info("recycling worker", extra={"worker": worker.id, "unloads": worker.unloads})
         for managed in models:
             self._unloader.start_unload(managed, force=False)
         self.registry.spawn(self._recycle(worker, models), f"recycle-{worker.id}")
@@ -176,6 +176,9 @@ class ModelManager:
     async def _recycle(self, worker: Worker, models: list[ManagedModel]) -> None:
         for managed in models:
             await managed.unloaded.wait()
+        worker.unloads = (
+            0  # its own don't count: where the worker can't be stopped, that is tried again after as many more
+        )
         if not self.registry.models_in(worker):  # else one was loaded while another was being unloaded
             await worker.stop()
         for managed in models:
