@@ -126,7 +126,13 @@ class EffectRunner:
             logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
 
     async def _load(self, effect: OrderLoad) -> CortexError | None:
-        order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)
+        order = LoadOrder(
+            effect.model,
+            list(effect.devices),
+            list(effect.evict),
+            revision=effect.revision,
+            automatic=not effect.by_operator,
+        )
         try:
             job = await self._connections.load(effect.neuron, order)
         except Lost as lost:

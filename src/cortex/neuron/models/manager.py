@@ -114,7 +114,8 @@ class ModelManager:
     def order_load(self, order: LoadOrder) -> Loading | None:
         """None when the model is loaded already. Idempotent: a second order joins the first one's load.
 
-        Raises Conflict when the order was decided on another revision, ModelNotFound.
+        Raises Conflict when the order was decided on another revision, ModelNotFound, and for an automatic order the
+        error of a model that was given up: each try may cost the worker's other models their requests.
         """
         managed = self.registry.get(order.model)
         if managed.loading is not None:
@@ -122,7 +123,10 @@ class ModelManager:
         if managed.state == "ready":
             return None
         self._check_revision(order.revision)
-        managed.deaths = managed.failures = 0
+        if order.automatic and managed.state == "failed" and managed.failed_until is None and managed.error is not None:
+            raise managed.error
+        managed.deaths = managed.deaths if order.automatic else 0
+        managed.failures = 0
         managed.min_bytes.clear()
         for victim in order.evict:
             self._unloader.start_unload(self.registry.get(victim), force=False)
