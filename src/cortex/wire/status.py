@@ -266,13 +266,14 @@ class NeuronStatus(Struct, frozen=True, omit_defaults=True):
 class LoadOrder(Struct, frozen=True, omit_defaults=True):
     """POST /models/load. `devices` empty = the neuron chooses. `evict` are models to unload first. With `revision`, the
     one the order is based on, a neuron whose revision is another one by now refuses with 409. `wait`: answer when the
-    load has ended."""
+    load has ended. `automatic`: nobody asked for it but requests, so that a model that was given up stays failed."""
 
     model: str
     devices: list[str] = []
     evict: list[str] = []
     wait: bool = True
     revision: int | None = None
+    automatic: bool = False
 
 
 class UnloadOrder(Struct, frozen=True, omit_defaults=True):

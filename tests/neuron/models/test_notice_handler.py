@@ -53,6 +53,24 @@ async def test_three_deaths_in_a_row_are_enough(bench) -> None:
         assert worker.restarts == 4
 
 
+async def test_a_gateways_automatic_loads_do_not_revive_a_model_that_keeps_dying(bench) -> None:
+    """Only an operator's does: else `failed` never held behind a gateway."""
+    async with bench("die") as neuron:
+
+        async def order(*, automatic: bool) -> None:
+            revision = neuron.registry.revision
+            with pytest.raises(ModelLoadFailed):
+                await neuron.admin.load(LoadOrder("die", revision=revision, automatic=automatic))
+
+        for _ in range(5):
+            await order(automatic=True)
+        (worker,) = neuron.registry.pool.all()
+        assert worker.restarts == 3
+        assert neuron.state("die") == "failed"
+        await order(automatic=False)
+        assert worker.restarts == 4
+
+
 async def test_models_come_back_after_their_worker_died(bench) -> None:
     async with bench("a", "b") as neuron:
         await neuron.admin.load(LoadOrder("a"))

@@ -71,6 +71,27 @@ async def test_a_worker_over_its_memory_limit_is_replaced(bench) -> None:
         await until(lambda: worker.restarts >= 1)
 
 
+async def test_a_worker_with_more_models_than_cycles_is_recycled_once(bench) -> None:
+    """What recycling loads again is no reason to recycle: clients starved while all models were loaded anew."""
+    eviction = EvictionConfig(min_residency_s=0.0, defrag_after_cycles=2)
+    async with bench("a", "b", "c", eviction=eviction) as neuron:
+        for model in "abc":
+            await neuron.admin.load(LoadOrder(model))
+        (worker,), watchdog = neuron.registry.pool.all(), Watchdog(neuron.manager)
+        pid = worker.pid
+        watchdog.tick()
+        assert {neuron.state(model) for model in "abc"} == {"ready"}
+        for _ in range(2):
+            await neuron.admin.unload(UnloadOrder("c"))
+            await neuron.admin.load(LoadOrder("c"))
+        watchdog.tick()
+        await until(lambda: worker.pid not in (pid, None) and {neuron.state(model) for model in "abc"} == {"ready"})
+        pid = worker.pid
+        watchdog.tick()
+        assert {neuron.state(model) for model in "abc"} == {"ready"}
+        assert worker.pid == pid
+
+
 async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
     """The models that live there come back in the fresh process."""
     eviction = EvictionConfig(min_residency_s=0.0, defrag_after_cycles=3)
@@ -78,7 +99,7 @@ async def test_a_worker_is_recycled_after_enough_load_cycles(bench) -> None:
         await neuron.admin.load(LoadOrder("a"))
         (worker,) = neuron.registry.pool.all()
         pid = worker.pid
-        for _ in range(2):
+        for _ in range(3):
             await neuron.admin.load(LoadOrder("b"))
             await neuron.admin.unload(UnloadOrder("b"))
         await until(lambda: worker.pid not in (pid, None) and neuron.state("a") == "ready")
@@ -157,6 +178,30 @@ async def test_a_load_with_progress_outlives_the_stall_limit_and_one_without_doe
         neuron.registry.clock = lambda: began + 700
         with pytest.raises(ModelLoadFailed, match="no progress"):
             await loading
+
+
+async def test_models_wait_for_each_others_loads_in_one_worker_without_being_late(bench) -> None:
+    """The worker loads one after the other: neither the loads that wait nor the models that it holds are judged."""
+    async with bench("m", "held-a", "held-b", load_stall_s=100.0) as neuron:
+        await neuron.admin.load(LoadOrder("m"))
+        managed = neuron.registry.models["m"]
+        await until(lambda: managed.canary_sent_at is None)
+        for model in ("held-a", "held-b"):
+            await neuron.admin.load(LoadOrder(model, wait=False))
+        await until(lambda: all(neuron.admin.model(model).progress > 0 for model in ("held-a", "held-b")))
+        (worker,), now = neuron.registry.pool.all(), neuron.registry.clock()
+        neuron.registry.models["held-a"].loading.progress_at = now + 1000
+        managed.canary_sent_at = now
+        neuron.registry.clock = lambda: now + 1050
+        Watchdog(neuron.manager).tick()
+        assert (worker.state, managed.canary_sent_at) == ("ready", now + 1050)
+        neuron.let_load("held-a")
+        await until(lambda: neuron.state("held-a") == "ready")
+        Watchdog(neuron.manager).tick()
+        assert worker.state == "ready"  # held-b made its last progress 1,050 s ago, but it was not its turn
+        neuron.let_load("held-b")
+        await until(lambda: neuron.state("held-b") == "ready")
+        assert worker.restarts == 0
 
 
 async def test_an_idle_model_leaves_after_its_time_and_watching_does_not_keep_it(bench) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 
-from cortex.errors import CortexError, ModelLoadFailed, Unavailable, from_code
+from cortex.errors import Conflict, CortexError, ModelLoadFailed, Unavailable, from_code
 from cortex.gateway.neurons.connections import NeuronConnections
 from cortex.gateway.neurons.fleet import Lost
 from cortex.gateway.requests.mailboxes import Mailboxes
@@ -108,7 +108,12 @@ class EffectRunner:
         error = await order
         self._ordered(effect, self._loop.clock() - begun, error)
         if error is not None:
-            logger.warning("order failed", extra={**_fields(effect), "error": error.message, "code": error.code})
+            overtaken = isinstance(error, Conflict)  # the neuron had changed meanwhile; it is decided again
+            logger.log(
+                logging.DEBUG if overtaken else logging.WARNING,
+                "order failed",
+                extra={**_fields(effect), "error": error.message, "code": error.code},
+            )
         self._loop.post(lambda scheduler, now: scheduler.on_ordered(effect.neuron, effect.model, error, now))
 
     async def _push(self, effect: PushProfiles) -> None:
@@ -121,7 +126,13 @@ class EffectRunner:
             logger.warning("profiles refused", extra={"neuron": effect.neuron, "why": error.message})
 
     async def _load(self, effect: OrderLoad) -> CortexError | None:
-        order = LoadOrder(effect.model, list(effect.devices), list(effect.evict), revision=effect.revision)
+        order = LoadOrder(
+            effect.model,
+            list(effect.devices),
+            list(effect.evict),
+            revision=effect.revision,
+            automatic=not effect.by_operator,
+        )
         try:
             job = await self._connections.load(effect.neuron, order)
         except Lost as lost:

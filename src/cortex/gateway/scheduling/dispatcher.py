@@ -115,7 +115,8 @@ class Dispatcher:
     def load(self, chosen: Assessment, model: str, now: float) -> list[Effect]:
         neuron = self.state.fleet.neurons[chosen.neuron]
         revision = neuron.status.revision if neuron.status else None
-        command = OrderLoad(chosen.neuron, model, chosen.devices, chosen.evict, revision)
+        by_operator = any(ticket.job.request is None for ticket in self.state.queue(model).waiting)
+        command = OrderLoad(chosen.neuron, model, chosen.devices, chosen.evict, revision, by_operator)
         self.state.orders.give(command, neuron, now)
         return [command]
 

@@ -104,13 +104,14 @@ class SendProgress(Struct, frozen=True):
 
 class OrderLoad(Struct, frozen=True):
     """Load `model` on `devices` after unloading `evict`. Decided on `revision` of the neuron's state: it refuses the
-    order when it is at another."""
+    order when it is at another. `by_operator`: an operator waits for it, not requests alone."""
 
     neuron: str
     model: str
     devices: tuple[str, ...] = ()
     evict: tuple[str, ...] = ()
     revision: int | None = None
+    by_operator: bool = False
 
 
 class OrderUnload(Struct, frozen=True):

@@ -114,7 +114,8 @@ class ModelManager:
     def order_load(self, order: LoadOrder) -> Loading | None:
         """None when the model is loaded already. Idempotent: a second order joins the first one's load.
 
-        Raises Conflict when the order was decided on another revision, ModelNotFound.
+        Raises Conflict when the order was decided on another revision, ModelNotFound, and for an automatic order the
+        error of a model that was given up: each try may cost the worker's other models their requests.
         """
         managed = self.registry.get(order.model)
         if managed.loading is not None:
@@ -122,7 +123,10 @@ class ModelManager:
         if managed.state == "ready":
             return None
         self._check_revision(order.revision)
-        managed.deaths = managed.failures = 0
+        if order.automatic and managed.state == "failed" and managed.failed_until is None and managed.error is not None:
+            raise managed.error
+        managed.deaths = managed.deaths if order.automatic else 0
+        managed.failures = 0
         managed.min_bytes.clear()
         for victim in order.evict:
             self._unloader.start_unload(self.registry.get(victim), force=False)
@@ -168,7 +172,7 @@ class ModelManager:
         models = self.registry.models_in(worker)
         if any(managed.busy or managed.state != "ready" for managed in models):
             return
-        logger.info("recycling worker", extra={"worker": worker.id, "load_cycles": worker.load_cycles})
+        logger.info("recycling worker", extra={"worker": worker.id, "unloads": worker.unloads})
         for managed in models:
             self._unloader.start_unload(managed, force=False)
         self.registry.spawn(self._recycle(worker, models), f"recycle-{worker.id}")
@@ -176,6 +180,9 @@ class ModelManager:
     async def _recycle(self, worker: Worker, models: list[ManagedModel]) -> None:
         for managed in models:
             await managed.unloaded.wait()
+        worker.unloads = (
+            0  # its own don't count: where the worker can't be stopped, that is tried again after as many more
+        )
         if not self.registry.models_in(worker):  # else one was loaded while another was being unloaded
             await worker.stop()
         for managed in models:

@@ -54,6 +54,8 @@ class NoticeHandler:
             self._registry.active_requests.feed(notice)
             return
         self._on_other(worker, notice)
+        if isinstance(notice, Loaded | LoadFailed | Unloaded):
+            self._restart_progress(worker)
         self._registry.changes.tell()
 
     def _on_other(self, worker: Worker, notice: RelayedNotice) -> None:
@@ -79,6 +81,12 @@ class NoticeHandler:
                 managed = self._model_in(worker, model)
                 if managed and managed.probe_report and not managed.probe_report.done():
                     managed.probe_report.set_result(notice)
+
+    def _restart_progress(self, worker: Worker) -> None:
+        """The worker has been busy with another model until now: that isn't counted against loads that wait in it."""
+        for managed in self._registry.models_in(worker):
+            if managed.state == "loading" and managed.loading is not None:
+                managed.loading.progress_at = self._registry.clock()
 
     def _model_in(self, worker: Worker, model: str) -> ManagedModel | None:
         managed = self._registry.models.get(model)

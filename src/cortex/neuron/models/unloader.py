@@ -91,6 +91,7 @@ class ModelUnloader:
 
     def on_unloaded(self, managed: ManagedModel, worker: Worker) -> None:
         """The worker has freed it."""
+        worker.unloads += 1
         self._registry.release(managed)
         self._registry.set_state(managed, "unloaded")
         logger.info("model unloaded", extra={"model": managed.entry.id, "worker": worker.id})

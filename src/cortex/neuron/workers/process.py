@@ -58,8 +58,8 @@ class WorkerSettings:
 class Worker:
     """A process for one set of devices, over any number of restarts.
 
-    `restarts` counts unrequested exits, `load_cycles` loads into the present process, `rss_bytes` is as of the last
-    heartbeat.
+    `restarts` counts unrequested exits, `load_cycles` loads into the present process, `unloads` out of it; `rss_bytes`
+    is as of the last heartbeat.
     """
 
     def __init__(self, settings: WorkerSettings, owner: WorkerOwner) -> None:
@@ -70,6 +70,7 @@ class Worker:
         self.rss_bytes = 0
         self.restarts = 0
         self.load_cycles = 0
+        self.unloads = 0
         self.exit_code: int | None = None
         self.llama_cpp = ""
         self.last_notice_at: float | None = None
@@ -197,7 +198,8 @@ class Worker:
         except OSError as error:  # out of processes or descriptors, or the program has been moved away
             raise WorkerDied(f"worker {self.id} can't be started: {error}") from error
         self._transition(WorkerEvent.SPAWNED)
-        self.pid, self.exit_code, self._log, self.load_cycles = self._process.pid, None, LogTail(), 0
+        self.pid, self.exit_code, self._log = self._process.pid, None, LogTail()
+        self.load_cycles = self.unloads = 0
         prefer_oom_kill(self.pid)
         self._link = await connect(ours, self._on_notice, self._on_close)
         self._exited = asyncio.create_task(self._read_until_exit(self._process), name=f"worker-{self.id}")

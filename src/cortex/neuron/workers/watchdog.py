@@ -4,6 +4,7 @@ models are idle beyond their time to live: every deadline that has no timer of i
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 
 from cortex.errors import WorkerDied
 from cortex.neuron.models.manager import ModelManager
@@ -54,21 +55,22 @@ class Watchdog:
     def tick(self) -> None:
         """One round of checks."""
         registry = self._manager.registry
-        loading = {
-            managed.worker: managed
-            for managed in registry.models.values()
-            if managed.state == "loading" and managed.worker is not None
-        }
+        loading: dict[Worker, list[ManagedModel]] = defaultdict(list)
+        for managed in registry.models.values():
+            if managed.state == "loading" and managed.worker is not None:
+                loading[managed.worker].append(managed)
         broken = self._broken_devices()
         for worker in registry.pool.all():
             lost = sorted(broken.keys() & set(worker.devices))
             if lost and worker.pid is not None:
                 worker.kill("; ".join(f"lost its device {device} ({broken[device]})" for device in lost))
-            self._check(worker, loading.get(worker))
+            self._check(worker, loading.get(worker, []))
             if worker.state == "ready" and worker not in loading:
                 self._check_cycles(worker)
         for managed in list(registry.models.values()):
-            if managed.state == "ready":
+            if managed.state == "ready" and managed.worker in loading:
+                self._excuse(managed)
+            elif managed.state == "ready":
                 self._check_canary(managed)
         self._expire()
 
@@ -80,24 +82,34 @@ class Watchdog:
             device: health for device, health in now.items() if self._unhealthy_readings[device] >= _UNHEALTHY_READINGS
         }
 
-    def _check(self, worker: Worker, loading: ManagedModel | None) -> None:
+    def _excuse(self, managed: ManagedModel) -> None:
+        """A worker that reads the weights of one model decodes for none: that time doesn't count as late."""
+        if managed.canary_sent_at is not None:
+            managed.canary_sent_at = self._manager.registry.clock()
+
+    def _check(self, worker: Worker, loading: list[ManagedModel]) -> None:
         """Kill a worker that stalls while loading, or is silent or too big otherwise."""
         neuron = self._manager.registry.config.neuron
         silent_s = worker.silent_s()
-        if loading is not None and loading.loading is not None:
-            # Reading weights keeps a worker's loop busy: while it loads, progress stands in for heartbeats.
-            stalled_s = self._manager.registry.clock() - loading.loading.progress_at
+        progress = [
+            (managed.loading.progress_at, managed.entry.id) for managed in loading if managed.loading is not None
+        ]
+        if progress:
+            # Reading weights keeps a worker's loop busy: while it loads, progress stands in for heartbeats. It loads
+            # one model after the other, so that the progress of any is the worker's.
+            progress_at, model = max(progress)
+            stalled_s = self._manager.registry.clock() - progress_at
             if worker.state == "ready" and stalled_s > neuron.load_stall_s:
-                worker.kill(f"made no progress loading {loading.entry.id} for {stalled_s:.0f} s")
+                worker.kill(f"made no progress loading {model} for {stalled_s:.0f} s")
         elif silent_s is not None and silent_s > neuron.heartbeat_s:
             worker.kill(f"was silent for {silent_s:.0f} s")
         elif self._memory_limit is not None and worker.rss_bytes > self._memory_limit:
             worker.kill(f"held {worker.rss_bytes} bytes of memory, over neuron.worker_memory = {self._memory_limit}")
 
     def _check_cycles(self, worker: Worker) -> None:
-        """Loading and unloading fragments a device's memory: after `defrag_after_cycles` an idle worker is recycled."""
+        """Unloading fragments a device's memory: after `defrag_after_cycles` unloads an idle worker is recycled."""
         cycles = self._manager.registry.config.eviction.defrag_after_cycles
-        if cycles and worker.load_cycles >= cycles:
+        if cycles and worker.unloads >= cycles:
             self._manager.recycle(worker)
 
     def _check_canary(self, managed: ManagedModel) -> None:
