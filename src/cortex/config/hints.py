@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-__all__ = ["explain", "nearest"]
+__all__ = ["annotation_at", "explain", "nearest"]
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
@@ -34,7 +34,7 @@ def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
         hint = f", did you mean {meant}?" if meant else ""
         return f"{'.'.join(filter(None, [path, unknown['key']]))}: unknown key{hint}"
     if at := _AT.match(text):
-        return f"{at['path']}: {_in_words(at['what'], _annotation_at(type_, at['path']))}"
+        return f"{at['path']}: {_in_words(at['what'], annotation_at(type_, at['path']))}"
     return text
 
 
@@ -59,11 +59,11 @@ def _choices(annotation: Any) -> list[str]:
 
 def _keys_at(type_: type[Struct], path: str) -> list[str]:
     """The valid keys of the struct at `path` (`gateway`, `neurons[...]`)."""
-    struct = _struct_in(_annotation_at(type_, path))
+    struct = _struct_in(annotation_at(type_, path))
     return [field.encode_name for field in msgspec.structs.fields(struct)] if struct else []
 
 
-def _annotation_at(type_: type[Struct], path: str) -> Any:
+def annotation_at(type_: type[Struct], path: str) -> Any:
     """The type of the field at `path`; None where there is no such field."""
     current: Any = type_
     for name in filter(None, re.sub(r"\[[^]]*\]", "", path).split(".")):
