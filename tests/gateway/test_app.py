@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,18 @@ import pytest
 
 from cortex.config.loading import load_config
 from cortex.config.profiles import Profile, Profiles
-from cortex.config.settings import Config, GatewayConfig, NeuronEntry
+from cortex.config.settings import (
+    AnthropicConfig,
+    AuthConfig,
+    Config,
+    GatewayConfig,
+    ImagesConfig,
+    LimitsConfig,
+    LogConfig,
+    NeuronEntry,
+    ResponsesConfig,
+    Section,
+)
 from cortex.errors import ConfigError
 from cortex.gateway.app import Gateway, check
 from cortex.serving.http.server import Server, server_config
@@ -23,6 +34,26 @@ from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 from tests.fakes import FakeNeuron, FakeNeuronServer
 from tests.gateway.scheduling.world import models
+
+LOGS: list[LogConfig] = []
+
+
+@dataclass
+class Written:
+    """The configuration that a reload finds."""
+
+    config: Config = field(default_factory=Config)
+    profiles: Profiles = field(default_factory=Profiles)
+    stamps: int = 0
+
+    def read(self) -> tuple[Config, Profiles]:
+        return self.config, self.profiles
+
+    def look(self) -> int:
+        return 0
+
+    def change(self, **sections: Section) -> None:
+        self.config = msgspec.structs.replace(self.config, **sections)
 
 
 @dataclass
@@ -46,12 +77,16 @@ async def until(fact: Callable[[], object], within_s: float = 60) -> None:
 
 
 @asynccontextmanager
-async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> AsyncIterator[Running]:
+async def running(
+    *fakes: FakeNeuron, profiles: Profiles | None = None, written: Written | None = None
+) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         endpoints = {fake.name: await stack.enter_async_context(FakeNeuronServer(fake).running()) for fake in fakes}
         entries = [NeuronEntry(name=name, endpoint=endpoint) for name, endpoint in endpoints.items()]
         config = Config(gateway=GatewayConfig(listen="127.0.0.1:0"), neurons=entries)
-        gateway = Gateway(config, profiles or Profiles())
+        if written is not None:
+            written.config = config
+        gateway = Gateway(config, profiles or Profiles(), source=written, configure_logs=LOGS.append)
         sock = socket.create_server(("127.0.0.1", 0))
         server = Server(server_config(gateway.app))
         task = asyncio.create_task(server.serve([sock]))
@@ -240,3 +275,30 @@ def test_the_example_of_a_fleet_is_a_valid_config(tmp_path: Path) -> None:
     path = tmp_path / "cortex.toml"
     path.write_text('[[neurons]]\nname = "beast"\nendpoint = "http://beast:13131"\ntoken = "t"\n')
     check(load_config(path, {}))
+
+
+async def test_a_reload_applies_what_it_says_and_names_what_needs_a_restart() -> None:
+    """`changed: true` came for sections that were read at the start only."""
+    written = Written()
+    async with running(FakeNeuron("n", models("a")), written=written) as it:
+
+        async def reload() -> object:
+            return (await it.http.post("/reload")).json()
+
+        assert await reload() == {"changed": False, "needs_restart": []}
+        written.change(limits=LimitsConfig(body_bytes=20, drain_s=7.0))
+        assert await reload() == {"changed": True, "needs_restart": []}
+        assert (await it.chat()).status_code == 413
+        assert it.gateway.lifecycle.drain_s == 7.0
+        written.change(limits=LimitsConfig(), images=ImagesConfig(fetch=True), log=LogConfig(level="debug"))
+        assert await reload() == {"changed": True, "needs_restart": []}
+        image = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x.png"}}
+        refused = await it.chat(messages=[{"role": "user", "content": [image]}])
+        assert "not on the public internet" in refused.json()["error"]["message"]  # it was about to fetch it
+        assert LOGS[-1] == LogConfig(level="debug")
+        gateway = msgspec.structs.replace(written.config.gateway, listen="127.0.0.1:1")
+        written.change(responses=ResponsesConfig(store="s.sqlite"), gateway=gateway)
+        assert await reload() == {"changed": False, "needs_restart": ["responses.store", "gateway.listen"]}
+        written.change(anthropic=AnthropicConfig(normalise_billing_header=False), auth=AuthConfig(keys=["k"]))
+        assert (await reload())["changed"]  # type: ignore[index]
+        assert (await it.chat()).status_code == 401

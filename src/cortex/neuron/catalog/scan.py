@@ -23,15 +23,16 @@ _SNAPSHOT = re.compile(r"models--(?P<org>[^/]+?)--(?P<repo>[^/]+)/snapshots/[^/]
 
 
 class HeaderCache:
-    """Headers by (path, size, mtime), so that a rescan reads only files that changed. Two threads may share it."""
+    """Headers by path and what tells a changed file, so that a rescan reads only files that changed: a link that leads
+    to another file of equal size and time is one. Two threads may share it."""
 
     def __init__(self) -> None:
-        self._headers: dict[tuple[Path, int, int], GGUFHeader | BadGGUF] = {}
+        self._headers: dict[tuple[Path, int, int, int, int], GGUFHeader | BadGGUF] = {}
 
     def read(self, path: Path) -> GGUFHeader:
         """Raises OSError, and BadGGUF, which is cached as well: a broken file isn't read at every scan."""
         stat = path.stat()
-        key = (path, stat.st_size, stat.st_mtime_ns)
+        key = (path, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if key not in self._headers:
             try:
                 self._headers[key] = read_header(path)

@@ -80,6 +80,10 @@ class ModelRegistry:
     def __post_init__(self, build: str) -> None:
         self.planner = LoadPlanner(self.config, self.devices, self.models, self.measurements, build)
 
+    def configure(self, config: Config) -> None:
+        """Replace the configuration: it holds for loads and limits from now on."""
+        self.config = self.planner.config = config
+
     def get(self, model: str) -> ManagedModel:
         """Raises ModelNotFound with the ids that exist."""
         if model not in self.models:
