@@ -19,7 +19,7 @@ from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.events import Event, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.fakes import FakeNeuron, FakeNeuronServer, chat
-from tests.gateway.harness import fleet_of
+from tests.gateway.harness import fleet_of, text_of
 from tests.gateway.scheduling.world import models, policy
 
 
@@ -243,6 +243,24 @@ async def test_a_neuron_that_comes_back_is_connected_again() -> None:
         fleet.connections.refresh("n")  # not after the back-off
         await fleet.settled()
         assert fleet.loop.scheduler.state.fleet.neurons["n"].health == "healthy"
+
+
+async def test_a_request_whose_load_a_reload_took_away_is_served_by_another_neuron() -> None:
+    """It waited 150 s, until the load counted as stalled."""
+    left, stays = FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))
+    async with fleet_of(left, stays) as fleet:
+        fleet.neurons.loading = asyncio.Event()
+        asking = asyncio.create_task(fleet.ask(chat("a")))
+        await fleet.settled()
+        assert (left.loads, stays.loads) == (["a"], [])
+        entries = [NeuronEntry(name="n", endpoint="http://n")]
+        fleet.loop.post(lambda scheduler, now: scheduler.on_neurons(entries, now))
+        fleet.connections.follow_fleet()
+        await fleet.settled()
+        assert stays.loads == ["a"]
+        fleet.neurons.loading.set()
+        assert text_of(await asking)
+        assert [request.model for request in stays.seen] == ["a"]
 
 
 async def test_a_doubtful_neuron_is_asked_for_its_status() -> None:

@@ -103,10 +103,17 @@ class Fleet(Struct, frozen=True):
     neurons: dict[str, Neuron] = {}
 
     @classmethod
-    def of(cls, entries: list[NeuronEntry], old: Fleet | None = None) -> Fleet:
-        """The configured neurons; what `old` knew of those that stay at their endpoint is kept."""
+    def of(cls, entries: list[NeuronEntry], old: Fleet | None = None, now: float = 0.0) -> Fleet:
+        """The configured neurons; what `old` knew of those that stay is kept. One with another endpoint than before is
+        lost from `now` until it answers there."""
         known = old.neurons if old else {}
-        return cls({entry.name: _carried(entry, known.get(entry.name)) for entry in entries})
+        return cls({entry.name: _carried(entry, known.get(entry.name), now) for entry in entries})
+
+    def left(self, old: Fleet) -> list[str]:
+        """The neurons of `old` that are gone or have another endpoint."""
+        return [
+            neuron.name for neuron in old if (new := self.get(neuron.name)) is None or new.endpoint != neuron.endpoint
+        ]
 
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons.values())
@@ -127,8 +134,11 @@ class Fleet(Struct, frozen=True):
         return [(neuron, status) for neuron in self if (status := neuron.model(model)) is not None]
 
 
-def _carried(entry: NeuronEntry, known: Neuron | None) -> Neuron:
+def _carried(entry: NeuronEntry, known: Neuron | None, now: float) -> Neuron:
     endpoint = entry.endpoint.rstrip("/")
-    if known is not None and known.endpoint == endpoint:
+    if known is None:
+        return Neuron(entry.name, endpoint, entry.token)
+    if known.endpoint == endpoint:
         return structs.replace(known, token=entry.token)
-    return Neuron(entry.name, endpoint, entry.token)
+    moved = structs.replace(known, endpoint=endpoint, token=entry.token, breaker=Breaker())
+    return moved if known.status is None else moved.lost("its address has changed", now)
