@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+import structlog
 
 from cortex.config.loading import load_config
 from cortex.config.profiles import Profile, Profiles
@@ -302,3 +303,75 @@ async def test_a_reload_applies_what_it_says_and_names_what_needs_a_restart() ->
         written.change(anthropic=AnthropicConfig(normalise_billing_header=False), auth=AuthConfig(keys=["k"]))
         assert (await reload())["changed"]  # type: ignore[index]
         assert (await it.chat()).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "status", "code"),
+    [
+        ("/v1/chat/completions", b'{"model":"nope","messages":[{"role":"user","content":"hi"}]}', "k", 404, "model_not_found"),
+        ("/v1/chat/completions", b'{"model":"a","messages":3}', "k", 400, "invalid_request"),
+        ("/v1/chat/completions", b"{}", "wrong", 401, "invalid_api_key"),
+        ("/v1/messages", b"{", "k", 400, "invalid_request"),
+        ("/v1/responses", b"{}", "", 401, "invalid_api_key"),
+    ],
+)
+async def test_a_refused_request_leaves_its_line_in_the_log_and_is_counted(
+    path: str, body: bytes, key: str, status: int, code: str
+) -> None:
+    """They left neither: a client that failed for hours was not to be found."""
+    written = Written()
+    with structlog.testing.capture_logs() as lines:
+        async with running(FakeNeuron("n", models("a")), written=written) as it:
+            written.change(auth=AuthConfig(keys={"k": "me"}))
+            await it.http.post("/reload")
+            answer = await it.http.post(path, content=body, headers={"x-api-key": key, "x-request-id": "mine"})
+            assert answer.status_code == status
+            metrics = it.gateway.exposition().decode()
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert (line["status"], line["ended"], line["finish"]) == (status, "refused", code)
+    assert line["id"].startswith("mine.")
+    assert line["principal"] == ("me" if key == "k" else "anonymous")
+    dialect = {"/v1/messages": "anthropic_messages", "/v1/responses": "openai_responses"}.get(path, "openai_chat")
+    assert f'dialect="{dialect}",model="unknown",neuron="",status="{status}"}} 1.0' in metrics
+
+
+async def test_a_refusal_on_other_paths_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with running(FakeNeuron("n", models("a"))) as it:
+        await it.http.get("/nowhere")
+    (record,) = [record for record in caplog.records if record.message == "request refused"]
+    assert (record.path, record.status, record.code) == ("/nowhere", 404, "not_found")
+
+
+async def test_a_model_name_of_megabytes_is_not_echoed() -> None:
+    async with running(FakeNeuron("n", models("a"))) as it:
+        answer = await it.chat("x" * 20_000_000)
+        assert answer.status_code == 404
+        assert len(answer.content) < 1000
+        assert "20000000 characters" in answer.json()["error"]["message"]
+
+
+async def test_the_models_of_a_neuron_that_is_gone_are_listed_as_not_available() -> None:
+    fake = FakeNeuron("n", models("a"))
+    fake.models["a"].state, fake.models["a"].devices = "ready", ["cpu0"]
+    async with running(fake) as it:
+        fake.kill()
+        await until(lambda: it.gateway.loop.scheduler.state.fleet.neurons["n"].lost_at)
+        (model,) = (await it.http.get("/v1/models")).json()["data"]
+        assert (model["available"], model["status"], model["state"]) == (False, "unloaded", "not-loaded")
+        assert "no neuron that has it is connected (n: " in model["problem"]
+        fake.restart()
+        it.gateway.connections.refresh("n")
+        await until(lambda: it.gateway.loop.scheduler.state.fleet.neurons["n"].lost_at is None)
+        (model,) = (await it.http.get("/v1/models")).json()["data"]
+        assert model["available"]
+
+
+async def test_a_fleet_of_which_no_neuron_has_answered_is_not_an_empty_one() -> None:
+    fake = FakeNeuron("n", models("a"))
+    fake.kill()
+    async with running(fake) as it:
+        for answer in (await it.http.get("/v1/models"), await it.chat()):
+            assert answer.status_code == 503
+            assert "no neuron has answered yet: n: " in answer.json()["error"]["message"]
+            assert answer.headers["retry-after"]

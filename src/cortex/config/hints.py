@@ -9,7 +9,10 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-__all__ = ["annotation_at", "explain", "nearest"]
+__all__ = ["annotation_at", "explain", "nearest", "shown"]
+
+_LONGEST_SHOWN = 100
+"""Characters of a client's word that a message repeats; a longer one is nobody's typing mistake."""
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
@@ -17,8 +20,17 @@ _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 
 def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate most similar to `word`; None where none is similar (difflib ratio below 0.5)."""
+    if len(word) > _LONGEST_SHOWN:  # the comparison's time grows with the square of its length
+        return None
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     return close[0] if close else None
+
+
+def shown(word: str) -> str:
+    """`word` in quotes, cut where it is too long to be repeated in a message."""
+    if len(word) <= _LONGEST_SHOWN:
+        return repr(word)
+    return f"{word[:_LONGEST_SHOWN]!r}… ({len(word)} characters)"
 
 
 def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:

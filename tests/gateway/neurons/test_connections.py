@@ -245,6 +245,22 @@ async def test_a_neuron_that_comes_back_is_connected_again() -> None:
         assert fleet.loop.scheduler.state.fleet.neurons["n"].health == "healthy"
 
 
+async def test_a_loss_and_a_return_are_each_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A restarted neuron's first status was logged as a loss, and nothing said that it was back."""
+    caplog.set_level("INFO")
+    neuron = FakeNeuron("n", models("a"))
+    async with fleet_of(neuron) as fleet:
+        for _ in range(2):
+            neuron.kill()
+            await fleet.settled()
+            neuron.restart()
+            fleet.connections.refresh("n")
+            await fleet.settled()
+    told = [record.message for record in caplog.records if "neuron" in record.message]
+    loss = ["neuron is not connected", "neuron lost, its requests move or end"]
+    assert told == ["neuron is connected", *loss, "neuron is connected", *loss, "neuron is connected"]
+
+
 async def test_a_request_whose_load_a_reload_took_away_is_served_by_another_neuron() -> None:
     """It waited 150 s, until the load counted as stalled."""
     left, stays = FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))

@@ -205,6 +205,8 @@ class _Link:
         """The first one makes the connection usable: whoever is granted the neuron by it sends a request at once."""
         if self._left:
             return  # another neuron has this name by now
+        if self.connection is not connection:
+            logger.info("neuron is connected", extra={"neuron": self._neuron.name, "endpoint": self._neuron.endpoint})
         self.connection = connection
         self._promising = status.state != "draining"  # a draining one has sent its last
         self._loop.post(lambda scheduler, now: scheduler.on_status(self._neuron.name, status, now))

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
+from cortex.config.hints import shown
 from cortex.config.settings import Config
 from cortex.errors import ModelNotFound
 from cortex.neuron.catalog.downloads import OnProgress
@@ -88,7 +89,7 @@ class ModelRegistry:
         """Raises ModelNotFound with the ids that exist."""
         if model not in self.models:
             known = ", ".join(sorted(self.models)) or "none"
-            raise ModelNotFound(f"no model {model!r} here; the models are: {known}", param="model")
+            raise ModelNotFound(f"no model {shown(model)} here; the models are: {known}", param="model")
         return self.models[model]
 
     def update_card(self, managed: ManagedModel) -> None:

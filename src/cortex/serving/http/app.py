@@ -57,7 +57,7 @@ def build_app(
     schemas = RequestSchemas([ResponsesBody, *dict.fromkeys(endpoint.body for endpoint in table)])
     client = client_routes(context, store, table, schemas)
     return FastRoutesApp(
-        fast_routes(client, keys),
+        fast_routes(client, keys, observers),
         route_handlers=[*client, *routes],
         lifespan=[*lifespan, partial(closing_store, store)],
         middleware=[partial(_KeyCheck, keys)],
