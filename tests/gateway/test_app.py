@@ -308,7 +308,13 @@ async def test_a_reload_applies_what_it_says_and_names_what_needs_a_restart() ->
 @pytest.mark.parametrize(
     ("path", "body", "key", "status", "code"),
     [
-        ("/v1/chat/completions", b'{"model":"nope","messages":[{"role":"user","content":"hi"}]}', "k", 404, "model_not_found"),
+        (
+            "/v1/chat/completions",
+            b'{"model":"nope","messages":[{"role":"user","content":"hi"}]}',
+            "k",
+            404,
+            "model_not_found",
+        ),
         ("/v1/chat/completions", b'{"model":"a","messages":3}', "k", 400, "invalid_request"),
         ("/v1/chat/completions", b"{}", "wrong", 401, "invalid_api_key"),
         ("/v1/messages", b"{", "k", 400, "invalid_request"),

@@ -287,4 +287,10 @@ async def test_a_doubtful_neuron_is_asked_for_its_status() -> None:
 
 
 def test_tries_become_rarer_but_never_rare() -> None:
-    assert [retry_s(failures) for failures in (0, 1, 2, 20)] == [0.25, 0.5, 1.0, 5.0]
+    assert [retry_s(failures, lambda: 1.0) for failures in (0, 1, 2, 20)] == [0.25, 0.5, 1.0, 5.0]
+
+
+def test_gateways_that_lost_a_neuron_together_do_not_try_in_step() -> None:
+    waits = [retry_s(20) for _ in range(50)]
+    assert all(2.5 <= wait <= 5.0 for wait in waits)
+    assert max(waits) - min(waits) > 0.5

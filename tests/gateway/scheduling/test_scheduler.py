@@ -479,7 +479,7 @@ def test_early_failures_open_the_breaker_and_a_probe_closes_it() -> None:
         world.breaks("1")
         world.poll()
     neuron = world.scheduler.state.fleet.neurons["n"]
-    assert neuron.breaker.state(world.now) == "open"
+    assert neuron.breaker_state(world.now) == "open"
     assert world.granted == {}
     world.cancel("1")
     world.tick(2.5)
@@ -488,7 +488,7 @@ def test_early_failures_open_the_breaker_and_a_probe_closes_it() -> None:
     assert world.granted == {"2": "n"}
     world.end("2")
     assert "3" in world.granted
-    assert world.scheduler.state.fleet.neurons["n"].breaker.state(world.now) == "closed"
+    assert world.scheduler.state.fleet.neurons["n"].breaker_state(world.now) == "closed"
 
 
 def test_a_request_is_tried_a_bounded_number_of_times() -> None:
@@ -783,13 +783,28 @@ def test_requests_of_any_context_size_never_reload() -> None:
     assert loads(world) == ["a"]
 
 
+def test_a_model_that_breaks_takes_no_other_model_of_its_neuron_away() -> None:
+    """After three broken requests for one model the neuron got none for any."""
+    world = World([FakeNeuron("n", models("a", "b"), [300])], policy(tries=10))
+    world.ask("1", "a")
+    for _ in range(3):
+        world.breaks("1")
+        world.poll()
+    assert "1" not in world.granted
+    world.ask("2", "b")
+    assert world.granted == {"2": "n"}
+    world.end("2")
+    neuron = world.scheduler.state.fleet.neurons["n"]
+    assert (neuron.breaker_state(world.now), list(neuron.breakers)) == ("open", ["a"])
+
+
 def test_cancelled_and_finished_jobs_are_not_counted_against_the_neuron() -> None:
     world = one("a")
     world.ask("1")
     world.cancel("1")
     world.ask("2")
     world.end("2", OutcomeKind.FAILED)
-    assert world.scheduler.state.fleet.neurons["n"].breaker.failures == 0
+    assert world.scheduler.state.fleet.neurons["n"].breakers == {}
 
 
 def test_a_model_that_has_just_loaded_is_waited_for_until_it_is_proved() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -58,9 +59,11 @@ class Connect(Protocol):
     ) -> Connection: ...
 
 
-def retry_s(failures: int) -> float:
-    """Seconds until the next try after so many in a row that brought no status."""
-    return min(_LONGEST_RETRY_S, 0.25 * 2.0 ** min(failures, 10))
+def retry_s(failures: int, chance: Callable[[], float] = random.random) -> float:
+    """Seconds until the next try after so many in a row that brought no status. `chance` gives a number from 0 to 1:
+    the wait is between half of the longest and the longest, so that gateways which lost a neuron together, or one that
+    lost all its neurons, don't try in step."""
+    return min(_LONGEST_RETRY_S, 0.25 * 2.0 ** min(failures, 10)) * (0.5 + chance() / 2)
 
 
 class NeuronConnections:

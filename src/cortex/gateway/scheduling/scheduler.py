@@ -272,13 +272,13 @@ class Scheduler:
         state.prefixes.keep_only(state.usage.copies(state.fleet))
 
     def _note_outcome(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """Count the end of a job as a use of its model, and for or against its neuron."""
+        """Count the end of a job as a use of its model, and for or against this copy."""
         state, model = self.state, ticket.job.model
         neuron = state.fleet.get(ticket.neuron or "")
         if neuron is None:
             return
         state.usage.touch(neuron.name, model, now)
-        judged = _judged(neuron, outcome.kind, now)
+        judged = _judged(neuron, model, outcome.kind, now)
         if judged is not neuron:
             state.fleet = state.fleet.with_(judged)
 
@@ -294,15 +294,16 @@ class Scheduler:
         return queue.leave(job_id, now) if queue else None
 
 
-def _judged(neuron: Neuron, kind: OutcomeKind, now: float) -> Neuron:
+def _judged(neuron: Neuron, model: str, kind: OutcomeKind, now: float) -> Neuron:
+    breaker = neuron.breaker(model)
     match kind:
-        case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if neuron.breaker == _CLOSED:
+        case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if breaker == _CLOSED:
             return neuron
         case OutcomeKind.DONE | OutcomeKind.FAILED:
-            return structs.replace(neuron, breaker=_CLOSED)
+            return neuron.with_breaker(model, _CLOSED)
         case OutcomeKind.CANCELLED:
-            return structs.replace(neuron, breaker=neuron.breaker.undecided())
+            return neuron.with_breaker(model, breaker.undecided())
         case OutcomeKind.BROKEN_EARLY:
-            return structs.replace(neuron, breaker=neuron.breaker.failed(now), suspect=True)
+            return structs.replace(neuron.with_breaker(model, breaker.failed(now)), suspect=True)
         case OutcomeKind.BROKEN_LATE:
             return structs.replace(neuron, suspect=True)
