@@ -92,10 +92,11 @@ def _walk(name: str, group: typer.Typer) -> Iterator[tuple[str, Callable[..., No
 
 
 def parameters(command: Callable[..., None]) -> list[Parameter]:
-    """In the order of the function's signature."""
+    """In the order of the function's signature, without hidden ones."""
     hints = get_type_hints(command, include_extras=True)
     signature = inspect.signature(command).parameters
-    return [_parameter(name, hints[name], signature[name].default) for name in signature]
+    found = [_parameter(name, hints[name], signature[name].default) for name in signature]
+    return [each for each in found if not each.info.hidden]
 
 
 def _parameter(name: str, hint: Any, default: object) -> Parameter:

@@ -58,6 +58,10 @@ __all__ = [
 ]
 
 
+_LONGEST_MESSAGE = 16_000
+"""Characters. Messages repeat what clients sent, and clients may send 64 MiB; all names of a large fleet fit."""
+
+
 class CortexError(Exception):
     """Base of all errors raised on purpose; any other exception is a bug.
 
@@ -70,6 +74,8 @@ class CortexError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}… ({len(message)} characters)"
         super().__init__(message)
         self.message = message
         self.param = param

@@ -29,7 +29,8 @@ _NOISY = (
 
 
 def configure(config: LogConfig) -> None:
-    """Send every log line of this process to stderr in the configured form. Call it once, before anything logs."""
+    """Send every log line of this process to stderr in the configured form. Call it before anything logs, and again to
+    change it."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

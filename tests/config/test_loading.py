@@ -41,6 +41,51 @@ def test_environment_values_are_toml_or_a_string(raw: str, value: object) -> Non
     assert load_config(None, {"CORTEX_NEURON__GPUS": raw}).neuron.gpus == value
 
 
+@pytest.mark.parametrize(
+    ("variable", "raw", "value"),
+    [
+        ("GATEWAY__INSECURE", "1", True),
+        ("GATEWAY__INSECURE", "True", True),
+        ("GATEWAY__INSECURE", "TRUE", True),
+        ("NEURON__HUGGINGFACE_CACHE", "0", False),
+        ("NEURON__HUGGINGFACE_CACHE", "no", False),
+        ("LOG__LEVEL", "INFO", "info"),
+        ("LOG__LEVEL", "Warning", "warning"),
+        ("LOG__FORMAT", "JSON", "json"),
+        ("EVICTION__STRATEGY", "LRU", "lru"),
+        ("AUTH__KEYS", "sk-abc", ["sk-abc"]),
+        ("AUTH__KEYS", "sk-abc, sk-def", ["sk-abc", "sk-def"]),
+        ("AUTH__KEYS", "12345", ["12345"]),
+        ("AUTH__KEYS", '["sk-abc"]', ["sk-abc"]),
+        ("AUTH__KEYS", '{ "sk-abc" = "me" }', {"sk-abc": "me"}),
+        ("NEURON__GPUS", "0", [0]),
+        ("NEURON__GPUS", "0,1", [0, 1]),
+        ("NEURON__GPUS", "ALL", "all"),
+        ("NEURON__GPUS", "GPU-ab", ["GPU-ab"]),
+        ("NEURON__MODEL_DIRS", "/data/models", ["/data/models"]),
+        ("NEURON__NAME", "42", "42"),
+        ("NEURON__NAME", "true", "true"),
+        ("GATEWAY__DEFAULT_MODEL", "1e5", "1e5"),
+        ("NEURON__HOST_CACHE", "0", 0),
+        ("NEURON__HOST_CACHE", "2GiB", "2GiB"),
+        ("NEURON__THREADS", "8", 8),
+        ("LIMITS__DRAIN_S", "5", 5.0),
+    ],
+)
+def test_an_environment_value_is_read_by_the_type_of_its_key(variable: str, raw: str, value: object) -> None:
+    """`CORTEX_LOG__LEVEL=INFO`, `…INSECURE=1` and a lone key ended the start with an error."""
+    section, key = variable.lower().split("__")
+    found = getattr(getattr(load_config(None, {f"CORTEX_{variable}": raw}), section), key)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_an_environment_value_of_no_use_is_shown_as_it_was_written() -> None:
+    with pytest.raises(ConfigError, match=r"log\.level: Invalid enum value 'LOUD'"):
+        load_config(None, {"CORTEX_LOG__LEVEL": "LOUD"})
+    with pytest.raises(ConfigError, match=r"gateway\.insecure: Expected `bool`, got `int`"):
+        load_config(None, {"CORTEX_GATEWAY__INSECURE": "2"})
+
+
 def test_variables_of_other_purposes_are_left_alone() -> None:
     assert load_config(None, {"CORTEX_URL": "http://x", "CORTEX_API_KEY": "k", "HOME": "/"}) == Config()
 
@@ -94,6 +139,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_models_are_looked_for_beside_the_config(write, tmp_path: Path) -> None:
     assert load_config(write('models = "models.toml"'), {}).models == str(tmp_path / "models.toml")
     assert load_config(write('models = "/etc/m.toml"'), {}).models == "/etc/m.toml"
+
+
+def test_a_keys_file_is_looked_for_beside_the_config(write, tmp_path: Path) -> None:
+    """It was looked for in the working directory, which is / for a service."""
+    assert load_config(write('[auth]\nkeys_file = "keys"'), {}).auth.keys_file == str(tmp_path / "keys")
+    assert load_config(write('[auth]\nkeys_file = "/etc/keys"'), {}).auth.keys_file == "/etc/keys"
+    assert load_config(None, {"CORTEX_AUTH__KEYS_FILE": "keys"}).auth.keys_file == "keys"
 
 
 def test_dry_run_from_is_a_size_or_never(write) -> None:

@@ -132,6 +132,35 @@ def test_up_ends_when_a_role_dies(up: Daemon, launcher: Launcher) -> None:
     assert "ended with exit code -9" in up.log()
 
 
+def test_up_reloads_edited_files_on_sighup_and_on_request(up: Daemon, tmp_path: Path) -> None:
+    """SIGHUP ended it, and nothing else had an effect: its roles read files that nobody edits."""
+    url, config, models = up_url(up), tmp_path / "up.toml", tmp_path / "models.toml"
+    before, pids = config.read_text(), children(up.pid)
+
+    def names(headers: dict[str, str] | None = None) -> list[str] | int:
+        answer = httpx.get(f"{url}/v1/models", headers=headers, timeout=60, **PLAIN)
+        return [model["id"] for model in answer.json()["data"]] if answer.is_success else answer.status_code
+
+    models.write_text('[[models]]\nid = "first"\nfile = "talker.gguf"\n')
+    config.write_text(f'models = "models.toml"\n{before}')  # edited
+    eventually(lambda: "first" in (names() or []), what="the first profile")
+    models.write_text('[[models]]\nid = "second"\nfile = "talker.gguf"\n')
+    eventually(lambda: "second" in (names() or []), what="the profile in a file that was named later")
+    config.write_text(f'models = "models.toml"\nauth.keys_file = "keys"\n{before}')
+    (tmp_path / "keys").write_text("sk-a alice\n")
+    up.signal(signal.SIGHUP)
+    eventually(lambda: names() == 401, what="keys are wanted")
+    key = {"x-api-key": "sk-a"}
+    eventually(lambda: "second" in (names(key) or []), what="the gateway has its own key for the neuron")
+    config.write_text(f"models = 'models.toml'\nlimits = {{ body_bytes = 10 }}\nauth.keys_file = 'keys'\n{before}")
+    answer = httpx.post(f"{url}/reload", headers=key, timeout=60, **PLAIN)
+    assert answer.json()["needs_restart"] == []
+    assert httpx.post(f"{url}/v1/chat/completions", json={}, headers=key, timeout=60, **PLAIN).status_code == 400
+    too_large = httpx.post(f"{url}/v1/chat/completions", json=chat_body("hello"), headers=key, timeout=60, **PLAIN)
+    assert too_large.status_code == 413
+    assert children(up.pid) == pids
+
+
 def children(pid: int) -> list[int]:
     """The neuron's and the gateway's processes."""
     return [child.pid for child in psutil.Process(pid).children()]

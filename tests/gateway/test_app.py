@@ -6,16 +6,28 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
+import structlog
 
 from cortex.config.loading import load_config
 from cortex.config.profiles import Profile, Profiles
-from cortex.config.settings import Config, GatewayConfig, NeuronEntry
+from cortex.config.settings import (
+    AnthropicConfig,
+    AuthConfig,
+    Config,
+    GatewayConfig,
+    ImagesConfig,
+    LimitsConfig,
+    LogConfig,
+    NeuronEntry,
+    ResponsesConfig,
+    Section,
+)
 from cortex.errors import ConfigError
 from cortex.gateway.app import Gateway, check
 from cortex.serving.http.server import Server, server_config
@@ -23,6 +35,26 @@ from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 from tests.fakes import FakeNeuron, FakeNeuronServer
 from tests.gateway.scheduling.world import models
+
+LOGS: list[LogConfig] = []
+
+
+@dataclass
+class Written:
+    """The configuration that a reload finds."""
+
+    config: Config = field(default_factory=Config)
+    profiles: Profiles = field(default_factory=Profiles)
+    stamps: int = 0
+
+    def read(self) -> tuple[Config, Profiles]:
+        return self.config, self.profiles
+
+    def look(self) -> int:
+        return 0
+
+    def change(self, **sections: Section) -> None:
+        self.config = msgspec.structs.replace(self.config, **sections)
 
 
 @dataclass
@@ -46,12 +78,16 @@ async def until(fact: Callable[[], object], within_s: float = 60) -> None:
 
 
 @asynccontextmanager
-async def running(*fakes: FakeNeuron, profiles: Profiles | None = None) -> AsyncIterator[Running]:
+async def running(
+    *fakes: FakeNeuron, profiles: Profiles | None = None, written: Written | None = None
+) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         endpoints = {fake.name: await stack.enter_async_context(FakeNeuronServer(fake).running()) for fake in fakes}
         entries = [NeuronEntry(name=name, endpoint=endpoint) for name, endpoint in endpoints.items()]
         config = Config(gateway=GatewayConfig(listen="127.0.0.1:0"), neurons=entries)
-        gateway = Gateway(config, profiles or Profiles())
+        if written is not None:
+            written.config = config
+        gateway = Gateway(config, profiles or Profiles(), source=written, configure_logs=LOGS.append)
         sock = socket.create_server(("127.0.0.1", 0))
         server = Server(server_config(gateway.app))
         task = asyncio.create_task(server.serve([sock]))
@@ -241,3 +277,108 @@ def test_the_example_of_a_fleet_is_a_valid_config(tmp_path: Path) -> None:
     path = tmp_path / "cortex.toml"
     path.write_text('[[neurons]]\nname = "beast"\nendpoint = "http://beast:13131"\ntoken = "t"\n')
     check(load_config(path, {}))
+
+
+async def test_a_reload_applies_what_it_says_and_names_what_needs_a_restart() -> None:
+    """`changed: true` came for sections that were read at the start only."""
+    written = Written()
+    async with running(FakeNeuron("n", models("a")), written=written) as it:
+
+        async def reload() -> object:
+            return (await it.http.post("/reload")).json()
+
+        assert await reload() == {"changed": False, "needs_restart": []}
+        written.change(limits=LimitsConfig(body_bytes=20, drain_s=7.0))
+        assert await reload() == {"changed": True, "needs_restart": []}
+        assert (await it.chat()).status_code == 413
+        assert it.gateway.lifecycle.drain_s == 7.0
+        written.change(limits=LimitsConfig(), images=ImagesConfig(fetch=True), log=LogConfig(level="debug"))
+        assert await reload() == {"changed": True, "needs_restart": []}
+        image = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x.png"}}
+        refused = await it.chat(messages=[{"role": "user", "content": [image]}])
+        assert "not on the public internet" in refused.json()["error"]["message"]  # it was about to fetch it
+        assert LOGS[-1] == LogConfig(level="debug")
+        gateway = msgspec.structs.replace(written.config.gateway, listen="127.0.0.1:1")
+        written.change(responses=ResponsesConfig(store="s.sqlite"), gateway=gateway)
+        assert await reload() == {"changed": False, "needs_restart": ["responses.store", "gateway.listen"]}
+        written.change(anthropic=AnthropicConfig(normalise_billing_header=False), auth=AuthConfig(keys=["k"]))
+        assert (await reload())["changed"]  # type: ignore[index]
+        assert (await it.chat()).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "status", "code"),
+    [
+        (
+            "/v1/chat/completions",
+            b'{"model":"nope","messages":[{"role":"user","content":"hi"}]}',
+            "k",
+            404,
+            "model_not_found",
+        ),
+        ("/v1/chat/completions", b'{"model":"a","messages":3}', "k", 400, "invalid_request"),
+        ("/v1/chat/completions", b"{}", "wrong", 401, "invalid_api_key"),
+        ("/v1/messages", b"{", "k", 400, "invalid_request"),
+        ("/v1/responses", b"{}", "", 401, "invalid_api_key"),
+    ],
+)
+async def test_a_refused_request_leaves_its_line_in_the_log_and_is_counted(
+    path: str, body: bytes, key: str, status: int, code: str
+) -> None:
+    """They left neither: a client that failed for hours was not to be found."""
+    written = Written()
+    with structlog.testing.capture_logs() as lines:
+        async with running(FakeNeuron("n", models("a")), written=written) as it:
+            written.change(auth=AuthConfig(keys={"k": "me"}))
+            await it.http.post("/reload")
+            answer = await it.http.post(path, content=body, headers={"x-api-key": key, "x-request-id": "mine"})
+            assert answer.status_code == status
+            metrics = it.gateway.exposition().decode()
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert (line["status"], line["ended"], line["finish"]) == (status, "refused", code)
+    assert line["id"].startswith("mine.")
+    assert line["principal"] == ("me" if key == "k" else "anonymous")
+    dialect = {"/v1/messages": "anthropic_messages", "/v1/responses": "openai_responses"}.get(path, "openai_chat")
+    assert f'dialect="{dialect}",model="unknown",neuron="",status="{status}"}} 1.0' in metrics
+
+
+async def test_a_refusal_on_other_paths_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with running(FakeNeuron("n", models("a"))) as it:
+        await it.http.get("/nowhere")
+    (record,) = [record for record in caplog.records if record.message == "request refused"]
+    assert (record.path, record.status, record.code) == ("/nowhere", 404, "not_found")
+
+
+async def test_a_model_name_of_megabytes_is_not_echoed() -> None:
+    async with running(FakeNeuron("n", models("a"))) as it:
+        answer = await it.chat("x" * 20_000_000)
+        assert answer.status_code == 404
+        assert len(answer.content) < 1000
+        assert "20000000 characters" in answer.json()["error"]["message"]
+
+
+async def test_the_models_of_a_neuron_that_is_gone_are_listed_as_not_available() -> None:
+    fake = FakeNeuron("n", models("a"))
+    fake.models["a"].state, fake.models["a"].devices = "ready", ["cpu0"]
+    async with running(fake) as it:
+        fake.kill()
+        await until(lambda: it.gateway.loop.scheduler.state.fleet.neurons["n"].lost_at)
+        (model,) = (await it.http.get("/v1/models")).json()["data"]
+        assert (model["available"], model["status"], model["state"]) == (False, "unloaded", "not-loaded")
+        assert "no neuron that has it is connected (n: " in model["problem"]
+        fake.restart()
+        it.gateway.connections.refresh("n")
+        await until(lambda: it.gateway.loop.scheduler.state.fleet.neurons["n"].lost_at is None)
+        (model,) = (await it.http.get("/v1/models")).json()["data"]
+        assert model["available"]
+
+
+async def test_a_fleet_of_which_no_neuron_has_answered_is_not_an_empty_one() -> None:
+    fake = FakeNeuron("n", models("a"))
+    fake.kill()
+    async with running(fake) as it:
+        for answer in (await it.http.get("/v1/models"), await it.chat()):
+            assert answer.status_code == 503
+            assert "no neuron has answered yet: n: " in answer.json()["error"]["message"]
+            assert answer.headers["retry-after"]

@@ -1,9 +1,11 @@
-"""Runs the roles as child processes: starts them in order, stops them on a signal or when one of them ends."""
+"""Runs the roles as child processes: starts them in order, passes SIGHUP on to them, stops them on a signal or when one
+of them ends."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 import time
@@ -40,11 +42,12 @@ async def run_roles(
 ) -> int:
     """Start `roles` in order, await `on_up`, and wait for SIGTERM, SIGINT or the end of one of them.
 
+    SIGHUP makes them read their configuration again, unless it says that the terminal is gone: that stops them.
     They are stopped in reverse order: the gateway drains while its neuron still serves. A second signal ends running
     requests at once. Returns 0 after a signal, 1 if a role ended by itself.
     """
-    stop = _Stop()
     running: list[tuple[Role, asyncio.subprocess.Process]] = []
+    stop = _Stop(lambda: _send_to_all(running, signal.SIGHUP))
     try:
         for role in roles:
             running.append((role, await _start(role, environment)))
@@ -62,17 +65,42 @@ async def run_roles(
 
 
 class _Stop:
-    """SIGTERM and SIGINT as events: the first one sets `asked`, further ones `forced`."""
+    """SIGTERM and SIGINT as events: the first one sets `asked`, further ones `forced`. SIGHUP calls `on_reload`, or is
+    as SIGTERM when this process had a terminal that is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_reload: Callable[[], None]) -> None:
+        self._on_reload = on_reload
+        self._had_terminal = _has_terminal()
         self.asked = asyncio.Event()
         self.forced = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _on_signal(self) -> None:
         (self.forced if self.asked.is_set() else self.asked).set()
+
+    def _on_hangup(self) -> None:
+        if self._had_terminal and not _has_terminal():
+            self.asked.set()
+        else:
+            self._on_reload()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that still exists."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _send_to_all(running: Sequence[tuple[Role, asyncio.subprocess.Process]], number: signal.Signals) -> None:
+    for _, process in running:
+        if process.returncode is None:
+            process.send_signal(number)
 
 
 async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
@@ -83,12 +111,14 @@ async def _start(role: Role, environment: Mapping[str, str]) -> asyncio.subproce
         *python_command("cortex", *role.arguments),
         env=environment,
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=_before_exec,
     )
 
 
-def _end_with_parent() -> None:
-    """Have Linux send SIGTERM to the child when its parent is killed: an orphan would keep its GPU memory."""
+def _before_exec() -> None:
+    """In the child. It ignores SIGHUP until it can handle it. Linux sends it SIGTERM when its parent is killed: an
+    orphan would keep its GPU memory."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

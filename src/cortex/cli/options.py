@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from cortex.config.loading import load_config
-from cortex.config.profiles import Profiles, load_profiles
+from cortex.config.profiles import Profiles
 from cortex.config.settings import Config
+from cortex.config.source import ConfigSource
 
-__all__ = ["ConfigPath", "Gpus", "Json", "Listen", "ModelsPath", "parse_gpus", "read_config"]
+__all__ = ["ConfigPath", "Gpus", "Json", "Listen", "ModelsPath", "UpFile", "parse_gpus", "read_config"]
 
 ConfigPath = Annotated[
     Path | None,
@@ -25,6 +25,7 @@ Listen = Annotated[
     str | None, typer.Option("--listen", help="host:port to listen on; with port 0 the system chooses one.")
 ]
 Gpus = Annotated[str | None, typer.Option("--gpus", help="all, none, or a list of indices and UUIDs: 0,1")]
+UpFile = Annotated[Path | None, typer.Option("--up", hidden=True, help="Written by `cortex up` for its roles.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -35,9 +36,7 @@ def read_config(
 
     `models` (the flag) replaces the config's own `models`.
     """
-    flags = {**(overrides or {}), "models": str(models.absolute()) if models else None}
-    config = load_config(path, overrides=flags)
-    return config, load_profiles(Path(config.models).expanduser() if config.models else None)
+    return ConfigSource(path, models, overrides).read()
 
 
 def parse_gpus(text: str | None) -> str | list[int | str] | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from pathlib import Path
 
 import typer
 
-from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
+from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, UpFile, parse_gpus
+from cortex.cli.up_config import completion
+from cortex.config.source import ConfigSource
 
 __all__ = ["register", "version"]
 
@@ -20,26 +20,33 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="More")(version)
 
 
-def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None) -> None:
+def gateway(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, up: UpFile = None) -> None:
     """Run a gateway: serve a fleet of neurons behind one URL."""
-    read = partial(read_config, config, models, {"gateway.listen": listen})
-    settings, profiles = read()
+    source = ConfigSource(config, models, {"gateway.listen": listen}, completion(up))
+    settings, profiles = source.read()
     from cortex import logs
     from cortex.gateway import app
 
     logs.configure(settings.log)
-    files = [path for path in (config, models or (settings.models and Path(settings.models))) if path]
-    app.run(settings, profiles, read=read, files=files)
+    app.run(settings, profiles, source=source, configure_logs=logs.configure)
 
 
-def neuron(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
+def neuron(
+    config: ConfigPath = None,
+    models: ModelsPath = None,
+    listen: Listen = None,
+    gpus: Gpus = None,
+    up: UpFile = None,
+) -> None:
     """Run a neuron: serve this machine's models on its GPUs, or on its CPU if it has none."""
-    settings, profiles = read_config(config, models, {"neuron.listen": listen, "neuron.gpus": parse_gpus(gpus)})
+    overrides = {"neuron.listen": listen, "neuron.gpus": parse_gpus(gpus)}
+    source = ConfigSource(config, models, overrides, completion(up))
+    settings, profiles = source.read()
     from cortex import logs
     from cortex.neuron import app
 
     logs.configure(settings.log)
-    app.run(settings, profiles)
+    app.run(settings, profiles, source=source, configure_logs=logs.configure)
 
 
 def version() -> None:

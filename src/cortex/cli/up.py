@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import typer
 
 from cortex.cli.options import ConfigPath, Gpus, Listen, ModelsPath, parse_gpus, read_config
-from cortex.cli.up_config import GeneratedConfig, why_not_free, write
+from cortex.cli.up_config import UpPlan, make_plan, why_not_free
 from cortex.config.settings import Config, check_exposure
 from cortex.errors import ConfigError
 
@@ -28,11 +29,18 @@ def register(app: typer.Typer) -> None:
 def up(config: ConfigPath = None, models: ModelsPath = None, listen: Listen = None, gpus: Gpus = None) -> None:
     """Serve this machine's models: a neuron and a gateway, started and stopped together."""
     overrides = {"gateway.listen": listen, "neuron.gpus": parse_gpus(gpus)}
-    settings, profiles = read_config(config, models, overrides)
+    settings, _ = read_config(config, models, overrides)
     check_listeners(settings)
-    with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
-        files = write(settings, profiles, Path(directory))
-        code = asyncio.run(_run(settings, files))
+    plan = make_plan(settings)
+    with tempfile.TemporaryDirectory(prefix="cortex-") as directory:  # which others can't read
+        file = Path(directory) / "up.json"
+        file.write_bytes(msgspec.json.encode(plan))
+        flags = ["--up", str(file)]
+        for name, path in (("--config", config), ("--models", models)):
+            flags += [name, str(path.absolute())] if path else []
+        neuron = ["neuron", *flags, *(["--gpus", gpus] if gpus is not None else [])]
+        gateway = ["gateway", *flags, *(["--listen", listen] if listen is not None else [])]
+        code = asyncio.run(_run(settings, plan, neuron, gateway))
     raise typer.Exit(code)
 
 
@@ -50,40 +58,28 @@ def check_listeners(settings: Config) -> None:
             raise ConfigError(f"cannot listen on {listen}: {reason}; is cortex running already?")
 
 
-async def _run(settings: Config, files: GeneratedConfig) -> int:
+async def _run(settings: Config, plan: UpPlan, neuron: list[str], gateway: list[str]) -> int:
     from cortex.cli.child_processes import Role, run_roles
 
-    roles = [
-        Role("neuron", ["neuron", "--config", str(files.config)], files.neuron_url),
-        Role("gateway", ["gateway", "--config", str(files.config)], files.gateway_url),
-    ]
+    roles = [Role("neuron", neuron, plan.neuron_url), Role("gateway", gateway, plan.gateway_url)]
 
     async def greet() -> None:
-        sys.stdout.write(_greeting(files.gateway_url, await _first_model(files, settings)))
+        sys.stdout.write(_greeting(plan.gateway_url, await _first_model(plan)))
         sys.stdout.flush()
 
-    # The generated file has the values of these variables already, with free ports instead of port 0.
-    environment = {name: value for name, value in os.environ.items() if not _is_config(name)}
-    return await run_roles(roles, environment, settings.limits.drain_s, greet)
+    return await run_roles(roles, os.environ, settings.limits.drain_s, greet)
 
 
-def _is_config(name: str) -> bool:
-    return name == "CORTEX_CONFIG" or (name.startswith("CORTEX_") and "__" in name)
-
-
-async def _first_model(files: GeneratedConfig, settings: Config) -> str | None:
+async def _first_model(plan: UpPlan) -> str | None:
+    """The first model that the gateway lists; the token is a key wherever keys are set."""
     import httpx
 
+    headers = {"authorization": f"Bearer {plan.token}"}
+
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        answer = await client.get(f"{files.gateway_url}/v1/models", headers=_headers(settings))
+        answer = await client.get(f"{plan.gateway_url}/v1/models", headers=headers)
     models: list[dict[str, Any]] = answer.json().get("data", []) if answer.is_success else []
     return models[0]["id"] if models else None
-
-
-def _headers(settings: Config) -> dict[str, str]:
-    """Any key of the config: without one the request is refused, and the greeting would say that there is no model."""
-    key = os.environ.get("CORTEX_API_KEY") or next(iter(settings.auth.keys), None)
-    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _greeting(url: str, model: str | None) -> str:

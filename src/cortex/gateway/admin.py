@@ -16,7 +16,6 @@ from litestar.response import Stream
 from msgspec import structs
 
 from cortex.errors import BadRequest, ConfigError, NotFound
-from cortex.gateway.reload import Reloader
 from cortex.gateway.report import fleet_status
 from cortex.gateway.requests.mailboxes import Mailbox, Mailboxes
 from cortex.gateway.scheduling.assessments import assess_all
@@ -26,6 +25,7 @@ from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.placement.plan import placement_plan
 from cortex.serving.exchange.lifecycle import Lifecycle
+from cortex.serving.reload import Reloader
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
 
@@ -143,9 +143,9 @@ def _steering(admin: Admin) -> list[HTTPRouteHandler]:
 
     @post("/reload", status_code=200, sync_to_thread=False)
     def reload() -> Response[bytes]:
-        """Read the configuration files again and apply what changed."""
+        """Read the configuration files again and apply what changed; `needs_restart` names what can't be applied."""
         try:
-            return _json({"changed": admin.reloader.reload()})
+            return _json(admin.reloader.reload())
         except ConfigError as error:
             raise BadRequest(f"the old configuration stays: {error.message}") from error
 

@@ -7,9 +7,8 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,13 +18,12 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from cortex.config.profiles import Profiles
-from cortex.config.settings import Config, NeuronEntry, check_exposure
+from cortex.config.settings import Config, LogConfig, NeuronConfig, NeuronEntry, check_exposure
 from cortex.errors import ConfigError
 from cortex.gateway.admin import Admin, admin_routes
 from cortex.gateway.metrics import GatewayMetrics
 from cortex.gateway.neurons.connections import NeuronConnections
 from cortex.gateway.operator_state import OperatorStateFile, operator_state_path
-from cortex.gateway.reload import Read, Reloader
 from cortex.gateway.requests.backend import FleetBackend
 from cortex.gateway.requests.effect_runner import EffectRunner
 from cortex.gateway.requests.mailboxes import Mailboxes
@@ -39,6 +37,7 @@ from cortex.serving.http.app import build_app
 from cortex.serving.http.errors import handle_exception
 from cortex.serving.http.server import run_server
 from cortex.serving.periodic import tick
+from cortex.serving.reload import Reloader, Source
 from cortex.serving.telemetry.metrics import RequestMetrics
 from cortex.serving.telemetry.records import log_request
 
@@ -52,13 +51,26 @@ _STALL_SHARE = 0.75
 """A stalled stream is moved to another neuron before the serving layer gives up on it at the full limit."""
 
 
-def run(config: Config, profiles: Profiles, *, read: Read | None = None, files: Sequence[Path] = ()) -> None:
+ConfigureLogs = Callable[[LogConfig], None]
+
+_FIXED = ("gateway.listen", "gateway.metrics_listen", "gateway.state_dir", "responses")
+"""Settings that a gateway reads at its start only."""
+_UNUSED = (*tuple(f"neuron.{name}" for name in NeuronConfig.__struct_fields__ if name != "load_stall_s"), "faults")
+
+
+def run(
+    config: Config,
+    profiles: Profiles,
+    *,
+    source: Source | None = None,
+    configure_logs: ConfigureLogs = lambda _: None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises ConfigError before anything is started.
 
-    `read` reads the configuration anew for reloads, `files` are watched for changes; without them it stays as it is.
+    `source` reads the configuration anew for reloads; without it, it stays as it is.
     """
     check(config)
-    uvloop.run(Gateway(config, profiles, read=read, files=files).serve())
+    uvloop.run(Gateway(config, profiles, source=source, configure_logs=configure_logs).serve())
 
 
 def check(config: Config) -> None:
@@ -96,10 +108,15 @@ class Gateway:
     """Everything the gateway owns, wired; nothing runs until `serve` (or the app's lifespan) does."""
 
     def __init__(
-        self, config: Config, profiles: Profiles, *, read: Read | None = None, files: Sequence[Path] = ()
+        self,
+        config: Config,
+        profiles: Profiles,
+        *,
+        source: Source | None = None,
+        configure_logs: ConfigureLogs = lambda _: None,
     ) -> None:
         self.config = config
-        self._files = files
+        self._configure_logs = configure_logs
         self.lifecycle = Lifecycle(config.limits.drain_s)
         self.keyring = Keyring(config.auth)
         self.metrics = GatewayMetrics()
@@ -116,7 +133,15 @@ class Gateway:
         self.metrics.attach(self.loop)
         default = config.gateway.default_model
         self.catalogue = Catalogue(lambda: self.loop.scheduler.state.fleet, profiles, default)
-        self.reloader = Reloader((config, profiles), read, self.apply)
+        self.reloader = Reloader(
+            (config, profiles),
+            source,
+            self.apply,
+            check=check,
+            keys_differ=lambda config: self.keyring.differs(config.auth),
+            fixed=_FIXED,
+            unused=_UNUSED,
+        )
         self.backend = FleetBackend(
             self.loop, self.connections, self.mailboxes, self.catalogue, self.metrics.failed_over
         )
@@ -133,6 +158,7 @@ class Gateway:
             lifespan=[self.running()],
             observers=[self.requests.observe, log_request],
             keyring=self.keyring,
+            read_config=lambda: self.config,
         )
 
     async def serve(self) -> None:
@@ -149,9 +175,7 @@ class Gateway:
                 await self.connections.first_round()
         except TimeoutError:
             logger.warning("not every neuron has answered yet")
-        tasks = [asyncio.create_task(self._tick())]
-        if self._files:
-            tasks.append(asyncio.create_task(self.reloader.watch(self._files)))
+        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self.reloader.watch())]
         try:
             yield
         finally:
@@ -163,9 +187,10 @@ class Gateway:
 
     def apply(self, config: Config, profiles: Profiles) -> None:
         """Take over a new configuration: only what differs changes, nothing that runs is touched."""
-        check(config)
         self.keyring.reload(config.auth)
         self.config = config
+        self.lifecycle.drain_s = config.limits.drain_s
+        self._configure_logs(config.log)
         self.catalogue.configure(profiles, config.gateway.default_model)
         self.loop.post(lambda scheduler, now: scheduler.on_policy(Policy.of(config, profiles), now))
         self.loop.post(lambda scheduler, now: scheduler.on_neurons(config.neurons, now))

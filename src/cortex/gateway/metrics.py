@@ -106,7 +106,7 @@ def _neurons(state: State, now: float) -> Iterable[Metric]:
     up = GaugeMetricFamily("cortex_neuron_up", "1 while the neuron is healthy or degraded.", labels=["neuron"])
     breaker = GaugeMetricFamily(
         "cortex_neuron_breaker_open",
-        "1 while the breaker is open and no requests are sent, 0.5 while half open.",
+        "1 while the breaker of one of its models is open and gets no requests, 0.5 while half open.",
         labels=["neuron"],
     )
     memory = GaugeMetricFamily(
@@ -114,7 +114,7 @@ def _neurons(state: State, now: float) -> Iterable[Metric]:
     )
     for neuron in state.fleet:
         up.add_metric([neuron.name], float(neuron.health in ("healthy", "degraded")))
-        openness = {"closed": 0.0, "half_open": 0.5, "open": 1.0}[neuron.breaker.state(now)]
+        openness = {"closed": 0.0, "half_open": 0.5, "open": 1.0}[neuron.breaker_state(now)]
         breaker.add_metric([neuron.name], openness)
         for device in neuron.status.devices if neuron.status else ():
             for kind in ("total", "free", "used", "reserved", "budget"):

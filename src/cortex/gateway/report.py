@@ -37,7 +37,7 @@ def _neuron(state: State, neuron: Neuron, now: float) -> FleetNeuron:
         name=neuron.name,
         endpoint=neuron.endpoint,
         health=neuron.health,
-        breaker=neuron.breaker.state(now),
+        breaker=neuron.breaker_state(now),
         drained=neuron.drained,
         reason=neuron.ailment,
         age_s=None if neuron.seen_at is None else now - neuron.seen_at,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from litestar import Litestar
 
 from cortex.config.profiles import Profiles
-from cortex.config.settings import Config, check_exposure, parse_bytes
+from cortex.config.settings import Config, GatewayConfig, LogConfig, NeuronConfig, check_exposure, parse_bytes
 from cortex.errors import CortexError, ModelLoadFailed
 from cortex.neuron.api.admin import Admin, admin_routes
 from cortex.neuron.api.metrics import NeuronMetrics
@@ -33,10 +34,12 @@ from cortex.neuron.models.manager import ModelManager
 from cortex.neuron.models.registry import ModelRegistry
 from cortex.neuron.workers.pool import WorkerPool
 from cortex.neuron.workers.watchdog import Watchdog
+from cortex.serving.access.keyring import Keyring
 from cortex.serving.exchange.lifecycle import Lifecycle
 from cortex.serving.http.app import build_app
 from cortex.serving.http.server import run_server
-from cortex.serving.periodic import tick
+from cortex.serving.periodic import to_next_s
+from cortex.serving.reload import Reloader, Source
 from cortex.serving.telemetry.records import log_request
 from cortex.wire.status import LoadOrder
 
@@ -44,17 +47,51 @@ __all__ = ["Neuron", "make_downloader", "run", "scan_models"]
 
 logger = logging.getLogger(__name__)
 
+ConfigureLogs = Callable[[LogConfig], None]
+
 _RESCAN_S = 10.0
+_LIVE = (
+    "model_dirs",
+    "huggingface_cache",
+    "heartbeat_s",
+    "canary_s",
+    "load_stall_s",
+    "empty_worker_s",
+    "host_cache",
+    "dry_run_from",
+    "insecure",
+)
+"""Keys of [neuron] that a reload applies; the others are read at the start only."""
+_FIXED = (*tuple(f"neuron.{name}" for name in NeuronConfig.__struct_fields__ if name not in _LIVE), "responses")
+_UNUSED = (
+    "admission",
+    "neurons",
+    *(f"gateway.{name}" for name in GatewayConfig.__struct_fields__ if name != "default_model"),
+)
 
 
-def run(config: Config, profiles: Profiles) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises ConfigError before anything is started."""
+def run(
+    config: Config,
+    profiles: Profiles,
+    *,
+    source: Source | None = None,
+    configure_logs: ConfigureLogs = lambda _: None,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises ConfigError before anything is started.
+
+    `source` reads the configuration anew for reloads; without it, it stays as it is.
+    """
+    check(config)
+    uvloop.run(Neuron(config, profiles, source=source, configure_logs=configure_logs).serve())
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for listeners that would be open to others."""
     check_exposure(
         config.neuron.listen, bool(config.auth.keys or config.auth.keys_file), config.neuron.insecure, "neuron"
     )
     if config.neuron.rpc_listen:
         check_rpc_listen(config.neuron.rpc_listen)
-    uvloop.run(Neuron(config, profiles).serve())
 
 
 def make_downloader(config: Config) -> Downloader:
@@ -69,12 +106,30 @@ def scan_models(config: Config, profiles: Profiles, headers: HeaderCache | None 
     return scan(directories, hub, profiles, headers or HeaderCache())
 
 
+def _has_own(config: Config, profiles: Profiles) -> bool:
+    """Whether this neuron has profiles that no gateway may replace: a models.toml, or `cortex up`'s demo model."""
+    return config.models is not None or bool(profiles.models)
+
+
 class Neuron:
     """Everything the daemon owns, wired; nothing runs until `serve` (or the app's lifespan) does."""
 
-    def __init__(self, config: Config, profiles: Profiles, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        profiles: Profiles,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        source: Source | None = None,
+        configure_logs: ConfigureLogs = lambda _: None,
+    ) -> None:
         self.config = config
-        self.profiles = ProfileSource(profiles, own_file=config.models is not None)
+        self._configure_logs = configure_logs
+        self._own_profiles = profiles
+        self._changed = asyncio.Event()
+        self.keyring = Keyring(config.auth)
+        self.reloader = self._make_reloader(source)
+        self.profiles = ProfileSource(profiles, own_file=_has_own(config, profiles))
         self._catalog = Catalog()
         self._scanning = asyncio.Lock()
         self.name = config.neuron.name or socket.gethostname()
@@ -110,7 +165,33 @@ class Neuron:
             routes=admin_routes(self.admin, self.metrics),
             lifespan=[self.running()],
             observers=observers,
+            keyring=self.keyring,
+            read_config=lambda: self.config,
         )
+
+    def _make_reloader(self, source: Source | None) -> Reloader:
+        return Reloader(
+            (self.config, self._own_profiles),
+            source,
+            self.apply,
+            check=check,
+            keys_differ=lambda config: self.keyring.differs(config.auth),
+            fixed=_FIXED,
+            unused=_UNUSED,
+        )
+
+    def apply(self, config: Config, profiles: Profiles) -> None:
+        """Take over a new configuration. What is loaded stays as it is until it is unloaded."""
+        self.keyring.reload(config.auth)
+        if profiles != self._own_profiles or config.models != self.config.models:
+            self._own_profiles = profiles
+            self.profiles.reload(profiles, own_file=_has_own(config, profiles))
+        self.config = config
+        self.lifecycle.drain_s = config.limits.drain_s
+        self.registry.configure(config)
+        self.backend.configure(config.gateway.default_model)
+        self._configure_logs(config.log)
+        self._changed.set()
 
     def _rss_of(self, device: str) -> int:
         return self.registry.pool.rss_of(device)
@@ -119,6 +200,7 @@ class Neuron:
         return self.registry.ledger.held(device)
 
     async def serve(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reloader.try_reload)
         await run_server(self.app, self.config.neuron.listen, self.lifecycle, role="neuron")
 
     @asynccontextmanager
@@ -131,6 +213,7 @@ class Neuron:
         watchers = [  # 2
             asyncio.create_task(Watchdog(self.manager, memory_limit_bytes=limit).run(), name="watchdog"),
             asyncio.create_task(self._look_for_changes(), name="rescan"),
+            asyncio.create_task(self.reloader.watch(), name="reload"),
         ]
         if listen := self.config.neuron.rpc_listen:
             watchers.append(asyncio.create_task(RpcServer(listen, self.config.neuron.threads).run(), name="rpc"))
@@ -197,7 +280,10 @@ class Neuron:
 
     async def _look_for_changes(self) -> None:
         while True:
-            await tick(_RESCAN_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(to_next_s(_RESCAN_S, asyncio.get_running_loop().time())):
+                    await self._changed.wait()
+            self._changed.clear()
             try:
                 await self.rescan()
             except Exception:  # whatever it is: the next scan may succeed, and nothing else would start one

@@ -38,6 +38,10 @@ class LocalBackend:
         self._name = name
         self._default = default_model
 
+    def configure(self, default_model: str | None) -> None:
+        """Replace the model of requests that name none."""
+        self._default = default_model
+
     async def serve(self, request: Request, emit: Emit) -> None:
         def decode(item: Emission | RelayedEmission, events: Sequence[Event] | None) -> None:
             emit(events_of(item) if events is None else events)

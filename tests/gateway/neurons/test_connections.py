@@ -19,7 +19,7 @@ from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.events import Event, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
 from tests.fakes import FakeNeuron, FakeNeuronServer, chat
-from tests.gateway.harness import fleet_of
+from tests.gateway.harness import fleet_of, text_of
 from tests.gateway.scheduling.world import models, policy
 
 
@@ -245,6 +245,40 @@ async def test_a_neuron_that_comes_back_is_connected_again() -> None:
         assert fleet.loop.scheduler.state.fleet.neurons["n"].health == "healthy"
 
 
+async def test_a_loss_and_a_return_are_each_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A restarted neuron's first status was logged as a loss, and nothing said that it was back."""
+    caplog.set_level("INFO")
+    neuron = FakeNeuron("n", models("a"))
+    async with fleet_of(neuron) as fleet:
+        for _ in range(2):
+            neuron.kill()
+            await fleet.settled()
+            neuron.restart()
+            fleet.connections.refresh("n")
+            await fleet.settled()
+    told = [record.message for record in caplog.records if "neuron" in record.message]
+    loss = ["neuron is not connected", "neuron lost, its requests move or end"]
+    assert told == ["neuron is connected", *loss, "neuron is connected", *loss, "neuron is connected"]
+
+
+async def test_a_request_whose_load_a_reload_took_away_is_served_by_another_neuron() -> None:
+    """It waited 150 s, until the load counted as stalled."""
+    left, stays = FakeNeuron("m", models("a")), FakeNeuron("n", models("a"))
+    async with fleet_of(left, stays) as fleet:
+        fleet.neurons.loading = asyncio.Event()
+        asking = asyncio.create_task(fleet.ask(chat("a")))
+        await fleet.settled()
+        assert (left.loads, stays.loads) == (["a"], [])
+        entries = [NeuronEntry(name="n", endpoint="http://n")]
+        fleet.loop.post(lambda scheduler, now: scheduler.on_neurons(entries, now))
+        fleet.connections.follow_fleet()
+        await fleet.settled()
+        assert stays.loads == ["a"]
+        fleet.neurons.loading.set()
+        assert text_of(await asking)
+        assert [request.model for request in stays.seen] == ["a"]
+
+
 async def test_a_doubtful_neuron_is_asked_for_its_status() -> None:
     async with fleet_of(FakeNeuron("n", models("a"))) as fleet:
         pushes = fleet.neurons.pushes
@@ -253,4 +287,10 @@ async def test_a_doubtful_neuron_is_asked_for_its_status() -> None:
 
 
 def test_tries_become_rarer_but_never_rare() -> None:
-    assert [retry_s(failures) for failures in (0, 1, 2, 20)] == [0.25, 0.5, 1.0, 5.0]
+    assert [retry_s(failures, lambda: 1.0) for failures in (0, 1, 2, 20)] == [0.25, 0.5, 1.0, 5.0]
+
+
+def test_gateways_that_lost_a_neuron_together_do_not_try_in_step() -> None:
+    waits = [retry_s(20) for _ in range(50)]
+    assert all(2.5 <= wait <= 5.0 for wait in waits)
+    assert max(waits) - min(waits) > 0.5

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from cortex.config.settings import NeuronEntry
 from cortex.gateway.scheduling.assessments import assess_all
-from cortex.gateway.scheduling.effects import AbortNeuron, Grant, Job, OrderLoad, OrderUnload, OutcomeKind
+from cortex.gateway.scheduling.effects import (
+    AbandonOrders,
+    AbortNeuron,
+    Grant,
+    Job,
+    OrderLoad,
+    OrderUnload,
+    OutcomeKind,
+)
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import Limits, ModelCard, UnloadOrder
 from tests.fakes import FakeModel, FakeNeuron, chat
@@ -470,7 +479,7 @@ def test_early_failures_open_the_breaker_and_a_probe_closes_it() -> None:
         world.breaks("1")
         world.poll()
     neuron = world.scheduler.state.fleet.neurons["n"]
-    assert neuron.breaker.state(world.now) == "open"
+    assert neuron.breaker_state(world.now) == "open"
     assert world.granted == {}
     world.cancel("1")
     world.tick(2.5)
@@ -479,7 +488,7 @@ def test_early_failures_open_the_breaker_and_a_probe_closes_it() -> None:
     assert world.granted == {"2": "n"}
     world.end("2")
     assert "3" in world.granted
-    assert world.scheduler.state.fleet.neurons["n"].breaker.state(world.now) == "closed"
+    assert world.scheduler.state.fleet.neurons["n"].breaker_state(world.now) == "closed"
 
 
 def test_a_request_is_tried_a_bounded_number_of_times() -> None:
@@ -632,6 +641,90 @@ def test_removed_neurons_get_nothing_new_and_added_ones_are_used() -> None:
     assert world.granted == {"1": "n"}
 
 
+ELSEWHERE = NeuronEntry(name="m", endpoint="http://elsewhere")
+N = NeuronEntry(name="n", endpoint="http://n")
+
+
+def two_with_a_load_on_m() -> World:
+    """m and n have a; a request waits for its load on m, which never ends."""
+    world = World([FakeNeuron("m", models("a")), FakeNeuron("n", models("a"), [50])], slow_loads=True)
+    world.ask("1")
+    assert [order.neuron for order in world.open_orders] == ["m"]
+    world.neurons["n"] = FakeNeuron("n", models("a"))
+    world.neurons["n"].clock = world.clock
+    world.poll("n")
+    return world
+
+
+@pytest.mark.parametrize("entries", [[N], [ELSEWHERE, N]], ids=["removed", "at another address"])
+def test_who_waits_for_a_load_on_a_neuron_that_left_is_served_by_another(entries: list[NeuronEntry]) -> None:
+    """They waited 150 s, until the load counted as stalled."""
+    world = two_with_a_load_on_m()
+    world._apply(world.scheduler.on_neurons(entries, world.now))
+    assert [order.neuron for order in world.open_orders] == ["m", "n"]
+    assert AbandonOrders("m") in world.effects
+    world.open_orders.pop(0)
+    world.finish("a")
+    assert world.granted == {"1": "n"}
+
+
+def test_an_answer_from_the_old_address_closes_no_order_to_the_new_one() -> None:
+    world = two_with_a_load_on_m()
+    world._apply(world.scheduler.on_neurons([ELSEWHERE], world.now))
+    assert not world.scheduler.state.orders.all()
+    assert world.refused == {}
+    world.neurons["m"].restart()
+    world.poll("m")
+    assert [order.neuron for order in world.open_orders] == ["m", "m"]
+    world.open_orders.pop(0)
+    world.finish("a")
+    assert world.granted == {"1": "m"}
+
+
+def test_a_neuron_at_another_address_keeps_its_models_known_and_its_requests_running() -> None:
+    world = one("a")
+    world.ask("1")
+    world._apply(world.scheduler.on_neurons([NeuronEntry(name="n", endpoint="http://elsewhere")], world.now))
+    assert world.scheduler.state.fleet.neurons["n"].health == "down"
+    world.ask("2")
+    assert world.refused == {}
+    world.neurons["n"].restart()
+    world.poll()
+    assert world.granted == {"1": "n", "2": "n"}
+    assert AbortNeuron("n") not in world.effects
+    world.end("1")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda world: world.end("1"),
+        lambda world: world.end("1", OutcomeKind.BROKEN_EARLY),
+        lambda world: world.breaks("1"),
+        lambda world: world.breaks("1", OutcomeKind.BROKEN_LATE),
+        lambda world: world.cancel("1"),
+        lambda world: world.tick(500.0),
+        lambda world: world.poll(),
+        lambda world: world.finish("b"),
+        lambda world: world._apply(world.scheduler.on_unload("a", False, world.now)),
+        lambda world: world._apply(world.scheduler.on_pin("a", True, world.now)),
+        lambda world: world._apply(world.scheduler.on_drain("n", True, world.now)),
+        lambda world: world._apply(world.scheduler.on_pushed("n", world.now)),
+    ],
+)
+def test_nothing_that_still_comes_from_a_removed_neuron_is_an_error(event: Callable[[World], None]) -> None:
+    world = World([FakeNeuron("n", models("a", "b"), [300])], slow_loads=True)
+    world.ask("1", "a")
+    world.finish("a")
+    world.ask("2", "b")
+    world._apply(world.scheduler.on_unload("a", False, world.now))
+    world._apply(world.scheduler.on_neurons([], world.now))
+    event(world)
+    world.tick()
+    world.end("1")
+    assert not world.scheduler.state.orders.all()
+
+
 def test_an_unload_by_an_operator_drains_and_later_requests_load_again() -> None:
     world = one("a")
     world.ask("1")
@@ -690,13 +783,28 @@ def test_requests_of_any_context_size_never_reload() -> None:
     assert loads(world) == ["a"]
 
 
+def test_a_model_that_breaks_takes_no_other_model_of_its_neuron_away() -> None:
+    """After three broken requests for one model the neuron got none for any."""
+    world = World([FakeNeuron("n", models("a", "b"), [300])], policy(tries=10))
+    world.ask("1", "a")
+    for _ in range(3):
+        world.breaks("1")
+        world.poll()
+    assert "1" not in world.granted
+    world.ask("2", "b")
+    assert world.granted == {"2": "n"}
+    world.end("2")
+    neuron = world.scheduler.state.fleet.neurons["n"]
+    assert (neuron.breaker_state(world.now), list(neuron.breakers)) == ("open", ["a"])
+
+
 def test_cancelled_and_finished_jobs_are_not_counted_against_the_neuron() -> None:
     world = one("a")
     world.ask("1")
     world.cancel("1")
     world.ask("2")
     world.end("2", OutcomeKind.FAILED)
-    assert world.scheduler.state.fleet.neurons["n"].breaker.failures == 0
+    assert world.scheduler.state.fleet.neurons["n"].breakers == {}
 
 
 def test_a_model_that_has_just_loaded_is_waited_for_until_it_is_proved() -> None:

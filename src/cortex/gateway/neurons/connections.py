@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -58,9 +59,11 @@ class Connect(Protocol):
     ) -> Connection: ...
 
 
-def retry_s(failures: int) -> float:
-    """Seconds until the next try after so many in a row that brought no status."""
-    return min(_LONGEST_RETRY_S, 0.25 * 2.0 ** min(failures, 10))
+def retry_s(failures: int, chance: Callable[[], float] = random.random) -> float:
+    """Seconds until the next try after so many in a row that brought no status. `chance` gives a number from 0 to 1:
+    the wait is between half of the longest and the longest, so that gateways which lost a neuron together, or one that
+    lost all its neurons, don't try in step."""
+    return min(_LONGEST_RETRY_S, 0.25 * 2.0 ** min(failures, 10)) * (0.5 + chance() / 2)
 
 
 class NeuronConnections:
@@ -205,6 +208,8 @@ class _Link:
         """The first one makes the connection usable: whoever is granted the neuron by it sends a request at once."""
         if self._left:
             return  # another neuron has this name by now
+        if self.connection is not connection:
+            logger.info("neuron is connected", extra={"neuron": self._neuron.name, "endpoint": self._neuron.endpoint})
         self.connection = connection
         self._promising = status.state != "draining"  # a draining one has sent its last
         self._loop.post(lambda scheduler, now: scheduler.on_status(self._neuron.name, status, now))

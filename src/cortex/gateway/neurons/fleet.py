@@ -12,10 +12,13 @@ from msgspec import Struct, structs
 
 from cortex.config.settings import NeuronEntry
 from cortex.gateway.scheduling.breaker import Breaker
-from cortex.wire.fleet import Health
+from cortex.wire.fleet import BreakerState, Health
 from cortex.wire.status import ModelStatus, NeuronStatus
 
 __all__ = ["Fleet", "Lost", "Neuron"]
+
+
+_CLOSED = Breaker()
 
 
 class Lost(Exception):
@@ -27,7 +30,8 @@ class Neuron(Struct, frozen=True):
 
     `status` stays after the connection is lost, so that its models are still known (503, not 404). `lost_at` is when
     that was, None while there is a connection. A `suspect` neuron broke a request off, or is only now sent its
-    profiles: it gets nothing until its next status.
+    profiles: it gets nothing until its next status. `breakers` are by model, without those that are closed and unused:
+    a model that fails there doesn't take the others away.
     """
 
     name: str
@@ -39,14 +43,14 @@ class Neuron(Struct, frozen=True):
     reason: str = ""
     drained: bool = False
     suspect: bool = False
-    breaker: Breaker = Breaker()
+    breakers: dict[str, Breaker] = {}
 
     def seen(self, status: NeuronStatus, now: float) -> Neuron:
-        """After a status came. A new boot is a new neuron as far as its breaker is concerned."""
+        """After a status came. A new boot is a new neuron as far as its breakers are concerned."""
         reborn = self.status is not None and self.status.boot != status.boot
-        breaker = Breaker() if reborn else self.breaker
+        breakers = {} if reborn else self.breakers
         return structs.replace(
-            self, status=status, seen_at=now, lost_at=None, reason="", suspect=False, breaker=breaker
+            self, status=status, seen_at=now, lost_at=None, reason="", suspect=False, breakers=breakers
         )
 
     def lost(self, why: str, now: float) -> Neuron:
@@ -78,8 +82,20 @@ class Neuron(Struct, frozen=True):
             and not self.suspect
         )
 
-    def takes_requests(self, now: float) -> bool:
-        return self.takes_orders() and self.breaker.allows(now)
+    def takes_requests(self, model: str, now: float) -> bool:
+        return self.takes_orders() and self.breaker(model).allows(now)
+
+    def breaker(self, model: str) -> Breaker:
+        return self.breakers.get(model, _CLOSED)
+
+    def with_breaker(self, model: str, breaker: Breaker) -> Neuron:
+        others = {name: other for name, other in self.breakers.items() if name != model}
+        return structs.replace(self, breakers=others if breaker == _CLOSED else {**others, model: breaker})
+
+    def breaker_state(self, now: float) -> BreakerState:
+        """The worst of its models' breakers."""
+        states = {breaker.state(now) for breaker in self.breakers.values()}
+        return "open" if "open" in states else "half_open" if "half_open" in states else "closed"
 
     def model(self, model: str) -> ModelStatus | None:
         models = self.status.models if self.status else ()
@@ -103,10 +119,17 @@ class Fleet(Struct, frozen=True):
     neurons: dict[str, Neuron] = {}
 
     @classmethod
-    def of(cls, entries: list[NeuronEntry], old: Fleet | None = None) -> Fleet:
-        """The configured neurons; what `old` knew of those that stay at their endpoint is kept."""
+    def of(cls, entries: list[NeuronEntry], old: Fleet | None = None, now: float = 0.0) -> Fleet:
+        """The configured neurons; what `old` knew of those that stay is kept. One with another endpoint than before is
+        lost from `now` until it answers there."""
         known = old.neurons if old else {}
-        return cls({entry.name: _carried(entry, known.get(entry.name)) for entry in entries})
+        return cls({entry.name: _carried(entry, known.get(entry.name), now) for entry in entries})
+
+    def left(self, old: Fleet) -> list[str]:
+        """The neurons of `old` that are gone or have another endpoint."""
+        return [
+            neuron.name for neuron in old if (new := self.get(neuron.name)) is None or new.endpoint != neuron.endpoint
+        ]
 
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons.values())
@@ -127,8 +150,11 @@ class Fleet(Struct, frozen=True):
         return [(neuron, status) for neuron in self if (status := neuron.model(model)) is not None]
 
 
-def _carried(entry: NeuronEntry, known: Neuron | None) -> Neuron:
+def _carried(entry: NeuronEntry, known: Neuron | None, now: float) -> Neuron:
     endpoint = entry.endpoint.rstrip("/")
-    if known is not None and known.endpoint == endpoint:
+    if known is None:
+        return Neuron(entry.name, endpoint, entry.token)
+    if known.endpoint == endpoint:
         return structs.replace(known, token=entry.token)
-    return Neuron(entry.name, endpoint, entry.token)
+    moved = structs.replace(known, endpoint=endpoint, token=entry.token, breakers={})
+    return moved if known.status is None else moved.lost("its address has changed", now)

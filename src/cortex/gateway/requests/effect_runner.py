@@ -15,6 +15,7 @@ from cortex.gateway.neurons.connections import NeuronConnections
 from cortex.gateway.neurons.fleet import Lost
 from cortex.gateway.requests.mailboxes import Mailboxes
 from cortex.gateway.scheduling.effects import (
+    AbandonOrders,
     AbortNeuron,
     Effect,
     Grant,
@@ -78,8 +79,13 @@ class EffectRunner:
             case AbortNeuron(neuron=name):
                 logger.warning("neuron lost, its requests move or end", extra={"neuron": name})
                 self._mailboxes.break_off(name, "the neuron is down")
-                for task in [task for task, neuron in self._tasks.items() if neuron == name]:
-                    task.cancel()
+                self._abandon_orders(name)
+            case AbandonOrders(neuron=name):
+                self._abandon_orders(name)
+
+    def _abandon_orders(self, name: str) -> None:
+        for task in [task for task, neuron in self._tasks.items() if neuron == name]:
+            task.cancel()
 
     async def aclose(self) -> None:
         """Stop waiting for orders. The neurons carry them out all the same."""

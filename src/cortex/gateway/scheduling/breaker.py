@@ -1,4 +1,4 @@
-"""A circuit breaker per neuron, as a value: whether requests may be sent, by the failures of earlier ones. Pure.
+"""A circuit breaker per copy of a model, as a value: whether requests may be sent, by earlier ones' failures. Pure.
 
 Connect errors and requests that fail before their first event count; a success or a new boot closes it. Open, it lets
 nothing through until the cool-down is over, then one trial request at a time; each that fails doubles the cool-down.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from cortex.config import hints
 from cortex.config.profiles import Profiles
-from cortex.errors import BadRequest, ModelNotFound
+from cortex.errors import BadRequest, ModelNotFound, Unavailable
 from cortex.gateway.neurons.fleet import Fleet
 from cortex.wire.status import ModelStatus
 
@@ -34,8 +36,13 @@ class Catalogue:
         self._seen = None
 
     def models(self) -> list[tuple[ModelStatus, list[str]]]:
-        """Each model, by id: the status of its copy that is nearest to serving, and the neurons that have it loaded."""
+        """Each model, by id: the status of its copy that is nearest to serving, and the neurons that have it loaded.
+
+        A model none of whose neurons is connected isn't available, and its `problem` says why. Raises Unavailable when
+        no neuron has answered yet, so that nobody takes the fleet for an empty one.
+        """
         self._refresh()
+        self._raise_if_unknown()
         return [(self._best[model], self._where[model]) for model in sorted(self._best)]
 
     def knows(self, model: str) -> bool:
@@ -44,7 +51,8 @@ class Catalogue:
 
     def resolve(self, name: str) -> str:
         """The id of the model that a client names. 1. An id. 2. An alias. 3. An empty name: the default model. 4. A
-        `claude-*` name, from a client that knows no others: the default model. Raises ModelNotFound or BadRequest."""
+        `claude-*` name, from a client that knows no others: the default model. Raises ModelNotFound or BadRequest, and
+        Unavailable when no neuron has answered yet."""
         self._refresh()
         if name in self._best:  # 1
             return name
@@ -57,9 +65,18 @@ class Catalogue:
             return default
         if name.startswith(_CLAUDE) and default is not None:  # 4
             return default
+        self._raise_if_unknown()
         close = hints.nearest(name, [*self._best, *self._names])
         hint = f"did you mean {close!r}? " if close else ""
-        raise ModelNotFound(f"the model {name!r} does not exist; {hint}there are {self._listing()}", param="model")
+        raise ModelNotFound(
+            f"the model {hints.shown(name)} does not exist; {hint}there are {self._listing()}", param="model"
+        )
+
+    def _raise_if_unknown(self) -> None:
+        neurons = list(self._fleet())
+        if neurons and all(neuron.status is None for neuron in neurons):
+            whys = "; ".join(f"{neuron.name}: {neuron.ailment}" for neuron in neurons)
+            raise Unavailable(f"no neuron has answered yet: {whys}", retry_after=5)
 
     def _default_model(self) -> str | None:
         """`gateway.default_model`, else the model with the alias "default", else the only model there is."""
@@ -78,12 +95,26 @@ class Catalogue:
             return
         self._seen = fleet
         self._best, self._where, self._names = {}, {}, {}
+        connected: set[str] = set()
         for neuron in fleet:
             for status in neuron.status.models if neuron.status else ():
                 self._add(neuron.name, status, alive=neuron.takes_orders())
+            if neuron.status and neuron.lost_at is None:
+                connected.update(status.card.id for status in neuron.status.models)
+        self._mark_lost(fleet, self._best.keys() - connected)
         for profile in self._profiles.models:
             if profile.id in self._best:
                 self._names |= dict.fromkeys(profile.aliases, profile.id)
+
+    def _mark_lost(self, fleet: Fleet, models: set[str]) -> None:
+        """Say of `models`, which no connected neuron has, that they can't be served now."""
+        for model in models:
+            reasons = "; ".join(f"{neuron.name}: {neuron.ailment}" for neuron, _ in fleet.holding(model))
+            best = self._best[model]
+            card = structs.replace(
+                best.card, available=False, problem=f"no neuron that has it is connected ({reasons})"
+            )
+            self._best[model] = structs.replace(best, card=card, state="unloaded")
 
     def _add(self, neuron: str, status: ModelStatus, alive: bool) -> None:
         model = status.card.id

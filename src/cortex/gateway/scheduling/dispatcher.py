@@ -6,8 +6,6 @@ copies, affinity and sent prefixes.
 
 from __future__ import annotations
 
-from msgspec import structs
-
 from cortex.gateway.neurons.fleet import Neuron
 from cortex.gateway.scheduling import rejections
 from cortex.gateway.scheduling.assessments import assess_all
@@ -83,7 +81,9 @@ class Dispatcher:
             if not open_copies:
                 break
             effects.append(self._grant(queue, ticket, open_copies, now))
-            servable = [pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(now)]
+            servable = [
+                pair for pair in servable if self.state.fleet.neurons[pair[0].name].takes_requests(queue.model, now)
+            ]
         return effects
 
     def _grant(self, queue: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Grant:
@@ -97,8 +97,8 @@ class Dispatcher:
         if len(state.fleet.neurons) > 1:
             state.affinity.set(model, affinity_key(ticket.job.request), name)
         state.usage.touch(name, model, now)
-        if neuron.breaker.state(now) != "closed":
-            state.fleet = state.fleet.with_(structs.replace(neuron, breaker=neuron.breaker.sent(now)))
+        if (breaker := neuron.breaker(model)).state(now) != "closed":
+            state.fleet = state.fleet.with_(neuron.with_breaker(model, breaker.sent(now)))
         return Grant(ticket.job.id, name)
 
     def _route(self, queue: ModelQueue, ticket: Ticket, copies: list[tuple[Neuron, ModelStatus]], now: float) -> Neuron:

@@ -14,6 +14,7 @@ from cortex.wire.inference import Request
 from cortex.wire.status import ProfilesOrder
 
 __all__ = [
+    "AbandonOrders",
     "AbortNeuron",
     "Effect",
     "Grant",
@@ -136,6 +137,13 @@ class AbortNeuron(Struct, frozen=True):
     neuron: str
 
 
+class AbandonOrders(Struct, frozen=True):
+    """Stop waiting for the answers to this neuron's orders: it has left the fleet, or has another address. Requests go
+    on."""
+
+    neuron: str
+
+
 class SaveOperatorState(Struct, frozen=True):
     """The operators' pins or drains changed: save them for the next start."""
 
@@ -158,6 +166,7 @@ Effect = (
     | OrderUnload
     | PollNeuron
     | AbortNeuron
+    | AbandonOrders
     | SaveOperatorState
     | PushProfiles
 )

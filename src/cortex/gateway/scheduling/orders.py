@@ -62,6 +62,12 @@ class Orders:
         for key in [key for key in self._open if key[0] == neuron]:
             del self._open[key]
 
+    def forget(self, neuron: str) -> None:
+        """Drop everything about a neuron that has left the fleet, or is another one now."""
+        self.abandon(neuron)
+        for key in [key for key in self._failures if key[0] == neuron]:
+            del self._failures[key]
+
     def all(self) -> list[Order]:
         return list(self._open.values())
 

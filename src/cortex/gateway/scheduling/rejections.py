@@ -105,7 +105,7 @@ def hopeless(state: State, model: str, assessments: Sequence[Assessment], now: f
         return failed(_load_failure(failures[-1], model)), "load_failed"
     if all(isinstance(each.decision, Refuse) and each.decision.permanent for each in assessments):  # 4
         return failed(NoRoom(f"{model} can't be loaded: {reasons}")), "no_room"
-    if any(neuron.breaker.state(now) != "closed" or neuron.drained for neuron in known):  # 5
+    if any(neuron.breaker(model).state(now) != "closed" or neuron.drained for neuron in known):  # 5
         return failed(Draining(f"{model} has no neuron that takes requests: {reasons}", retry_after=5)), "no_neuron"
     if lost:
         return failed(Unavailable(f"{model} has no neuron that answers: {reasons}", retry_after=5)), "no_neuron"

@@ -16,6 +16,7 @@ from cortex.gateway.scheduling.assessments import assess_all
 from cortex.gateway.scheduling.breaker import Breaker
 from cortex.gateway.scheduling.dispatcher import Dispatcher
 from cortex.gateway.scheduling.effects import (
+    AbandonOrders,
     AbortNeuron,
     Effect,
     Job,
@@ -104,7 +105,8 @@ class Scheduler:
             return []  # an older one that has arrived late
         if twin := self.state.fleet.twin(name, status.boot):
             return self.on_unreachable(name, f"it is {twin} under another address", now)
-        restarted = known is not None and known.boot != status.boot
+        # What was under way on a lost one has been broken off; on one with a new address it goes on at the old.
+        restarted = known is not None and known.boot != status.boot and neuron.lost_at is None
         if restarted:
             self.state.orders.abandon(name)
         self._replace(neuron.seen(status, now), now)
@@ -149,10 +151,17 @@ class Scheduler:
     # ---- operators
 
     def on_neurons(self, entries: list[NeuronEntry], now: float) -> list[Effect]:
-        """The configured neurons changed. A removed one gets nothing new; what runs there runs on."""
-        self.state.fleet = Fleet.of(entries, self.state.fleet)
-        self.state.usage.forget_absent(self.state.fleet)
-        return self.dispatcher.settle(now)
+        """The configured neurons changed. One that was removed or has another address gets nothing new there; what runs
+        there runs on, but nobody waits for its orders."""
+        state, old = self.state, self.state.fleet
+        state.fleet = Fleet.of(entries, old, now)
+        state.usage.forget_absent(state.fleet)
+        left = state.fleet.left(old)
+        for name in left:
+            state.orders.forget(name)
+            state.pushed.pop(name, None)
+        state.unwanted = {key: force for key, force in state.unwanted.items() if key[0] not in left}
+        return [*(AbandonOrders(name) for name in left), *self.dispatcher.settle(now)]
 
     def on_policy(self, policy: Policy, now: float) -> list[Effect]:
         self.state.policy = policy
@@ -263,13 +272,13 @@ class Scheduler:
         state.prefixes.keep_only(state.usage.copies(state.fleet))
 
     def _note_outcome(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """Count the end of a job as a use of its model, and for or against its neuron."""
+        """Count the end of a job as a use of its model, and for or against this copy."""
         state, model = self.state, ticket.job.model
         neuron = state.fleet.get(ticket.neuron or "")
         if neuron is None:
             return
         state.usage.touch(neuron.name, model, now)
-        judged = _judged(neuron, outcome.kind, now)
+        judged = _judged(neuron, model, outcome.kind, now)
         if judged is not neuron:
             state.fleet = state.fleet.with_(judged)
 
@@ -285,15 +294,16 @@ class Scheduler:
         return queue.leave(job_id, now) if queue else None
 
 
-def _judged(neuron: Neuron, kind: OutcomeKind, now: float) -> Neuron:
+def _judged(neuron: Neuron, model: str, kind: OutcomeKind, now: float) -> Neuron:
+    breaker = neuron.breaker(model)
     match kind:
-        case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if neuron.breaker == _CLOSED:
+        case OutcomeKind.DONE | OutcomeKind.FAILED | OutcomeKind.CANCELLED if breaker == _CLOSED:
             return neuron
         case OutcomeKind.DONE | OutcomeKind.FAILED:
-            return structs.replace(neuron, breaker=_CLOSED)
+            return neuron.with_breaker(model, _CLOSED)
         case OutcomeKind.CANCELLED:
-            return structs.replace(neuron, breaker=neuron.breaker.undecided())
+            return neuron.with_breaker(model, breaker.undecided())
         case OutcomeKind.BROKEN_EARLY:
-            return structs.replace(neuron, breaker=neuron.breaker.failed(now), suspect=True)
+            return structs.replace(neuron.with_breaker(model, breaker.failed(now)), suspect=True)
         case OutcomeKind.BROKEN_LATE:
             return structs.replace(neuron, suspect=True)

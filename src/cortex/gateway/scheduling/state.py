@@ -93,7 +93,7 @@ class State:
             for neuron, status in self.fleet.holding(model)
             if status.state == "ready"
             and status.servable
-            and neuron.takes_requests(now)
+            and neuron.takes_requests(model, now)
             and not self.orders.leaving(neuron.name, model)
             and (neuron.name, model) not in self.closed
         ]

@@ -26,8 +26,12 @@ class ProfileSource:
     """
 
     def __init__(self, current: Profiles, *, own_file: bool) -> None:
-        self.current = current
-        self.mark = ProfilesMark(encode_profiles(current)[1], OWN_FILE) if own_file else None
+        self.reload(current, own_file=own_file)
+
+    def reload(self, own: Profiles, *, own_file: bool) -> None:
+        """Put the neuron's own profiles in force; without a file of its own, a gateway may replace them."""
+        self.current = own
+        self.mark: ProfilesMark | None = ProfilesMark(encode_profiles(own)[1], OWN_FILE) if own_file else None
 
     def take(self, order: ProfilesOrder) -> ProfilesMark:
         """Put `order`'s profiles in force. Raises Conflict when the sender may not replace the present ones, BadRequest

@@ -31,8 +31,9 @@ _NAMED_SHARDS = 3
 
 
 class HeaderCache:
-    """Headers by path, with the file's identity, size and mtime, so that a rescan reads only files that changed; and
-    what has been logged as left out. Two threads may share it."""
+    """Headers by path, with what tells a changed file (device, inode, size, mtime), so that a rescan reads only files
+    that changed: a link that leads to another file of equal size and time is one. And what has been logged as left out.
+    Two threads may share it."""
 
     def __init__(self) -> None:
         self._headers: dict[Path, tuple[tuple[int, ...], GGUFHeader | BadGGUF]] = {}

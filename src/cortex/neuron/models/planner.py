@@ -46,7 +46,7 @@ class LoadPlanner:
         measurements: Measurements,
         build: str,
     ) -> None:
-        self._config = config
+        self.config = config
         self._devices = devices
         self._models = models
         self._measurements = measurements
@@ -61,7 +61,7 @@ class LoadPlanner:
     def spec(self, entry: Entry, context: int, group: Sequence[str]) -> LoadSpec:
         """What the worker of `group` is sent to load `entry`. A tensor split that has crashed once becomes a layer
         split."""
-        spec = spec_of(entry, context, self._named_devices(group, entry.profile.rpc), self._config)
+        spec = spec_of(entry, context, self._named_devices(group, entry.profile.rpc), self.config)
         managed = self._models.get(entry.id)
         if spec.split_mode == "tensor" and managed is not None and managed.tensor_split_crashed:
             return replace(spec, split_mode="layer")
@@ -185,5 +185,5 @@ class LoadPlanner:
     @cached_property
     def _dry_run_from(self) -> float:
         """Bytes of a GGUF."""
-        configured = self._config.neuron.dry_run_from
+        configured = self.config.neuron.dry_run_from
         return math.inf if configured == "never" else parse_bytes(configured)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
+from cortex.config.hints import shown
 from cortex.config.settings import Config
 from cortex.errors import ModelNotFound
 from cortex.neuron.catalog.downloads import OnProgress
@@ -82,11 +83,15 @@ class ModelRegistry:
     def __post_init__(self, build: str) -> None:
         self.planner = LoadPlanner(self.config, self.devices, self.models, self.measurements, build)
 
+    def configure(self, config: Config) -> None:
+        """Replace the configuration: it holds for loads and limits from now on."""
+        self.config = self.planner.config = config
+
     def get(self, model: str) -> ManagedModel:
         """Raises ModelNotFound with the ids that exist."""
         if model not in self.models:
             known = ", ".join(sorted(self.models)) or "none"
-            raise ModelNotFound(f"no model {model!r} here; the models are: {known}", param="model")
+            raise ModelNotFound(f"no model {shown(model)} here; the models are: {known}", param="model")
         return self.models[model]
 
     def update_card(self, managed: ManagedModel) -> None:

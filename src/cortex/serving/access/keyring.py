@@ -25,6 +25,10 @@ class Keyring:
         """Raises ConfigError and keeps the old keys when the keys file can't be read."""
         self._principals = _principals(config)
 
+    def differs(self, config: AuthConfig) -> bool:
+        """Whether `config`, with its keys file as it is now, has other keys or names. Raises ConfigError."""
+        return _principals(config) != self._principals
+
     @property
     def is_open(self) -> bool:
         """Whether no key is configured: then every request is accepted."""

@@ -41,13 +41,18 @@ BeforeEnd = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeContext:
-    """What every exchange works with; made once per application."""
+    """What every exchange works with; made once per application. `read_config` gives the config in force."""
 
     backend: Backend
-    config: Config
+    read_config: Callable[[], Config]
     lifecycle: Lifecycle
     observers: Sequence[Observer] = ()
     clock: Callable[[], float] = time.monotonic
+
+    @property
+    def config(self) -> Config:
+        """The config in force: a reload replaces it whole."""
+        return self.read_config()
 
 
 class _ClientGone(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Literal
@@ -41,26 +41,28 @@ def build_app(
     lifespan: Sequence[AbstractAsyncContextManager[None]] = (),
     observers: Sequence[Observer] = (),
     keyring: Keyring | None = None,
+    read_config: Callable[[], Config] | None = None,
 ) -> Litestar:
     """The application that serves `backend`. Raises ConfigError when the keys or the response store can't be read.
 
     `routes` are the role's own. They need a key like all others, except for handlers with `opt={"public": True}`.
-    Each of `observers` is called once per request, at its end. Pass a `keyring` to be able to reload it.
+    Each of `observers` is called once per request, at its end. Pass a `keyring` to be able to reload it, and
+    `read_config`, which gives the config in force, to be able to replace that; `config` is the one at the start.
     """
-    context = ExchangeContext(backend, config, lifecycle, observers)
+    context = ExchangeContext(backend, read_config or (lambda: config), lifecycle, observers)
     keys = keyring or Keyring(config.auth)
     store = make_store(config.responses)
 
-    table = endpoints(config.anthropic)
+    table = endpoints(lambda: context.config.anthropic)
     schemas = RequestSchemas([ResponsesBody, *dict.fromkeys(endpoint.body for endpoint in table)])
     client = client_routes(context, store, table, schemas)
     return FastRoutesApp(
-        fast_routes(client, keys),
+        fast_routes(client, keys, observers),
         route_handlers=[*client, *routes],
         lifespan=[*lifespan, partial(closing_store, store)],
         middleware=[partial(_KeyCheck, keys)],
         exception_handlers={Exception: handle_exception},
-        request_max_body_size=parse_bytes(config.limits.body_bytes),
+        request_max_body_size=parse_bytes(config.limits.body_bytes),  # of other routes; RequestReader has its own
         openapi_config=OpenAPIConfig(
             title=f"cortex {role}",
             version=cortex.__version__,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from msgspec import Struct
 
@@ -38,9 +37,16 @@ class Endpoint:
     encode_error: ErrorEncoder = openai_error
 
 
-def endpoints(config: AnthropicConfig) -> list[Endpoint]:
-    """All endpoints except the Responses API, which needs the response store (see `response_routes`)."""
-    billing = config.normalise_billing_header
+def endpoints(config: Callable[[], AnthropicConfig]) -> list[Endpoint]:
+    """All endpoints except the Responses API, which needs the response store (see `response_routes`). `config` gives
+    the settings in force."""
+
+    def messages(body: bytes, context: CallContext) -> Call:
+        return parse_messages(body, context, normalise_billing=config().normalise_billing_header)
+
+    def count_tokens(body: bytes, context: CallContext) -> Call:
+        return parse_count_tokens(body, context, normalise_billing=config().normalise_billing_header)
+
     return [
         Endpoint(
             "openai_chat",
@@ -64,14 +70,14 @@ def endpoints(config: AnthropicConfig) -> list[Endpoint]:
         Endpoint(
             "anthropic_messages",
             ("/v1/messages", "/messages"),
-            partial(parse_messages, normalise_billing=billing),
+            messages,
             MessagesBody,
             anthropic_error,
         ),
         Endpoint(
             "anthropic_count_tokens",
             ("/v1/messages/count_tokens", "/messages/count_tokens"),
-            partial(parse_count_tokens, normalise_billing=billing),
+            count_tokens,
             MessagesBody,
             anthropic_error,
         ),

@@ -117,21 +117,30 @@ def _from_litestar(exception: HTTPException, path: str) -> CortexError:
 
 
 def handle_exception(request: Request[Any, Any, Any], exception: Exception) -> Response[bytes]:
-    """The exception handler of the litestar application."""
-    reply, identity = _reply(request.scope, exception)
+    """The exception handler of the litestar application. Requests for inference have a line of their own in the log."""
+    error, identity = as_cortex_error(exception, request.scope["path"]), RequestId.of(request.headers)
+    reply = _reply(request.scope, error, identity)
+    logger.info(
+        "request refused",
+        extra={
+            "id": identity.id,
+            "method": request.method,
+            "path": request.scope["path"][:_SHOWN_PATH],
+            "status": error.status,
+            "code": error.code,
+        },
+    )
     headers = reply.headers | {name.decode(): value.decode() for name, value in identity.headers()}
     return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
 
 
-async def send_error(scope: Scope, send: Send, exception: Exception) -> None:
+async def send_error(scope: Scope, send: Send, error: CortexError, identity: RequestId) -> None:
     """Sends the error response for a request that bypassed litestar."""
-    reply, identity = _reply(scope, exception)
-    await reply.send(send, identity.headers())
+    await _reply(scope, error, identity).send(send, identity.headers())
 
 
-def _reply(scope: Scope, exception: Exception) -> tuple[ErrorReply, RequestId]:
+def _reply(scope: Scope, error: CortexError, identity: RequestId) -> ErrorReply:
     headers = RequestHeaders.from_scope(scope)
-    identity = RequestId.of(headers)
     is_anthropic = scope["path"].startswith(("/v1/messages", "/messages")) or "anthropic-version" in headers
     encode = anthropic_error if is_anthropic else openai_error
-    return ErrorReply.of(as_cortex_error(exception, scope["path"]), encode, identity.echo), identity
+    return ErrorReply.of(error, encode, identity.echo)

@@ -7,6 +7,7 @@ document, for 405 on other methods, and for other spellings of a path (a trailin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -14,9 +15,14 @@ from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
+from msgspec import structs
 
+from cortex.errors import CortexError
 from cortex.serving.access.keyring import Keyring
-from cortex.serving.http.errors import send_error
+from cortex.serving.http.errors import as_cortex_error, send_error
+from cortex.serving.http.request_id import RequestId
+from cortex.serving.telemetry.records import Observer, RequestMeter
+from cortex.wire.events import failed
 
 __all__ = ["FAST_ROUTE", "FastRoutesApp", "fast_routes"]
 
@@ -49,23 +55,41 @@ class FastRoutesApp(Litestar):
 
 
 class _FastRoute:
-    def __init__(self, keys: Keyring, prepare: PrepareAnswer) -> None:
+    """`dialect` is the endpoint's name in records. A request that is refused before its exchange begins has a record
+    too: it names no model, since none was found."""
+
+    def __init__(self, keys: Keyring, prepare: PrepareAnswer, dialect: str, observers: Sequence[Observer]) -> None:
         self._keys = keys
         self._prepare = prepare
+        self._dialect = dialect
+        self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.monotonic()
+        scope["auth"] = None
         try:
             scope["auth"] = self._keys.principal_of(Headers.from_scope(scope))
             answer = await self._prepare(scope, receive)
             await answer(scope, receive, send)
         except Exception as exception:  # noqa: BLE001 - whatever it is, the client gets an error response
-            await send_error(scope, send, exception)
+            error, identity = as_cortex_error(exception, scope["path"]), RequestId.of(Headers.from_scope(scope))
+            self._notify_observers(identity, scope["auth"], error, arrived)
+            await send_error(scope, send, error, identity)
+
+    def _notify_observers(self, identity: RequestId, principal: str | None, error: CortexError, arrived: float) -> None:
+        meter = RequestMeter(identity.id, self._dialect, "", principal, time.monotonic)
+        meter.feed([failed(error)])
+        record = structs.replace(meter.finish(error.status), duration_s=time.monotonic() - arrived)
+        for observer in self._observers:
+            observer(record)
 
 
-def fast_routes(handlers: Sequence[HTTPRouteHandler], keys: Keyring) -> dict[str, ASGIApp]:
+def fast_routes(
+    handlers: Sequence[HTTPRouteHandler], keys: Keyring, observers: Sequence[Observer] = ()
+) -> dict[str, ASGIApp]:
     """An application by path, for the handlers that have the option FAST_ROUTE."""
     return {
-        path: _FastRoute(keys, handler.opt[FAST_ROUTE])
+        path: _FastRoute(keys, handler.opt[FAST_ROUTE], handler.name or "", observers)
         for handler in handlers
         if FAST_ROUTE in handler.opt
         for path in handler.paths

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from litestar.datastructures import Headers
 from litestar.types import Receive, Scope
 
-from cortex.config.settings import ImagesConfig, parse_bytes
+from cortex.config.settings import Config, ImagesConfig, parse_bytes
 from cortex.dialects.base import Call, CallContext
 from cortex.dialects.images import Images
 from cortex.errors import BadRequest, PayloadTooLarge
@@ -41,13 +41,20 @@ class RequestReader:
 
     def __init__(self, context: ExchangeContext) -> None:
         self._context = context
-        self._images = _maybe_fetcher(context.config.images)
-        self._most_bytes = parse_bytes(context.config.limits.body_bytes)
+        self._config = context.config
+        self._apply(self._config)
+
+    def _apply(self, config: Config) -> None:
+        self._config = config
+        self._images = _maybe_fetcher(config.images)
+        self._most_bytes = parse_bytes(config.limits.body_bytes)
 
     async def read(self, scope: Scope, receive: Receive) -> ReceivedRequest:
         """Reads the body. Raises Draining while the server shuts down, PayloadTooLarge, CompressedBody, and BadRequest
         when the body doesn't arrive within `limits.stall_s`."""
         self._context.lifecycle.refuse_when_draining()
+        if (config := self._context.config) is not self._config:
+            self._apply(config)
         headers = Headers.from_scope(scope)
         identity = RequestId.of(headers)
         context = CallContext(
@@ -86,8 +93,9 @@ class RequestReader:
             images.missing.clear()
             images.older.clear()
             call = parse(received.body, received.context)
-        if self._images is not None and (images.missing or images.older):
-            await self._fetch(images, self._images)
+        fetcher = self._images
+        if fetcher is not None and (images.missing or images.older):
+            await self._fetch(images, fetcher)
             call = parse(received.body, received.context)
         return call
 
