@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from cortex.neuron.workers.active_requests import events_of
 from cortex.wire.events import Event, Failed, Finished, Started, TextDelta
 from tests.neuron.conftest import until
 
@@ -49,6 +50,20 @@ async def test_a_request_that_kills_three_workers_gets_an_error(bench) -> None:
         assert isinstance(events[-1], Failed)
         assert events[-1].code in ("worker_died", "model_load_failed")
         assert sum(isinstance(event, Failed | Finished) for event in events) == 1
+
+
+async def test_a_gateways_request_that_kills_its_worker_is_left_to_the_gateway(bench) -> None:
+    """Tried again by both, one prompt killed nine workers."""
+    async with bench("m") as neuron:
+        batches: list[list[Event]] = []
+        await neuron.neuron.backend.relay(
+            neuron.request("m", "crash"), lambda item, events: batches.append(list(events or events_of(item)))
+        )
+        end = batches[-1][-1]
+        assert isinstance(end, Failed)
+        assert end.code == "worker_died"
+        (worker,) = neuron.registry.pool.all()
+        assert worker.restarts == 1
 
 
 async def test_an_answer_cut_by_a_death_fails_and_the_next_request_is_served(bench) -> None:

@@ -25,7 +25,7 @@ __all__ = ["LocalBackend"]
 _MAX_REQUESTS = 512
 """Requests of one model, running and waiting; more could not be answered in time anyway."""
 _TRIES = 3
-"""How many workers may die while they run a request that has emitted nothing, before it fails."""
+"""How many workers may die while they run a client's request that has emitted nothing, before it fails."""
 _DEATH_S = 10.0
 """How long the system may take to report the end of a killed process, seconds."""
 
@@ -46,12 +46,16 @@ class LocalBackend:
         def decode(item: Emission | RelayedEmission, events: Sequence[Event] | None) -> None:
             emit(events_of(item) if events is None else events)
 
-        await self.relay(request, decode)
+        await self._run(request, decode, _TRIES)
 
     async def relay(self, request: Request, emit: Relay) -> None:
-        """`serve` for a caller that passes the worker's bytes on."""
+        """`serve` for a gateway, which passes the worker's bytes on, and tries again itself when the worker dies: else
+        a request that crashes its worker would crash as many workers on each of several neurons."""
+        await self._run(request, emit, 1)
+
+    async def _run(self, request: Request, emit: Relay, tries: int) -> None:
         try:
-            await _LocalRequest(request, self._manager, asyncio.get_running_loop().time(), emit).serve()
+            await _LocalRequest(request, self._manager, asyncio.get_running_loop().time(), emit, tries).serve()
         except CortexError as error:
             events: list[Event] = [failed(error)]
             emit(Emission(request.id, events), events)
@@ -84,16 +88,17 @@ class _LocalRequest:
     manager: ModelManager
     arrived_at: float
     emit: Relay
+    tries: int
     started: bool = False
     emitted: bool = False
 
     async def serve(self) -> None:
-        """Tries again with a fresh worker while nothing has been emitted, up to _TRIES deaths."""
-        for attempt in range(1, _TRIES + 1):
+        """Tries again with a fresh worker while nothing has been emitted, up to `tries` deaths."""
+        for attempt in range(1, self.tries + 1):
             end = await self._attempt()
             if not isinstance(end, LostWorker):
                 return
-            if self.emitted or attempt == _TRIES:
+            if self.emitted or attempt == self.tries:
                 raise WorkerDied(f"{end.reason}; the answer is lost, ask again", retry_after=1)
 
     async def _attempt(self) -> Finished | Failed | LostWorker:

@@ -100,6 +100,12 @@ def test_breaking_off_before_the_first_event_counts_against_the_neuron() -> None
     assert attempt.broken("why").kind is OutcomeKind.BROKEN_LATE
 
 
+def test_the_death_of_a_worker_does_not_count_against_its_neuron() -> None:
+    attempt = FailoverState(request())
+    attempt.feed([Failed("worker_died", "gone")], "n")
+    assert attempt.broken("why").kind is OutcomeKind.BROKEN_LATE
+
+
 def test_a_failure_is_held_back_for_the_caller_to_judge() -> None:
     attempt = FailoverState(request())
     assert attempt.feed([Started(5), Failed("worker_died", "x")], "n") == [Started(5, neuron="n")]

@@ -123,5 +123,8 @@ class FailoverState:
         self.end = None
 
     def broken(self, why: str) -> Outcome:
-        """The outcome on a neuron that broke the request off: before its first event it counts against the neuron."""
-        return Outcome(OutcomeKind.BROKEN_EARLY if self._started is None else OutcomeKind.BROKEN_LATE, why)
+        """The outcome on a neuron that broke the request off: before its first event it counts against the neuron. The
+        death of a worker doesn't: one model's request may have caused it, and the neuron serves its other models."""
+        died = isinstance(self.end, Failed) and self.end.code == "worker_died"
+        early = self._started is None and not died
+        return Outcome(OutcomeKind.BROKEN_EARLY if early else OutcomeKind.BROKEN_LATE, why)
