@@ -45,3 +45,9 @@ def test_an_invalid_request_is_not_retryable(cls: type[errors.CortexError]) -> N
 
 def test_every_error_is_public() -> None:
     assert {cls.__name__ for cls in tree()} <= set(errors.__all__)
+
+
+def test_a_message_repeats_no_megabytes_of_what_a_client_sent() -> None:
+    message = errors.BadRequest("no such value: " + "x" * 20_000_000).message
+    assert len(message) < 20_000
+    assert message.endswith("characters)")
