@@ -306,4 +306,4 @@ def _judged(neuron: Neuron, model: str, kind: OutcomeKind, now: float) -> Neuron
         case OutcomeKind.BROKEN_EARLY:
             return structs.replace(neuron.with_breaker(model, breaker.failed(now)), suspect=True)
         case OutcomeKind.BROKEN_LATE:
-            return structs.replace(neuron, breaker=neuron.breaker.undecided(), suspect=True)
+            return structs.replace(neuron.with_breaker(model, breaker.undecided()), suspect=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jinja2 import Environment
-
 from cortex.engine.chat.detection.probe_messages import assistant, user
 from cortex.engine.chat.detection.probe_renderer import MARKER, ProbeRenderer
 from cortex.engine.chat.splitting.markers import ReasoningFormat
+from cortex.engine.chat.templates.source_strings import source_strings
 from cortex.engine.chat.vocabulary import Vocabulary, single_token
 
 __all__ = ["KNOWN_REASONING", "DetectedReasoning", "detect_reasoning", "reasoning_by_name"]
@@ -143,8 +142,7 @@ def _by_source(source: str) -> DetectedReasoning | None:
 
 def _by_removal(renderer: ProbeRenderer, source: str) -> DetectedReasoning | None:
     """An unknown pair, proved by rendering: of an earlier answer with both ends in it, only what follows is left."""
-    tokens = Environment().lex(source)  # noqa: S701 - nothing is rendered
-    strings = {value[1:-1].strip() for _, kind, value in tokens if kind == "string" and "/" in value}
+    strings = {text for text in source_strings(source) if "/" in text}
     for closing in sorted(strings, key=len):
         opening = closing.replace("/", "", 1)
         if not any(char.isalpha() for char in opening) or any(char.isspace() for char in closing):
