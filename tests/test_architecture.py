@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 ONLY_IN: dict[str, re.Pattern[str]] = {
-    "llama_cpp": re.compile(r"engine/(llama|grammar|tools)/\w+\.py"),
+    "llama_cpp": re.compile(r"engine/(llama|grammar)/\w+\.py"),
     "llguidance": re.compile(r"engine/grammar/\w+\.py"),
     "prometheus_client": re.compile(r"[\w/]+/metrics\.py"),
     "litestar": re.compile(r"serving/[\w/]+\.py|gateway/(app|admin)\.py|neuron/(app|api/admin)\.py"),
