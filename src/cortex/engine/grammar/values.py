@@ -126,7 +126,9 @@ class ValueGrammar:
         more = ""
         if shape.additional is not None:
             more = lark.rule(f"{self._other_key([*shape.properties])} {colon} {self.value(shape.additional)}")
-        return f'"{{" {lark.any_order(members, lark.regex(_COMMA), more)} "}}"'
+        # Blanks that models may write keep the first key from being forced, in tokens that aren't the model's own.
+        blank = lark.regex(" ?")
+        return f'"{{" {blank} {lark.any_order(members, lark.regex(_COMMA), more)} {blank} "}}"'
 
     def _key(self, key: str) -> str:
         written = [json.dumps(key, ensure_ascii=False), *([repr(key)] if self._python else [])]
