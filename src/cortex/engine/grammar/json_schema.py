@@ -10,7 +10,14 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from cortex.engine.grammar.references import DEFINITIONS, self_contained
+from cortex.engine.grammar.references import (
+    DEFINITIONS,
+    ONE_SCHEMA,
+    PLAIN_MAPS,
+    SCHEMA_LISTS,
+    SCHEMA_MAPS,
+    self_contained,
+)
 from cortex.engine.grammar.schema_repair import loosened, readable
 from cortex.errors import InvalidSchema
 from cortex.wire.inference import JsonSchema
@@ -20,10 +27,6 @@ __all__ = ["checked_schema", "closed", "compile_error", "is_compilable"]
 # One blank, or a new line with some indentation, or nothing: what models write. With unlimited blanks a small model
 # may write blanks without end.
 _BLANKS = r"(\n[ ]{0,24}| )?"
-_ONE_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
-_SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_PLAIN_MAPS = ("properties", "patternProperties")
-_SCHEMA_MAPS = (*_PLAIN_MAPS, *DEFINITIONS)
 _MAX_REMEMBERED = 4096
 _MAX_REASON = 500
 _ERRORS: dict[bytes, str | None] = {}
@@ -112,10 +115,10 @@ def _closed(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     result = dict(node)
-    for key in (*_ONE_SCHEMA, *_SCHEMA_LISTS):
-        if key in result and not ("properties" in node and key in _SCHEMA_LISTS):
+    for key in (*ONE_SCHEMA, *SCHEMA_LISTS):
+        if key in result and not ("properties" in node and key in SCHEMA_LISTS):
             result[key] = _closed(result[key])
-    for key in _SCHEMA_MAPS:
+    for key in SCHEMA_MAPS:
         if isinstance(result.get(key), dict):
             result[key] = {name: _closed(value) for name, value in result[key].items()}
     if "properties" in node and "additionalProperties" not in node and not any(key in node for key in _COMPOSED):
@@ -138,12 +141,12 @@ def _culprit(schema: JsonSchema, strict: bool, reason: str) -> tuple[str, str]:
     """The path of the innermost part that doesn't compile by itself, and the reason."""
     definitions = {key: schema[key] for key in DEFINITIONS if key in schema}
     options = {"x-guidance": _options(strict=strict, compact=False)}
-    path, parts = "", list(_parts(schema, (*DEFINITIONS, *_PLAIN_MAPS)))
+    path, parts = "", list(_parts(schema, (*DEFINITIONS, *PLAIN_MAPS)))
     while parts:
         name, part = parts.pop(0)
         if (inner := compile_error(_json_grammar(definitions | part | options))) is not None:
             path, reason = path + name, inner
-            parts = list(_parts(part, _PLAIN_MAPS))
+            parts = list(_parts(part, PLAIN_MAPS))
     return path, reason
 
 
@@ -154,10 +157,10 @@ def _parts(schema: JsonSchema, maps: Sequence[str]) -> Iterator[tuple[str, JsonS
         for name, part in children.items() if isinstance(children, dict) else ():
             if isinstance(part, dict):
                 yield f".{key}.{name}", part
-    for key in _ONE_SCHEMA:
+    for key in ONE_SCHEMA:
         if isinstance(part := schema.get(key), dict):
             yield f".{key}", part
-    for key in _SCHEMA_LISTS:
+    for key in SCHEMA_LISTS:
         children = schema.get(key)
         for number, part in enumerate(children if isinstance(children, list) else ()):
             if isinstance(part, dict):

@@ -10,6 +10,10 @@ from cortex.wire.inference import JsonSchema
 
 __all__ = [
     "DEFINITIONS",
+    "ONE_SCHEMA",
+    "PLAIN_MAPS",
+    "SCHEMA_LISTS",
+    "SCHEMA_MAPS",
     "finite_values",
     "part_of",
     "resolved",
@@ -21,6 +25,11 @@ __all__ = [
 ]
 
 DEFINITIONS = ("$defs", "definitions")
+PLAIN_MAPS = ("properties", "patternProperties")
+SCHEMA_MAPS = (*PLAIN_MAPS, *DEFINITIONS)
+SCHEMA_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+ONE_SCHEMA = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
+"""The keywords whose values are schemas: by name, in a list, alone."""
 _ROOT = "x-root"  # the definition that stands for the whole schema, in what `self_contained` returns
 _MAX_REFERENCES = 16
 _TYPE_NAMES = {

@@ -11,15 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cortex.engine.grammar.references import DEFINITIONS, target_of, type_names
+from cortex.engine.grammar.references import ONE_SCHEMA, SCHEMA_LISTS, SCHEMA_MAPS, target_of, type_names
 from cortex.wire.inference import JsonSchema
 
 __all__ = ["loosened", "readable"]
 
 _ANNOTATIONS = ("title", "description", "default", "example", "examples", "$comment", "$schema", "$id", "deprecated")
-_MAPS = ("properties", "patternProperties", *DEFINITIONS)
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else")
 _EXPENDABLE = (
     *("pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
     *("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "propertyNames"),
@@ -51,13 +48,13 @@ def _readable(node: Any, root: JsonSchema, dropped: Sequence[str]) -> Any:
     if "$ref" in result and not _leads_somewhere(result["$ref"], root):
         del result["$ref"]
     _modernise(node, result)
-    for key in _MAPS:
+    for key in SCHEMA_MAPS:
         if key in result:
             result[key] = {name: _readable(part, root, dropped) for name, part in result[key].items()}
-    for key in _LISTS:
+    for key in SCHEMA_LISTS:
         if key in result:
             result[key] = [_readable(part, root, dropped) for part in result[key]]
-    for key in _SINGLE:
+    for key in ONE_SCHEMA:
         if key in result:
             result[key] = _readable(result[key], root, dropped)
     return result
@@ -135,9 +132,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
         ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
         _is_count,
     ),
-    **dict.fromkeys(_MAPS, _is_map),
-    **dict.fromkeys(_LISTS, _is_schema_list),
-    **dict.fromkeys(_SINGLE, _is_schema),
+    **dict.fromkeys(SCHEMA_MAPS, _is_map),
+    **dict.fromkeys(SCHEMA_LISTS, _is_schema_list),
+    **dict.fromkeys(ONE_SCHEMA, _is_schema),
 }
 
 
@@ -160,13 +157,13 @@ def _loosened(node: Any, compiles: Callable[[JsonSchema], bool]) -> Any:
     if not isinstance(node, dict) or compiles(node):
         return node
     result = dict(node)
-    for key in _MAPS:
+    for key in SCHEMA_MAPS:
         if key in result:
             result[key] = {name: _loosened(part, compiles) for name, part in result[key].items()}
-    for key in _LISTS:
+    for key in SCHEMA_LISTS:
         if key in result:
             result[key] = [_loosened(part, compiles) for part in result[key]]
-    for key in _SINGLE:
+    for key in ONE_SCHEMA:
         if key in result:
             result[key] = _loosened(result[key], compiles)
     return _without_expendable(result, compiles)
