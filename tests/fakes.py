@@ -35,9 +35,9 @@ from cortex.wire.status import (
     UnloadOrder,
 )
 from cortex.wire.worker import Cancel, Emission, Emissions, Submit
-from tests.fake_neuron import FakeModel, FakeNeuron, ManualClock, chat, words
+from tests.fake_neuron import FakeNeuron
 
-__all__ = ["FakeModel", "FakeNeuron", "FakeNeuronServer", "FakeNeurons", "ManualClock", "chat", "words"]
+__all__ = ["FakeNeuronServer", "FakeNeurons"]
 
 
 class FakeStream:

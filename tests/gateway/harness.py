@@ -20,7 +20,8 @@ from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.events import Event, Failed, Finished, TextDelta
 from cortex.wire.inference import Request
-from tests.fakes import FakeNeuron, FakeNeurons, ManualClock
+from tests.fake_neuron import FakeNeuron, ManualClock
+from tests.fakes import FakeNeurons
 from tests.gateway.scheduling.world import policy
 
 __all__ = ["Fleet", "fleet_of", "text_of"]

@@ -33,7 +33,8 @@ from cortex.gateway.app import Gateway, check
 from cortex.serving.http.server import Server, server_config
 from cortex.wire.fleet import FleetStatus, PlacementPlan
 from cortex.wire.status import LoadJob
-from tests.fakes import FakeNeuron, FakeNeuronServer
+from tests.fake_neuron import FakeNeuron
+from tests.fakes import FakeNeuronServer
 from tests.gateway.scheduling.world import models
 
 LOGS: list[LogConfig] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from cortex.config.profiles import Profile, Profiles
-from tests.fakes import FakeNeuron
+from tests.fake_neuron import FakeNeuron
 from tests.gateway.scheduling.world import models
 from tests.gateway.test_app import Running, running, until
 

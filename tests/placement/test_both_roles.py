@@ -28,7 +28,7 @@ from cortex.neuron.models.registry import ModelRegistry
 from cortex.neuron.models.state import Loading, ManagedModel
 from cortex.placement.decision import Decision, Refuse
 from cortex.wire.status import DeviceStatus, ModelState, NeuronStatus
-from tests.fakes import ManualClock, chat
+from tests.fake_neuron import ManualClock, chat
 from tests.neuron.gguf_files import write_gguf
 
 BUDGET, NOW = 100, 1000.0

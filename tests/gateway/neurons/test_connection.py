@@ -31,7 +31,7 @@ from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Started,
 from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.status import LoadJob, LoadOrder, NeuronStatus, UnloadOrder
 from cortex.wire.worker import Cancel, Emission, Emissions, Submit
-from tests.fakes import FakeNeuron, chat
+from tests.fake_neuron import FakeNeuron, chat
 
 OK = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 END: list[Event] = [ChoiceFinished("stop"), Finished()]

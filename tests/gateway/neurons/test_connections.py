@@ -18,7 +18,8 @@ from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.events import Event, Started
 from cortex.wire.status import LoadOrder, UnloadOrder
-from tests.fakes import FakeNeuron, FakeNeuronServer, chat
+from tests.fake_neuron import FakeNeuron, chat
+from tests.fakes import FakeNeuronServer
 from tests.gateway.harness import fleet_of, text_of
 from tests.gateway.scheduling.world import models, policy
 

@@ -12,7 +12,7 @@ from cortex.gateway.scheduling.effects import Job, OrderLoad
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.status import NeuronStatus, ProfilesMark
-from tests.fakes import FakeNeuron, chat
+from tests.fake_neuron import FakeNeuron, chat
 from tests.gateway.harness import fleet_of
 from tests.gateway.scheduling.world import models
 

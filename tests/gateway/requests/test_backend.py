@@ -11,7 +11,7 @@ import pytest
 from cortex.wire.events import ChoiceFinished, Event, Failed, Finished, Progress, Started, TextDelta, Tokens, Usage
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Request, Sampling
 from cortex.wire.status import Limits, ModelCard
-from tests.fakes import FakeNeuron, chat, words
+from tests.fake_neuron import FakeNeuron, chat, words
 from tests.gateway.harness import Fleet, fleet_of, text_of
 from tests.gateway.scheduling.world import models, policy
 

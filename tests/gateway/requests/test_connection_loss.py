@@ -26,7 +26,7 @@ from cortex.wire.events import Event, Failed, Finished
 from cortex.wire.framing import FrameDecoder, encode_frame
 from cortex.wire.status import NeuronStatus
 from cortex.wire.worker import Emission, Emissions, Submit
-from tests.fakes import FakeNeuron, ManualClock, chat, words
+from tests.fake_neuron import FakeNeuron, ManualClock, chat, words
 from tests.gateway.scheduling.world import models, policy
 
 REQUESTS = 3

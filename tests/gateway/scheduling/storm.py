@@ -10,7 +10,7 @@ from itertools import count
 
 from cortex.gateway.scheduling.effects import OrderLoad, OrderUnload
 from cortex.gateway.scheduling.policy import Policy
-from tests.fakes import FakeNeuron
+from tests.fake_neuron import FakeNeuron
 from tests.gateway.scheduling.world import World, models, policy
 
 __all__ = ["MODELS", "Storm", "drawn", "fewest_loads"]

@@ -9,7 +9,7 @@ from cortex.config.settings import NeuronEntry
 from cortex.errors import BadRequest, ModelNotFound
 from cortex.gateway.neurons.fleet import Fleet
 from cortex.gateway.scheduling.catalogue import Catalogue
-from tests.fakes import FakeModel, FakeNeuron
+from tests.fake_neuron import FakeModel, FakeNeuron
 from tests.gateway.scheduling.world import models
 
 

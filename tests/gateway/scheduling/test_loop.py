@@ -5,7 +5,7 @@ from __future__ import annotations
 from cortex.gateway.scheduling.effects import PollNeuron
 from cortex.gateway.scheduling.loop import Loop
 from cortex.gateway.scheduling.scheduler import Scheduler
-from tests.fakes import ManualClock
+from tests.fake_neuron import ManualClock
 from tests.gateway.scheduling.world import policy
 
 

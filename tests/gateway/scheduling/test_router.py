@@ -6,7 +6,7 @@ from cortex.gateway.scheduling.prefix_index import CopyKey, PrefixIndex
 from cortex.gateway.scheduling.router import Affinity, Copy, affinity_key, choose_copy
 from cortex.wire.inference import EmbeddingRequest, InferenceRequest, Message, Text
 from cortex.wire.status import Limits, ModelCard, ModelStatus
-from tests.fakes import chat
+from tests.fake_neuron import chat
 
 
 def test_a_cached_prefix_outweighs_a_short_queue() -> None:

@@ -20,7 +20,7 @@ from cortex.gateway.scheduling.effects import (
 )
 from cortex.wire.prefix import prefix_hashes
 from cortex.wire.status import Limits, ModelCard, UnloadOrder
-from tests.fakes import FakeModel, FakeNeuron, chat
+from tests.fake_neuron import FakeModel, FakeNeuron, chat
 from tests.gateway.scheduling.world import World, models, policy
 
 

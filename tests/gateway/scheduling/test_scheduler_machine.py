@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cortex.gateway.scheduling.effects import OutcomeKind
 from cortex.wire.status import Limits, ModelCard
-from tests.fakes import FakeModel, FakeNeuron
+from tests.fake_neuron import FakeModel, FakeNeuron
 from tests.gateway.scheduling.world import World, policy
 
 MODELS = ["a", "b", "c", "pinned"]

@@ -22,7 +22,7 @@ from cortex.gateway.scheduling.model_queue import Bounds
 from cortex.gateway.scheduling.policy import Policy
 from cortex.gateway.scheduling.scheduler import Scheduler
 from cortex.wire.status import LoadOrder, UnloadOrder
-from tests.fakes import FakeModel, FakeNeuron, ManualClock, chat
+from tests.fake_neuron import FakeModel, FakeNeuron, ManualClock, chat
 
 __all__ = ["World", "models", "policy"]
 
